@@ -165,12 +165,24 @@ impl<T: Element + Zeroable> Matrix<T> {
         }
     }
 
-    /// A description for the C ABI: two dimensions, or one where there is one row.
+    /// A description to read by: two dimensions, or one where there is one row.
     pub fn as_raw(&self) -> RawTensor {
-        let data = match &self.memory {
+        self.describe(match &self.memory {
             Memory::Owned(memory) => memory.as_ptr().cast_mut(),
             Memory::Borrowed(data) => *data,
+        })
+    }
+
+    /// A description to read and write by.
+    pub fn as_raw_mut(&mut self) -> RawTensor {
+        let data = match &mut self.memory {
+            Memory::Owned(memory) => memory.as_mut_ptr(),
+            Memory::Borrowed(data) => *data,
         };
+        self.describe(data)
+    }
+
+    fn describe(&self, data: *mut T) -> RawTensor {
         let (rows, columns, stride) = (self.rows as i64, self.columns as i64, self.row_stride as i64);
         let (ndim, shape, strides) = if self.rows == 1 { (1, [columns, 1, 1], [1, 0, 0]) } else { (2, [rows, columns, 1], [stride, 1, 0]) };
         RawTensor { data: data.cast(), device: Device::CPU, dtype: T::DTYPE, ndim, shape, strides }
