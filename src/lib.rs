@@ -3,9 +3,13 @@
 #![warn(clippy::undocumented_unsafe_blocks, clippy::missing_safety_doc)]
 
 mod batch;
+mod checkpoint;
+mod cpu;
 mod criterion;
 mod error;
 mod options;
+mod samples;
+mod soft_labels;
 mod state;
 mod statistics;
 mod tensor;
