@@ -297,22 +297,19 @@ unsafe fn run_row<L: Storage, const GENERAL: bool>(
         let grad_loss = samples.grad_loss.map_or(1.0, |grad_loss| unsafe { grad_loss.real(place) });
         sample.weight * (grad_loss / pass.divisor)
     };
-    let apply = |grad: Option<&mut [L::Real]>| {
-        let what = Gradient { softmax: found, hard, factor: L::Real::from_f64(factor), grad };
-        gradient::<L::Real, GENERAL>(&scratch.exponentials, &soft, what, sums);
+    let entries = samples.classes;
+    // SAFETY: the caller's promise; no reference to the logits is alive.
+    let direct = samples.grad.as_ref().and_then(|rows| unsafe { direct_row_mut::<L>(rows, place, entries) });
+    let indirect = samples.grad.as_ref().filter(|_| direct.is_none());
+    let grad = match direct {
+        Some(row) => Some(row),
+        None => indirect.map(|_| &mut scratch.gradient[..]),
     };
-    match &samples.grad {
-        None => apply(None),
-        Some(rows) => {
-            // SAFETY: the caller's promise; no reference to the logits is alive.
-            if let Some(direct) = unsafe { direct_row_mut::<L>(rows, place, samples.classes) } {
-                apply(Some(direct));
-            } else {
-                apply(Some(&mut scratch.gradient));
-                // SAFETY: as above.
-                unsafe { write_row::<L>(rows, place, &scratch.gradient) };
-            }
-        }
+    let what = Gradient { softmax: found, hard, factor: L::Real::from_f64(factor), grad };
+    gradient::<L::Real, GENERAL>(&scratch.exponentials, &soft, what, sums);
+    if let Some(rows) = indirect {
+        // SAFETY: as above.
+        unsafe { write_row::<L>(rows, place, &scratch.gradient) };
     }
     loss
 }

@@ -25,18 +25,16 @@ impl<R: Real> SoftLabel<'_, R> {
     /// q of the classes from `start` on: a whole vector, or `length` classes at the row's end.
     #[inline(always)]
     fn lanes<const GENERAL: bool>(&self, start: usize, length: usize) -> R::Lanes {
-        let load = |row: &[f32]| {
-            if length == R::Lanes::WIDTH { R::Lanes::load_f32(&row[start..]) } else { R::Lanes::load_f32_part(&row[start..start + length]) }
-        };
-        let soft = load(self.first).mul(R::Lanes::splat(self.first_scale));
+        let soft = part_f32::<R>(&self.first[start..start + length]).mul(R::Lanes::splat(self.first_scale));
         if !GENERAL {
             return soft;
         }
-        let soft = load(self.second).mul_add(R::Lanes::splat(self.second_scale), soft);
+        let soft = part_f32::<R>(&self.second[start..start + length]).mul_add(R::Lanes::splat(self.second_scale), soft);
         if self.weights.is_empty() { soft } else { soft.mul(part(&self.weights[start..start + length], R::from_f64(0.0))) }
     }
 
     /// q of one class, with the same operations.
+    #[inline(always)]
     fn class<const GENERAL: bool>(&self, class: usize) -> R {
         let soft = R::from_f64(f64::from(self.first[class])).mul(self.first_scale);
         if !GENERAL {
@@ -53,17 +51,27 @@ fn part<R: Real>(from: &[R], fill: R) -> R::Lanes {
     if from.len() == R::Lanes::WIDTH { R::Lanes::load(from) } else { R::Lanes::load_part(from, fill) }
 }
 
-/// Calls `body(start, length)` for each vector of a row; `length` is less than a vector's at most once, at the end.
+/// As [`part`] with 0, widened from f32.
 #[inline(always)]
-fn for_vectors<R: Real>(classes: usize, mut body: impl FnMut(usize, usize)) {
-    let width = R::Lanes::WIDTH;
-    let whole = classes - classes % width;
-    for start in (0..whole).step_by(width) {
-        body(start, width);
-    }
-    if whole < classes {
-        body(whole, classes - whole);
-    }
+fn part_f32<R: Real>(from: &[f32]) -> R::Lanes {
+    if from.len() == R::Lanes::WIDTH { R::Lanes::load_f32(from) } else { R::Lanes::load_f32_part(from) }
+}
+
+/// Runs `$body` for each vector of a row: `$length` is the number of classes in it from `$start` on, less than a vector's at most once, at the
+/// end. A macro, because a closure would be compiled for the target's lowest level and called.
+macro_rules! for_vectors {
+    ($real:ty, $classes:expr, |$start:ident, $length:ident| $body:block) => {{
+        let (classes, width) = ($classes, <$real as Real>::Lanes::WIDTH);
+        let whole = classes - classes % width;
+        for $start in (0..whole).step_by(width) {
+            let $length = width;
+            $body
+        }
+        if whole < classes {
+            let ($start, $length) = (whole, classes - whole);
+            $body
+        }
+    }};
 }
 
 /// What the first two sweeps find.
@@ -118,7 +126,7 @@ pub(super) fn softmax<R: Real, const GENERAL: bool>(z: &[R], soft: &SoftLabel<'_
     let chain = CHAIN * R::Lanes::WIDTH;
     for begin in (0..classes).step_by(chain) {
         let (mut chain_sum, mut chain_mass, mut chain_distance) = (zero, zero, zero);
-        for_vectors::<R>(chain.min(classes - begin), |offset, length| {
+        for_vectors!(R, chain.min(classes - begin), |offset, length| {
             let start = begin + offset;
             // Lanes behind the row's end hold -inf, whose exponential is 0; their q is 0 as well.
             let vector = part(&z[start..start + length], R::LOWEST);
@@ -182,6 +190,7 @@ fn distance_with_masked<R: Real, const GENERAL: bool>(z: &[R], max: R, soft: &So
 
 impl<R: Real> Softmax<R> {
     /// The loss, before the sample weight: `-sum q * log p = Q * log_sum + sum q * (max - z)`.
+    #[inline(always)]
     pub fn loss(&self, z: &[R], hard: &Hard) -> f64 {
         let mut loss = self.mass * self.log_sum + self.distance;
         for (&class, &weight) in hard.classes.iter().zip(&hard.weights) {
@@ -191,6 +200,7 @@ impl<R: Real> Softmax<R> {
     }
 
     /// Whether the argmax of `z` is `class`, the first index winning a tie.
+    #[inline(always)]
     pub fn is_right(&self, z: &[R], class: usize) -> bool {
         z[class] == self.max && !z[..class].contains(&self.max)
     }
@@ -207,6 +217,7 @@ pub(super) struct Gradient<'a, R> {
 }
 
 /// The third sweep: `grad = factor * (Q*p - q)`, and p to `sums`.
+/// As with the vectors, everything here is inlined into the level's own function.
 #[inline(always)]
 pub(super) fn gradient<R: Real, const GENERAL: bool>(
     exponentials: &[R],
@@ -219,7 +230,7 @@ pub(super) fn gradient<R: Real, const GENERAL: bool>(
     if let Some(grad) = grad {
         let q_sum = R::from_f64(softmax.mass + hard.mass());
         let (all_q_sum, all_factor, minus_one) = (R::Lanes::splat(q_sum), R::Lanes::splat(factor), R::Lanes::splat(R::from_f64(-1.0)));
-        for_vectors::<R>(grad.len(), |start, length| {
+        for_vectors!(R, grad.len(), |start, length| {
             let p = R::Lanes::load(&exponentials[start..]).mul(inverse);
             let q = soft.lanes::<GENERAL>(start, length);
             let g = all_q_sum.mul_add(p, q.mul(minus_one)).mul(all_factor);
@@ -235,7 +246,7 @@ pub(super) fn gradient<R: Real, const GENERAL: bool>(
         }
     }
     if let Some((sums, negate)) = sums {
-        for_vectors::<R>(sums.len(), |start, length| {
+        for_vectors!(R, sums.len(), |start, length| {
             R::Lanes::load(&exponentials[start..]).mul(inverse).add_fixed(&mut sums[start..start + length], negate);
         });
     }
