@@ -6,6 +6,7 @@ mod batch;
 mod criterion;
 mod error;
 mod options;
+pub mod reference;
 mod state;
 mod statistics;
 mod tensor;
