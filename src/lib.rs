@@ -3,10 +3,14 @@
 #![warn(clippy::undocumented_unsafe_blocks, clippy::missing_safety_doc)]
 
 mod batch;
+mod checkpoint;
+mod cpu;
 mod criterion;
 mod error;
 mod options;
 pub mod reference;
+mod samples;
+mod soft_labels;
 mod state;
 mod statistics;
 mod tensor;

@@ -1,6 +1,7 @@
 //! What a criterion is told at its creation: validation, defaults, presets.
 
 use crate::error::{Result, fail};
+use crate::state::try_copy;
 use crate::tensor::Device;
 
 /// How the losses of a batch become one number (spec: "The loss").
@@ -217,6 +218,24 @@ impl Options {
         self
     }
 
+    /// A copy without what takes memory: class weights and an initial matrix.
+    pub(crate) fn without_tensors(&self) -> Self {
+        Self { initial: Initial::default(), class_weights: None, ..*self }
+    }
+
+    /// A copy, or the error that memory is short.
+    pub(crate) fn try_clone(&self) -> Result<Self> {
+        let initial = match &self.initial {
+            Initial::Smoothing(eps) => Initial::Smoothing(*eps),
+            Initial::Uniform => Initial::Uniform,
+            Initial::Zero => Initial::Zero,
+            Initial::OneHot => Initial::OneHot,
+            Initial::Matrix(matrix) => Initial::Matrix(try_copy("initial_soft_labels", matrix)?),
+        };
+        let class_weights = self.class_weights.as_deref().map(|weights| try_copy("class_weights", weights)).transpose()?;
+        Ok(Self { initial, class_weights, ..*self })
+    }
+
     /// Checks every option; the message names the first one that breaks its rule.
     pub fn validate(&self) -> Result<()> {
         let classes = self.classes;
@@ -231,7 +250,7 @@ impl Options {
             fail!(InvalidArgument, "momentum = {} is outside [0, 1)", self.momentum);
         }
         if let Some(threshold) = self.freeze_above
-            && !(threshold > 0.0)
+            && (threshold.is_nan() || threshold <= 0.0)
         {
             fail!(InvalidArgument, "freeze_above = {threshold} is not greater than 0");
         }

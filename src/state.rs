@@ -148,6 +148,18 @@ impl<T: Element + Zeroable> Matrix<T> {
         }
     }
 
+    /// All elements, where no gap lies between the rows.
+    pub fn contiguous(&self) -> Option<&[T]> {
+        if self.rows > 1 && self.row_stride != self.columns {
+            return None;
+        }
+        match &self.memory {
+            Memory::Owned(memory) => Some(memory),
+            // SAFETY: as in `row`, for all rows, which follow each other.
+            Memory::Borrowed(data) => Some(unsafe { std::slice::from_raw_parts(*data, self.rows * self.columns) }),
+        }
+    }
+
     /// Number of rows.
     pub fn rows(&self) -> usize {
         self.rows
@@ -197,6 +209,13 @@ pub(crate) fn try_vec<T: Default + Clone>(name: &str, length: usize) -> Result<V
     })?;
     vector.resize(length, T::default());
     Ok(vector)
+}
+
+/// A copy of `values`, or the error that names it.
+pub(crate) fn try_copy<T: Default + Copy>(name: &str, values: &[T]) -> Result<Vec<T>> {
+    let mut copy = try_vec(name, values.len())?;
+    copy.copy_from_slice(values);
+    Ok(copy)
 }
 
 /// The dtype that soft labels are given in.

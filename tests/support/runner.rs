@@ -1,6 +1,6 @@
 //! Runs a case through the public interface of the library.
 
-use ols::{Batch, Criterion, DType, Options, TensorMut, Update};
+use ols::{Batch, Counter, Criterion, DType, Options, TensorMut, Update};
 
 use super::buffer::Buffer;
 use super::model::{Action, Case, CaseBatch, CaseReport, Expect, Integers, Named, Numbers, Targets, Values, View};
@@ -133,17 +133,11 @@ pub struct State {
 impl State {
     pub fn of(criterion: &Criterion) -> Self {
         let classes = criterion.options().classes;
-        let bytes = criterion.to_bytes().expect("the state can be saved");
-        let tensors = safetensors::SafeTensors::deserialize(&bytes).expect("a safetensors file");
-        let integers = |name: &str| -> Vec<i64> {
-            let tensor = tensors.tensor(name).unwrap_or_else(|error| panic!("{name}: {error}"));
-            tensor.data().chunks_exact(8).map(|bytes| i64::from_le_bytes(bytes.try_into().expect("8 bytes"))).collect()
-        };
         Self {
             soft_labels: (0..classes).flat_map(|class| criterion.soft_label(class).to_vec()).collect(),
-            sums: integers("sums"),
-            counts: integers("counts"),
-            samples_skipped: criterion.running().samples_skipped,
+            sums: (0..classes).flat_map(|class| criterion.sums(class).to_vec()).collect(),
+            counts: criterion.counts().to_vec(),
+            samples_skipped: criterion.counters()[Counter::SkippedNonFinite as usize],
         }
     }
 }
