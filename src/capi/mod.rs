@@ -71,6 +71,7 @@ assert_crosses_abi!(
     *mut std::ffi::c_void,
     *mut usize,
     Option<safer_ffi::prelude::repr_c::Box<ols_criterion_t>>,
+    ols_dtype_t,
     ols_empty_class_t,
     ols_initial_t,
     ols_mode_t,

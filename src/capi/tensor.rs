@@ -16,6 +16,27 @@ pub const OLS_CODE_FLOAT: u8 = 2;
 /// bfloat16: the upper half of an IEEE binary32.
 pub const OLS_CODE_BFLOAT: u8 = 4;
 
+/// What `ols_tensor_0d` to `ols_tensor_3d` take for a dtype: `dtype_code | dtype_bits << 8`.
+#[derive_ReprC]
+#[repr(i32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ols_dtype_t {
+    /// IEEE binary32: `float`.
+    OLS_DTYPE_F32 = 0x2002,
+    /// IEEE binary64: `double`.
+    OLS_DTYPE_F64 = 0x4002,
+    /// IEEE binary16.
+    OLS_DTYPE_F16 = 0x1002,
+    /// bfloat16: the upper half of an IEEE binary32.
+    OLS_DTYPE_BF16 = 0x1004,
+    /// `int64_t`.
+    OLS_DTYPE_I64 = 0x4000,
+    /// `int32_t`.
+    OLS_DTYPE_I32 = 0x2000,
+    /// `uint8_t`.
+    OLS_DTYPE_U8 = 0x0801,
+}
+
 /// Host memory.
 pub const OLS_DEVICE_CPU: i32 = 1;
 /// Memory of the CUDA device `device_id`.
@@ -25,8 +46,8 @@ pub const OLS_DEVICE_CUDA_HOST: i32 = 3;
 /// CUDA managed memory: not supported yet.
 pub const OLS_DEVICE_CUDA_MANAGED: i32 = 13;
 
-/// A view of up to three dimensions on memory of its owner. Flat and frozen: it never grows, and owns nothing. `ols_vector` and `ols_matrix`
-/// below make one of row-major host memory; `ols_dlpack.h` makes one of a `DLTensor`.
+/// A view of up to three dimensions on memory of its owner. Flat and frozen: it never grows, and owns nothing. `ols_tensor_0d` to
+/// `ols_tensor_3d` below make one of row-major host memory; `ols_dlpack.h` makes one of a `DLTensor`.
 ///
 /// A tensor whose bytes are all 0 stands for "not given" inside of other structs.
 #[derive_ReprC]
@@ -169,6 +190,13 @@ mod tests {
             assert_eq!((back.data, back.device, back.dtype, back.ndim), (raw.data, raw.device, raw.dtype, raw.ndim));
             assert_eq!((back.shape, back.strides), (raw.shape, raw.strides));
         }
+    }
+
+    #[test]
+    fn numbers_of_dtypes_are_code_and_bits() {
+        use ols_dtype_t::*;
+        let numbers = [OLS_DTYPE_F32, OLS_DTYPE_F64, OLS_DTYPE_F16, OLS_DTYPE_BF16, OLS_DTYPE_I64, OLS_DTYPE_I32, OLS_DTYPE_U8];
+        assert_eq!(numbers.map(|number| number as i32), DTYPES.map(|(_, code, bits)| i32::from(code) | i32::from(bits) << 8));
     }
 
     #[test]
