@@ -2,7 +2,7 @@
 #include <stdio.h>
 
 int main(void) {
-    float logits[2][3] = {{2.0f, 0.1f, -1.0f}, {0.3f, 0.2f, 0.1f}}, grad[2][3], loss;
+    float logits[2][3] = {{2.0f, 0.1f, -1.0f}, {0.3f, 0.2f, 0.1f}}, grad[2][3], loss = 0;
     uint8_t targets[2] = {0, 2};
 
     ols_options_t options;

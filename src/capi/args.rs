@@ -157,9 +157,9 @@ impl<'a> Region<'a> {
         Self { name, bytes: start..start.saturating_add(length) }
     }
 
-    /// The memory of a tensor's elements.
+    /// The memory of a tensor's elements; empty for one beyond the address space, which its own check refuses.
     pub fn tensor(name: &'a str, tensor: &RawTensor) -> Self {
-        Self { name, bytes: tensor.byte_range().unwrap_or(0..usize::MAX) }
+        Self { name, bytes: tensor.byte_range().unwrap_or(0..0) }
     }
 
     /// Refuses an output that shares bytes with one of `others`.
