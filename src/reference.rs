@@ -108,8 +108,8 @@ pub struct Reference {
     pub epoch: i64,
     /// `S`: K rows of K.
     pub soft_labels: Vec<f32>,
-    /// The soft labels of the first epoch.
-    pub initial: Vec<f32>,
+    /// The soft labels of the first epoch, before they are rounded to `f32`: what the policy `initial` brings back is rounded once, too.
+    pub initial: Vec<f64>,
     /// `A`: K rows of K, in units of 2^-30.
     pub sums: Vec<i64>,
     /// `c`.
@@ -128,7 +128,7 @@ impl Reference {
     pub fn new(options: &Options) -> Result<Self> {
         options.validate()?;
         let classes = options.classes;
-        let mut initial = vec![0f32; classes * classes];
+        let mut initial = vec![0.0; classes * classes];
         for class in 0..classes {
             for k in 0..classes {
                 initial[class * classes + k] = match &options.initial {
@@ -138,14 +138,14 @@ impl Reference {
                     Initial::Zero => 0.0,
                     Initial::OneHot => f64::from(k == class),
                     Initial::Matrix(matrix) => f64::from(matrix[class * classes + k]),
-                } as f32;
+                };
             }
         }
         Ok(Self {
             options: options.clone(),
             mode: options.mode,
             epoch: 0,
-            soft_labels: initial.clone(),
+            soft_labels: initial.iter().map(|&value| value as f32).collect(),
             initial,
             sums: vec![0; classes * classes],
             counts: vec![0; classes],
@@ -424,7 +424,7 @@ impl Reference {
                     }
                     EmptyClass::Initial => {
                         report.rows_initial += 1;
-                        self.initial[row.clone()].iter().map(|&value| f64::from(value)).collect()
+                        self.initial[row.clone()].to_vec()
                     }
                     EmptyClass::OneHot => {
                         report.rows_one_hot += 1;
