@@ -4,8 +4,8 @@
 //! `initial_soft_labels` F32 (K, K) where the options have them. The file's `__metadata__` has one entry, `libols`: a JSON object with the
 //! format's number, the library's version, the epoch and the options that shape the result.
 //!
-//! Its `checksum` is the CRC-32 (of zlib) of that JSON text with eight zeros in the checksum's place, followed by the bytes of the tensors in
-//! the order of their names.
+//! Its `checksum` is the CRC-32 (of zlib) of that JSON text with eight zeros in the checksum's place, followed by name and bytes of each tensor
+//! in the order of the names.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -147,15 +147,18 @@ fn describe<'a>(options: &'a Options, state: &'a State, epoch: i64) -> Result<Co
     };
     let text =
         |metadata: &Metadata| serde_json::to_string(metadata).map_err(|error| Error::new(ErrorKind::Io, format!("metadata: {error}")));
-    metadata.checksum = checksum(&text(&metadata)?, tensors.iter().map(|(_, tensor)| &tensor.bytes[..]));
+    metadata.checksum = checksum(&text(&metadata)?, tensors.iter().map(|(name, tensor)| (*name, &tensor.bytes[..])));
     Ok((tensors, HashMap::from([(METADATA_KEY.into(), text(&metadata)?)])))
 }
 
 /// Eight hexadecimal digits.
-fn checksum<'a>(metadata: &str, tensors: impl Iterator<Item = &'a [u8]>) -> String {
+fn checksum<'a>(metadata: &str, tensors: impl Iterator<Item = (&'a str, &'a [u8])>) -> String {
     let mut crc = crc32fast::Hasher::new();
     crc.update(metadata.as_bytes());
-    tensors.for_each(|bytes| crc.update(bytes));
+    for (name, bytes) in tensors {
+        crc.update(name.as_bytes());
+        crc.update(bytes);
+    }
     format!("{:08x}", crc.finalize())
 }
 
@@ -248,7 +251,7 @@ pub(crate) fn parse<'a>(bytes: &'a [u8], options: &Options) -> Result<Loaded<'a>
     names.sort_unstable();
     let stated = format!("\"checksum\":\"{}\"", metadata.checksum);
     let blank = text.replacen(&stated, &format!("\"checksum\":\"{NO_CHECKSUM}\""), 1);
-    let found = checksum(&blank, names.iter().map(|(_, data)| *data));
+    let found = checksum(&blank, names.iter().map(|(name, data)| (name.as_str(), *data)));
     if found != metadata.checksum {
         fail!(InvalidFile, "corrupted file: its checksum is {found}, but it states {}", metadata.checksum);
     }
