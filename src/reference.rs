@@ -351,9 +351,7 @@ impl Reference {
                 for (class, p) in &contribution.right {
                     if self.counts[*class] < 1 << 32 {
                         self.counts[*class] += 1;
-                        for k in 0..classes {
-                            self.sums[class * classes + k] += p[k];
-                        }
+                        self.sums[class * classes..][..classes].iter_mut().zip(p).for_each(|(sum, p)| *sum += p);
                     }
                 }
             }
@@ -368,9 +366,7 @@ impl Reference {
                 self.samples_skipped = (self.samples_skipped - contribution.skipped).max(0);
                 for (class, p) in &contribution.right {
                     self.counts[*class] -= 1;
-                    for k in 0..classes {
-                        self.sums[class * classes + k] -= p[k];
-                    }
+                    self.sums[class * classes..][..classes].iter_mut().zip(p).for_each(|(sum, p)| *sum -= p);
                 }
             }
         }
