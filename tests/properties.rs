@@ -319,7 +319,7 @@ fn check_statistics(reference: &Reference, criterion: &Criterion, rtol: f64) -> 
 }
 
 proptest! {
-    #![proptest_config(config(300))]
+    #![proptest_config(config(150))]
 
     /// Everything against the reference, over a few epochs of a few batches.
     #[test]
