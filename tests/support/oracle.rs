@@ -237,7 +237,8 @@ fn entries(reference: &Reference) -> Option<Vec<usize>> {
         return None;
     }
     let counted = (0..classes).filter(|&class| reference.counts[class] > 0);
-    let changed = (0..classes).filter(|&class| reference.soft_label(class) != &reference.initial[class * classes..][..classes]);
+    let initial = initial(reference);
+    let changed = (0..classes).filter(|&class| *reference.soft_label(class) != initial[class * classes..][..classes]);
     let mut at = Vec::new();
     for class in counted.chain(changed).take(6).chain([0, classes - 1]) {
         let some = (0..6).map(|index| splitmix64(98, (class * 6 + index) as u64) as usize % classes);
@@ -259,9 +260,14 @@ fn sums(reference: &Reference, dtype: DType) -> Integers {
     Integers { at, values, atol: reference.counts.iter().copied().max().unwrap_or(0), rtol: Hex(rtol) }
 }
 
+/// The soft labels of the first epoch.
+fn initial(reference: &Reference) -> Vec<f32> {
+    reference.initial.iter().map(|&value| value as f32).collect()
+}
+
 fn soft_labels(reference: &Reference) -> Values {
     let numbers: Vec<f64> = reference.soft_labels.iter().map(|&value| value.into()).collect();
-    let measured = reference.soft_labels != reference.initial;
+    let measured = reference.soft_labels != initial(reference);
     let tolerance = if measured { soft_label_tolerance() } else { Tolerance { atol: 0.0, rtol: 0.0 } };
     values(DType::F64, &numbers, entries(reference), tolerance, 1.0)
 }
