@@ -50,7 +50,9 @@ static void one_truth(void) {
     CHECK(view.data == (void *)owned->soft_labels && view.strides[0] == ROW && view.strides[1] == 1);
 
     /* What the caller changes between calls holds: twice the samples of another rank, another soft label. */
-    for (int i = 0; i < K * ROW; i++) owned->sums[i] *= 2;
+    for (int i = 0; i < K; i++) {
+        for (int k = 0; k < K; k++) owned->sums[i * ROW + k] *= 2;
+    }
     for (int k = 0; k < K; k++) owned->counts[k] *= 2;
     ols_report_t report = {.struct_size = sizeof report};
     OK(ols_report(criterion, NULL, &report));
