@@ -1,0 +1,349 @@
+//! The saved state: a safetensors file, readable by anyone, with a checksum.
+//!
+//! Tensors: `soft_labels` F32 (K, K); `sums` I64 (K, K) in units of 2^-30; `counts` I64 (K); `counters` I64 (4); `class_weights` F64 (K) and
+//! `initial_soft_labels` F32 (K, K) where the options have them. The file's `__metadata__` has one entry, `libols`: a JSON object with the
+//! format's number, the library's version, the epoch and the options that shape the result.
+//!
+//! Its `checksum` is the CRC-32 (of zlib) of that JSON text with eight zeros in the checksum's place, followed by name and bytes of each tensor
+//! in the order of the names.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use bytemuck::{NoUninit, Zeroable};
+use safetensors::{Dtype, SafeTensorError, SafeTensors, View};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, ErrorKind, Result, fail};
+use crate::options::{EmptyClass, Initial, Options};
+use crate::state::{Matrix, State, try_vec};
+use crate::tensor::Element;
+
+/// The number of this format. A reader takes files of its own number and of lower ones.
+const FORMAT: u32 = 1;
+const METADATA_KEY: &str = "libols";
+const NO_CHECKSUM: &str = "00000000";
+
+/// What the file says beside its tensors.
+#[derive(Serialize, Deserialize)]
+struct Metadata {
+    format: u32,
+    version: String,
+    checksum: String,
+    num_classes: usize,
+    epoch: i64,
+    alpha: f64,
+    initial: Start,
+    empty_class: Policy,
+    min_count: i64,
+    momentum: f64,
+    freeze_above: Option<f64>,
+    ignore_index: i64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Start {
+    Smoothing(f64),
+    Uniform,
+    Zero,
+    OneHot,
+    Matrix,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", remote = "EmptyClass")]
+enum PolicyNames {
+    Keep,
+    Uniform,
+    Initial,
+    OneHot,
+    Zero,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(transparent)]
+struct Policy(#[serde(with = "PolicyNames")] EmptyClass);
+
+/// A tensor of the file.
+struct Tensor<'a> {
+    dtype: Dtype,
+    shape: Vec<usize>,
+    bytes: Cow<'a, [u8]>,
+}
+
+impl View for &Tensor<'_> {
+    fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+    fn data(&self) -> Cow<'_, [u8]> {
+        Cow::Borrowed(&self.bytes)
+    }
+    fn data_len(&self) -> usize {
+        self.bytes.len()
+    }
+}
+
+impl<'a> Tensor<'a> {
+    fn slice<T: NoUninit>(dtype: Dtype, shape: Vec<usize>, values: &'a [T]) -> Self {
+        Self { dtype, shape, bytes: Cow::Borrowed(bytemuck::cast_slice(values)) }
+    }
+
+    /// The matrix as it lies, or a copy where its rows lie apart.
+    fn matrix<T: Element + NoUninit + Zeroable>(dtype: Dtype, shape: Vec<usize>, matrix: &'a Matrix<T>) -> Result<Self> {
+        if let Some(values) = matrix.contiguous() {
+            return Ok(Self::slice(dtype, shape, values));
+        }
+        let mut bytes = try_vec::<u8>("a copy of the state", matrix.rows() * matrix.columns() * size_of::<T>())?;
+        for (row, to) in bytes.chunks_exact_mut(matrix.columns() * size_of::<T>()).enumerate() {
+            to.copy_from_slice(bytemuck::cast_slice(matrix.row(row)));
+        }
+        Ok(Self { dtype, shape, bytes: Cow::Owned(bytes) })
+    }
+}
+
+/// What the file is made of: the tensors by name, and the metadata with its checksum.
+type Contents<'a> = (Vec<(&'static str, Tensor<'a>)>, HashMap<String, String>);
+
+fn describe<'a>(options: &'a Options, state: &'a State, epoch: i64) -> Result<Contents<'a>> {
+    let classes = options.classes;
+    let mut tensors = vec![
+        ("counters", Tensor::matrix(Dtype::I64, vec![state.counters.columns()], &state.counters)?),
+        ("counts", Tensor::matrix(Dtype::I64, vec![classes], &state.counts)?),
+        ("soft_labels", Tensor::matrix(Dtype::F32, vec![classes, classes], &state.soft_labels)?),
+        ("sums", Tensor::matrix(Dtype::I64, vec![classes, classes], &state.sums)?),
+    ];
+    if let Some(weights) = &options.class_weights {
+        tensors.push(("class_weights", Tensor::slice(Dtype::F64, vec![classes], weights)));
+    }
+    if let Initial::Matrix(matrix) = &options.initial {
+        tensors.push(("initial_soft_labels", Tensor::slice(Dtype::F32, vec![classes, classes], matrix)));
+    }
+    tensors.sort_unstable_by_key(|(name, _)| *name);
+    let mut metadata = Metadata {
+        format: FORMAT,
+        version: env!("CARGO_PKG_VERSION").into(),
+        checksum: NO_CHECKSUM.into(),
+        num_classes: classes,
+        epoch,
+        alpha: options.alpha,
+        initial: match options.initial {
+            Initial::Smoothing(eps) => Start::Smoothing(eps),
+            Initial::Uniform => Start::Uniform,
+            Initial::Zero => Start::Zero,
+            Initial::OneHot => Start::OneHot,
+            Initial::Matrix(_) => Start::Matrix,
+        },
+        empty_class: Policy(options.empty_class),
+        min_count: options.min_count,
+        momentum: options.momentum,
+        freeze_above: options.freeze_above.filter(|threshold| threshold.is_finite()),
+        ignore_index: options.ignore_index,
+    };
+    let text =
+        |metadata: &Metadata| serde_json::to_string(metadata).map_err(|error| Error::new(ErrorKind::Io, format!("metadata: {error}")));
+    metadata.checksum = checksum(&text(&metadata)?, tensors.iter().map(|(name, tensor)| (*name, &tensor.bytes[..])));
+    Ok((tensors, HashMap::from([(METADATA_KEY.into(), text(&metadata)?)])))
+}
+
+/// Eight hexadecimal digits.
+fn checksum<'a>(metadata: &str, tensors: impl Iterator<Item = (&'a str, &'a [u8])>) -> String {
+    let mut crc = crc32fast::Hasher::new();
+    crc.update(metadata.as_bytes());
+    for (name, bytes) in tensors {
+        crc.update(name.as_bytes());
+        crc.update(bytes);
+    }
+    format!("{:08x}", crc.finalize())
+}
+
+/// The bytes of the file.
+pub(crate) fn to_bytes(options: &Options, state: &State, epoch: i64) -> Result<Vec<u8>> {
+    let (tensors, metadata) = describe(options, state, epoch)?;
+    // `serialize` would end the process where memory is short, so ask first.
+    let bytes: usize = tensors.iter().map(|(_, tensor)| tensor.bytes.len()).sum();
+    let mut probe = Vec::<u8>::new();
+    if probe.try_reserve_exact(bytes.saturating_add(1 << 16)).is_err() {
+        fail!(OutOfMemory, "saved state: {bytes} bytes could not be allocated");
+    }
+    drop(probe);
+    safetensors::serialize(tensors.iter().map(|(name, tensor)| (*name, tensor)), Some(metadata))
+        .map_err(|error| Error::new(ErrorKind::Io, format!("saved state: {error}")))
+}
+
+/// Writes the file: first a temporary one beside it, then, once that is on the disk, under its name.
+pub(crate) fn save(options: &Options, state: &State, epoch: i64, path: &Path) -> Result<()> {
+    let failed = |error: &dyn std::fmt::Display| Error::new(ErrorKind::Io, format!("{}: cannot be written: {error}", path.display()));
+    // A link stays a link; what is there and no file (a device, a folder) is not replaced by one.
+    let target: PathBuf = match std::fs::metadata(path) {
+        Ok(there) if !there.is_file() => return Err(failed(&"it is there and is not a regular file")),
+        Ok(_) => std::fs::canonicalize(path).map_err(|error| failed(&error))?,
+        Err(_) => path.into(),
+    };
+    let folder = match target.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    let (tensors, metadata) = describe(options, state, epoch)?;
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".libols-").suffix(".tmp");
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        builder.permissions(std::fs::Permissions::from_mode(0o666)); // less the process's umask, as for any new file
+    }
+    let temporary = builder.tempfile_in(folder).map_err(|error| failed(&error))?;
+    safetensors::serialize_to_file(tensors.iter().map(|(name, tensor)| (*name, tensor)), Some(metadata), temporary.path()).map_err(
+        |error| match error {
+            SafeTensorError::IoError(error) => failed(&error),
+            error => failed(&error),
+        },
+    )?;
+    temporary.as_file().sync_all().map_err(|error| failed(&error))?;
+    temporary.persist(&target).map_err(|error| failed(&error.error))?;
+    // The new name is on the disk once its folder is. Not every file system can do this, and the data is safe already.
+    if let Ok(folder) = std::fs::File::open(folder) {
+        let _ = folder.sync_all();
+    }
+    Ok(())
+}
+
+/// Reads a whole file.
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
+    std::fs::read(path).map_err(|error| {
+        let kind = if error.kind() == io::ErrorKind::OutOfMemory { ErrorKind::OutOfMemory } else { ErrorKind::Io };
+        Error::new(kind, format!("{}: cannot be read: {error}", path.display()))
+    })
+}
+
+/// A file that was checked.
+pub(crate) struct Loaded<'a> {
+    pub options: Options,
+    pub epoch: i64,
+    tensors: SafeTensors<'a>,
+}
+
+/// Checks the bytes of a file for a criterion with `options`; those that belong to the caller (mode, reduction, device, threads) stay.
+pub(crate) fn parse<'a>(bytes: &'a [u8], options: &Options) -> Result<Loaded<'a>> {
+    let tensors = SafeTensors::deserialize(bytes).map_err(|error| not_readable(bytes, &error))?;
+    // `deserialize` keeps the metadata to itself; reading the header once more gives it.
+    let (_, header) = SafeTensors::read_metadata(bytes).map_err(|error| not_readable(bytes, &error))?;
+    let Some(text) = header.metadata().as_ref().and_then(|metadata| metadata.get(METADATA_KEY)) else {
+        fail!(InvalidFile, "foreign file: it is in the safetensors format, but has no metadata entry {METADATA_KEY:?}");
+    };
+    #[derive(Deserialize)]
+    struct Version {
+        format: u32,
+        version: String,
+    }
+    let damaged = |error: &dyn std::fmt::Display| Error::new(ErrorKind::InvalidFile, format!("corrupted file: its metadata: {error}"));
+    let Version { format, version } = serde_json::from_str(text).map_err(|error| damaged(&error))?;
+    if format > FORMAT {
+        fail!(InvalidFile, "newer file: its format {format}, of libols {version}, is above {FORMAT}, the highest that this library reads");
+    }
+    let metadata: Metadata = serde_json::from_str(text).map_err(|error| damaged(&error))?;
+    let mut names: Vec<_> = tensors.iter().map(|(name, view)| (name.to_owned(), view.data())).collect();
+    names.sort_unstable();
+    let stated = format!("\"checksum\":\"{}\"", metadata.checksum);
+    let blank = text.replacen(&stated, &format!("\"checksum\":\"{NO_CHECKSUM}\""), 1);
+    let found = checksum(&blank, names.iter().map(|(name, data)| (name.as_str(), *data)));
+    if found != metadata.checksum {
+        fail!(InvalidFile, "corrupted file: its checksum is {found}, but it states {}", metadata.checksum);
+    }
+    if metadata.num_classes != options.classes {
+        fail!(InvalidArgument, "the file has num_classes = {}, but the criterion has {}", metadata.num_classes, options.classes);
+    }
+    let classes = options.classes;
+    let loaded = Loaded { options: options.without_tensors(), epoch: metadata.epoch, tensors };
+    for (name, dtype, shape) in [
+        ("soft_labels", Dtype::F32, vec![classes, classes]),
+        ("sums", Dtype::I64, vec![classes, classes]),
+        ("counts", Dtype::I64, vec![classes]),
+        ("counters", Dtype::I64, vec![crate::statistics::COUNTERS]),
+    ] {
+        loaded.bytes(name, dtype, &shape)?;
+    }
+    let has = |name: &str| loaded.tensors.tensor(name).is_ok();
+    let weights = if has("class_weights") { Some(loaded.vector::<f64>("class_weights", Dtype::F64, &[classes])?) } else { None };
+    let initial = match metadata.initial {
+        Start::Smoothing(eps) => Initial::Smoothing(eps),
+        Start::Uniform => Initial::Uniform,
+        Start::Zero => Initial::Zero,
+        Start::OneHot => Initial::OneHot,
+        Start::Matrix => Initial::Matrix(loaded.vector::<f32>("initial_soft_labels", Dtype::F32, &[classes, classes])?),
+    };
+    let options = Options {
+        alpha: metadata.alpha,
+        initial,
+        empty_class: metadata.empty_class.0,
+        min_count: metadata.min_count,
+        momentum: metadata.momentum,
+        freeze_above: metadata.freeze_above,
+        class_weights: weights,
+        ignore_index: metadata.ignore_index,
+        ..loaded.options
+    };
+    options.validate().map_err(|error| damaged(&error))?;
+    if loaded.epoch < 0 {
+        return Err(damaged(&format_args!("epoch = {} is less than 0", loaded.epoch)));
+    }
+    Ok(Loaded { options, ..loaded })
+}
+
+impl Loaded<'_> {
+    /// Copies S, A, c and the counters. Cannot fail: `parse` checked them.
+    pub fn write_to(&self, state: &mut State) {
+        fn copy<T: NoUninit + bytemuck::AnyBitPattern + Element + Zeroable>(bytes: &[u8], to: &mut Matrix<T>) {
+            let length = to.columns() * size_of::<T>();
+            for (row, bytes) in bytes.chunks_exact(length).enumerate() {
+                bytemuck::cast_slice_mut::<T, u8>(to.row_mut(row)).copy_from_slice(bytes);
+            }
+        }
+        let bytes = |name: &str| self.tensors.tensor(name).map(|view| view.data()).unwrap_or_default();
+        copy(bytes("soft_labels"), &mut state.soft_labels);
+        copy(bytes("sums"), &mut state.sums);
+        copy(bytes("counts"), &mut state.counts);
+        copy(bytes("counters"), &mut state.counters);
+    }
+
+    fn bytes(&self, name: &str, dtype: Dtype, shape: &[usize]) -> Result<&[u8]> {
+        let Ok(view) = self.tensors.tensor(name) else { fail!(InvalidFile, "corrupted file: it has no tensor {name:?}") };
+        if view.dtype() != dtype || view.shape() != shape {
+            let (found, size) = (view.dtype(), view.shape());
+            fail!(InvalidFile, "corrupted file: tensor {name:?} is {found} {size:?}, not {dtype} {shape:?}");
+        }
+        Ok(view.data())
+    }
+
+    fn vector<T: NoUninit + bytemuck::AnyBitPattern + Default>(&self, name: &str, dtype: Dtype, shape: &[usize]) -> Result<Vec<T>> {
+        let bytes = self.bytes(name, dtype, shape)?;
+        let mut values = try_vec::<T>(name, bytes.len() / size_of::<T>())?;
+        bytemuck::cast_slice_mut::<T, u8>(&mut values).copy_from_slice(bytes);
+        Ok(values)
+    }
+}
+
+/// Says what is wrong with bytes that are no safetensors file: cut off, changed, or of another kind altogether.
+fn not_readable(bytes: &[u8], error: &SafeTensorError) -> Error {
+    let header = bytes.first_chunk::<8>().map(|length| u64::from_le_bytes(*length));
+    let looks_like_one = bytes.get(8) == Some(&b'{') || bytes.len() <= 8;
+    let message = match error {
+        SafeTensorError::HeaderTooSmall => {
+            format!("truncated file: {} bytes are fewer than the 8 that a safetensors file begins with", bytes.len())
+        }
+        SafeTensorError::InvalidHeaderLength | SafeTensorError::HeaderTooLarge if looks_like_one => {
+            format!("truncated file: its header has {} bytes, but only {} follow", header.unwrap_or(0), bytes.len().saturating_sub(8))
+        }
+        SafeTensorError::MetadataIncompleteBuffer => {
+            format!("truncated or lengthened file: its {} bytes are not those that its header lists", bytes.len())
+        }
+        error if looks_like_one => format!("corrupted file: {error}"),
+        error => format!("foreign file: it is not in the safetensors format ({error})"),
+    };
+    Error::new(ErrorKind::InvalidFile, message)
+}

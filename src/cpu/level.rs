@@ -1,0 +1,134 @@
+//! Which level of the instruction set the kernels run at. The bits are the same at each.
+
+use std::sync::OnceLock;
+
+/// A level; each is the same source compiled for more of the processor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Level {
+    /// What the target always has.
+    Portable,
+    /// AVX2, FMA and F16C.
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    /// AVX-512 F, BW, DQ and VL.
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+}
+
+impl Level {
+    /// The best level of this processor, or a lower one that the environment variable `OLS_ISA` names: `portable`, `avx2` or `avx512`.
+    pub fn detect() -> Self {
+        static LEVEL: OnceLock<Level> = OnceLock::new();
+        *LEVEL.get_or_init(|| {
+            let best = Self::best();
+            std::env::var("OLS_ISA").ok().and_then(|name| Self::named(&name)).map_or(best, |wanted| wanted.min(best))
+        })
+    }
+
+    fn named(name: &str) -> Option<Self> {
+        match name {
+            "portable" => Some(Self::Portable),
+            #[cfg(target_arch = "x86_64")]
+            "avx2" => Some(Self::Avx2),
+            #[cfg(target_arch = "x86_64")]
+            "avx512" => Some(Self::Avx512),
+            _ => None,
+        }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    fn best() -> Self {
+        use std::arch::is_x86_feature_detected as has;
+        let avx2 = has!("avx2") && has!("fma") && has!("f16c");
+        if avx2 && has!("avx512f") && has!("avx512bw") && has!("avx512dq") && has!("avx512vl") {
+            Self::Avx512
+        } else if avx2 {
+            Self::Avx2
+        } else {
+            Self::Portable
+        }
+    }
+
+    #[cfg(not(target_arch = "x86_64"))]
+    fn best() -> Self {
+        Self::Portable
+    }
+
+    /// Every level that this processor has, the lowest first.
+    #[cfg(test)]
+    pub fn all() -> Vec<Self> {
+        ["portable", "avx2", "avx512"].iter().filter_map(|name| Self::named(name)).filter(|level| *level <= Self::best()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Batch, Criterion, Element, Initial, Logit, Options, TensorMut, TensorRef, bf16, f16};
+
+    /// Numbers in [-scale, scale] from a fixed sequence (splitmix64).
+    fn noise(seed: u64, scale: f64) -> impl Iterator<Item = f64> {
+        let mut state = seed;
+        std::iter::repeat_with(move || {
+            state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mut z = state;
+            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            ((z ^ (z >> 31)) as i64 as f64) / (i64::MAX as f64) * scale
+        })
+    }
+
+    /// Everything that a level computes for one batch, as bits.
+    fn results<L: Logit + Element + bytemuck::NoUninit + Default>(level: Level, classes: usize, to_logit: impl Fn(f64) -> L) -> Vec<u64>
+    where
+        L::Loss: bytemuck::NoUninit,
+    {
+        let samples = 37;
+        let options = Options::new(classes).initial(Initial::Smoothing(0.2)).alpha(0.4);
+        let mut logits: Vec<L> = noise(classes as u64, 9.0).take(samples * classes).map(&to_logit).collect();
+        logits[classes + 1] = to_logit(f64::NEG_INFINITY);
+        logits[3 * classes] = to_logit(f64::NAN);
+        let targets: Vec<i32> = (0..samples).map(|n| if n % 9 == 4 { -100 } else { (n * 7 % classes) as i32 }).collect();
+        for (n, &target) in targets.iter().enumerate().filter(|(n, target)| n % 3 != 0 && **target >= 0) {
+            logits[n * classes + target as usize] = to_logit(9.5);
+        }
+        let second: Vec<i32> = (0..samples).map(|n| (n * 5 % classes) as i32).collect();
+        let weights = vec![0.75; classes];
+        let mut bits = Vec::new();
+        for general in [false, true] {
+            let options = if general { options.clone().class_weights(weights.clone()) } else { options.clone() };
+            let mut criterion = Criterion::new(&options).unwrap().at_level(level);
+            let mut gradient = vec![L::default(); logits.len()];
+            let mut loss = L::Loss::default();
+            let shape = [samples, classes];
+            let mut batch = Batch::new(TensorRef::new(&logits, &shape).unwrap(), targets[..].into());
+            if general {
+                batch = batch.second_targets(second[..].into(), TensorRef::scalar(&0.7f32));
+            }
+            let grad = TensorMut::new(&mut gradient, &shape).unwrap();
+            criterion.forward(&batch, Some(TensorMut::scalar(&mut loss)), Some(grad)).unwrap();
+            bits.extend(bytemuck::bytes_of(&loss).iter().map(|&byte| u64::from(byte)));
+            bits.extend(bytemuck::cast_slice::<L, u8>(&gradient).iter().map(|&byte| u64::from(byte)));
+            bits.extend((0..classes).flat_map(|class| criterion.sums(class).to_vec()).map(|sum| sum as u64));
+            bits.extend(criterion.counts().iter().chain(criterion.counters()).map(|&count| count as u64));
+            assert!(criterion.counts().iter().sum::<i64>() > 5);
+            criterion.next_epoch().unwrap();
+            bits.extend((0..classes).flat_map(|class| criterion.soft_label(class).to_vec()).map(|s| u64::from(s.to_bits())));
+        }
+        bits
+    }
+
+    #[test]
+    fn every_level_gives_the_same_bits() {
+        let best = *Level::all().last().unwrap();
+        for classes in [2, 3, 7, 8, 9, 15, 16, 17, 31, 33, 64, 100, 127, 128, 129, 300, 1000] {
+            for level in Level::all() {
+                let same = |a: Vec<u64>, b: Vec<u64>| assert!(a == b, "{level:?} differs from {best:?} at {classes} classes");
+                same(results(level, classes, |x| x as f32), results(best, classes, |x| x as f32));
+                same(results(level, classes, |x| x), results(best, classes, |x| x));
+                same(results(level, classes, bf16::from_f64), results(best, classes, bf16::from_f64));
+                same(results(level, classes, f16::from_f64), results(best, classes, f16::from_f64));
+            }
+        }
+    }
+}

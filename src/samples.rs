@@ -1,0 +1,461 @@
+//! A batch that was checked: every rule about shapes, dtypes, devices, overlaps and values holds, and each sample can be read.
+#![allow(unsafe_code, reason = "elements are read through the caller's addresses, after all checks")]
+
+use std::fmt;
+
+use half::{bf16, f16};
+
+use crate::batch::RawBatch;
+use crate::error::{Result, fail};
+use crate::options::{Options, Reduction};
+use crate::state::State;
+use crate::tensor::{DType, RawTensor};
+
+/// Samples whose sums are added up one after the other; the sums of blocks are added in the order of the blocks. Part of the definition of the
+/// loss's bits, whatever the number of threads.
+pub(crate) const BLOCK: usize = 64;
+
+/// A sample that takes part.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sample {
+    /// The class of the first target.
+    pub first: usize,
+    /// The class of the second target; the first one's where there is none.
+    pub second: usize,
+    /// Weight of the first target; `1 - lam` is the second one's.
+    pub lam: f64,
+    /// The sample weight v.
+    pub weight: f64,
+}
+
+impl Sample {
+    /// The class that the statistics mean: that of the larger lam, the first at 0.5.
+    pub fn class(&self) -> usize {
+        if self.lam >= 0.5 { self.first } else { self.second }
+    }
+
+    /// `w[y]` in the mean's divisor.
+    pub fn class_weight(&self, weights: Option<&[f64]>) -> f64 {
+        weights.map_or(1.0, |w| self.lam * w[self.first] + (1.0 - self.lam) * w[self.second])
+    }
+}
+
+/// One value per sample, or the same for all, at any strides.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PerSample {
+    data: *mut u8,
+    dtype: DType,
+    strides: [i64; 2],
+}
+
+impl PerSample {
+    fn new(tensor: &RawTensor) -> Self {
+        Self { data: tensor.data, dtype: tensor.dtype, strides: [tensor.strides[0], tensor.strides[1]] }
+    }
+
+    /// The address of a sample's value.
+    fn at(&self, place: Place) -> *mut u8 {
+        let elements = place.outer as i64 * self.strides[0] + place.inner as i64 * self.strides[1];
+        self.data.wrapping_offset((elements * self.dtype.size() as i64) as isize)
+    }
+
+    /// # Safety
+    /// The tensor was checked, has an element for the place, and may be read.
+    unsafe fn integer(&self, place: Place) -> i64 {
+        let address = self.at(place);
+        // SAFETY: the caller's promise; `check` found the address aligned.
+        unsafe {
+            match self.dtype {
+                DType::I64 => address.cast::<i64>().read(),
+                DType::I32 => i64::from(address.cast::<i32>().read()),
+                _ => i64::from(address.read()),
+            }
+        }
+    }
+
+    /// # Safety
+    /// As [`integer`](Self::integer).
+    pub unsafe fn real(&self, place: Place) -> f64 {
+        let address = self.at(place);
+        // SAFETY: as in `integer`.
+        unsafe {
+            match self.dtype {
+                DType::F64 => address.cast::<f64>().read(),
+                _ => f64::from(address.cast::<f32>().read()),
+            }
+        }
+    }
+
+    /// # Safety
+    /// As [`integer`](Self::integer), and the element may be written.
+    pub unsafe fn write(&self, place: Place, value: f64) {
+        let address = self.at(place);
+        // SAFETY: the caller's promise; `check` found the address aligned.
+        unsafe {
+            match self.dtype {
+                DType::F64 => address.cast::<f64>().write(value),
+                _ => address.cast::<f32>().write(value as f32),
+            }
+        }
+    }
+}
+
+/// Where a sample is: its first index, and the one behind the classes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    pub outer: usize,
+    pub inner: usize,
+}
+
+/// A row of logits, or of gradients, per sample.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rows {
+    data: *mut u8,
+    pub dtype: DType,
+    outer: i64,
+    /// Elements from one class to the next.
+    pub class: i64,
+    inner: i64,
+}
+
+impl Rows {
+    fn new(tensor: &RawTensor) -> Self {
+        let [outer, class, inner] = tensor.strides;
+        Self { data: tensor.data, dtype: tensor.dtype, outer, class, inner }
+    }
+
+    /// The address of a sample's class 0.
+    pub fn at(&self, place: Place) -> *mut u8 {
+        let elements = place.outer as i64 * self.outer + place.inner as i64 * self.inner;
+        self.data.wrapping_offset((elements * self.dtype.size() as i64) as isize)
+    }
+}
+
+/// A checked batch.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Samples {
+    /// Samples in all.
+    pub count: usize,
+    pub classes: usize,
+    inner: usize,
+    pub logits: Rows,
+    pub grad: Option<Rows>,
+    pub loss: Option<PerSample>,
+    targets: PerSample,
+    targets2: Option<PerSample>,
+    weights: Option<PerSample>,
+    lam: Option<PerSample>,
+    pub grad_loss: Option<PerSample>,
+    target_offset: i64,
+    ignore_index: i64,
+    /// Whether targets have two indices in messages.
+    images: bool,
+}
+
+impl Samples {
+    /// Checks shapes, dtypes, devices and overlaps; reads nothing.
+    pub fn new(options: &Options, state: &State, batch: &RawBatch, loss: Option<&RawTensor>, grad: Option<&RawTensor>) -> Result<Self> {
+        let logits = &batch.logits;
+        if !logits.dtype.is_float() {
+            fail!(InvalidDtype, "logits.dtype = {} is not one of f32, f64, f16, bf16", logits.dtype);
+        }
+        check_device(options, "logits", logits)?;
+        if logits.ndim != 2 && logits.ndim != 3 {
+            fail!(InvalidShape, "logits.ndim = {} is neither 2, as (N, K), nor 3, as (N, K, inner)", logits.ndim);
+        }
+        if logits.shape[1] != options.classes as i64 {
+            fail!(InvalidShape, "logits.shape[1] = {} differs from num_classes = {}", logits.shape[1], options.classes);
+        }
+        logits.check("logits")?;
+        // One index per sample: (N), or (N, inner).
+        let (shape, of) = if logits.ndim == 2 {
+            (vec2(logits.shape[0], 1), "the logits' (N)")
+        } else {
+            (vec2(logits.shape[0], logits.shape[2]), "the logits' (N, inner)")
+        };
+        let shape = &shape[..logits.ndim - 1];
+        let Some(count) =
+            shape.iter().try_fold(1i64, |product, &size| product.checked_mul(size)).and_then(|count| usize::try_from(count).ok())
+        else {
+            fail!(InvalidShape, "logits.shape has more samples than an address space");
+        };
+        let per_sample = |name: &str, tensor: &RawTensor, scalar: bool, dtypes: &[DType]| -> Result<PerSample> {
+            if !dtypes.contains(&tensor.dtype) {
+                fail!(InvalidDtype, "{name}.dtype = {} is not one of {}", tensor.dtype, Names(dtypes));
+            }
+            check_device(options, name, tensor)?;
+            if !(scalar && tensor.ndim == 0) {
+                tensor.check_shape(name, shape, of)?;
+            }
+            tensor.check(name)?;
+            Ok(PerSample::new(tensor))
+        };
+        let targets = per_sample("targets", &batch.targets, false, TARGETS)?;
+        let targets2 = batch.targets2.map(|tensor| per_sample("targets2", &tensor, false, TARGETS)).transpose()?;
+        let weights = batch.sample_weights.map(|tensor| per_sample("sample_weights", &tensor, false, REALS)).transpose()?;
+        let lam = batch.lam.map(|tensor| per_sample("lam", &tensor, true, REALS)).transpose()?;
+        if targets2.is_some() != lam.is_some() {
+            let (there, missing) = if lam.is_some() { ("lam", "targets2") } else { ("targets2", "lam") };
+            fail!(InvalidArgument, "{there} is given without {missing}");
+        }
+        let each = options.reduction == Reduction::None;
+        if let Some(tensor) = &batch.grad_loss
+            && tensor.ndim != 0
+            && !each
+        {
+            fail!(InvalidShape, "grad_loss.ndim = {} is not 0: with this reduction it is one value", tensor.ndim);
+        }
+        let grad_loss = batch.grad_loss.map(|tensor| per_sample("grad_loss", &tensor, true, REALS)).transpose()?;
+
+        let inputs = [
+            ("logits", Some(*logits)),
+            ("targets", Some(batch.targets)),
+            ("targets2", batch.targets2),
+            ("sample_weights", batch.sample_weights),
+            ("lam", batch.lam),
+            ("grad_loss", batch.grad_loss),
+        ];
+        let check_output = |name: &str, tensor: &RawTensor, dtype: DType, expected: &[i64], of: &str| -> Result<()> {
+            if tensor.dtype != dtype {
+                fail!(InvalidDtype, "{name}.dtype = {}, but {dtype} is needed for logits of {}", tensor.dtype, logits.dtype);
+            }
+            check_device(options, name, tensor)?;
+            tensor.check_shape(name, expected, of)?;
+            tensor.check(name)?;
+            tensor.check_writable(name)?;
+            if state.overlaps(tensor) {
+                fail!(InvalidArgument, "{name} overlaps the criterion's state");
+            }
+            for (other, input) in inputs.iter().filter_map(|(other, input)| input.as_ref().map(|input| (other, input))) {
+                let in_place = *other == "logits" && name == "grad" && tensor.same_view(input);
+                if !in_place && tensor.overlaps(input) {
+                    fail!(InvalidArgument, "{name} overlaps {other}");
+                }
+            }
+            Ok(())
+        };
+        if let Some(loss) = loss {
+            let (expected, of) = if each { (shape, of) } else { (&[][..], "one value, as this reduction gives") };
+            let one = !each && loss.sizes() == [1];
+            check_output("loss", loss, logits.dtype.of_loss(), if one { &[1] } else { expected }, of)?;
+        }
+        if let Some(grad) = grad {
+            check_output("grad", grad, logits.dtype, logits.sizes(), "logits.shape")?;
+            if let Some(loss) = loss
+                && loss.overlaps(grad)
+            {
+                fail!(InvalidArgument, "loss overlaps grad");
+            }
+        }
+        Ok(Self {
+            count,
+            classes: options.classes,
+            inner: if logits.ndim == 3 { logits.shape[2] as usize } else { 1 },
+            logits: Rows::new(logits),
+            grad: grad.map(Rows::new),
+            loss: loss.map(PerSample::new),
+            targets,
+            targets2,
+            weights,
+            lam,
+            grad_loss,
+            target_offset: batch.target_offset,
+            ignore_index: options.ignore_index,
+            images: logits.ndim == 3,
+        })
+    }
+
+    /// The same batch to read alone.
+    pub fn without_outputs(&self) -> Self {
+        Self { loss: None, grad: None, ..*self }
+    }
+
+    /// Where sample number `index` is.
+    pub fn place(&self, index: usize) -> Place {
+        if self.inner == 1 { Place { outer: index, inner: 0 } } else { Place { outer: index / self.inner, inner: index % self.inner } }
+    }
+
+    /// Reads what comes with the logits of a sample; `None` where it takes no part.
+    ///
+    /// # Safety
+    /// The batch's tensors can be read, and [`validate`](Self::validate) found no error.
+    pub unsafe fn sample(&self, place: Place) -> Option<Sample> {
+        // SAFETY: the caller's promise; the tensors were checked and have an element for each place.
+        unsafe {
+            let first = self.targets.integer(place);
+            let second = self.targets2.map_or(first, |targets| targets.integer(place));
+            let weight = self.weights.map_or(1.0, |weights| weights.real(place));
+            if first == self.ignore_index || second == self.ignore_index || weight == 0.0 {
+                return None;
+            }
+            let class = |target: i64| target.wrapping_sub(self.target_offset) as usize;
+            Some(Sample { first: class(first), second: class(second), lam: self.lam.map_or(1.0, |lam| lam.real(place)), weight })
+        }
+    }
+
+    /// Checks every value that comes with the logits, and gives the mean's divisor `sum v*w[y]`.
+    ///
+    /// # Safety
+    /// The batch's tensors can be read.
+    pub unsafe fn validate(&self, class_weights: Option<&[f64]>) -> Result<f64> {
+        let mut divisor = 0.0;
+        let mut start = 0;
+        while start < self.count {
+            let mut sum = 0.0;
+            for index in start..(start + BLOCK).min(self.count) {
+                let place = self.place(index);
+                // SAFETY: the caller's promise; `validate_values` found the sample's values in range.
+                unsafe {
+                    self.validate_values(place)?;
+                    if let Some(sample) = self.sample(place) {
+                        sum += sample.weight * sample.class_weight(class_weights);
+                    }
+                }
+            }
+            divisor += sum;
+            start += BLOCK;
+        }
+        Ok(divisor)
+    }
+
+    /// # Safety
+    /// The batch's tensors can be read.
+    unsafe fn validate_values(&self, place: Place) -> Result<()> {
+        let at = At { place, images: self.images };
+        let check_target = |name: &str, target: i64| -> Result<()> {
+            let ignored = target == self.ignore_index;
+            if !ignored && !target.checked_sub(self.target_offset).is_some_and(|class| (0..self.classes as i64).contains(&class)) {
+                let (low, ignore) = (self.target_offset, self.ignore_index);
+                let high = i128::from(low) + self.classes as i128;
+                fail!(TargetOutOfRange, "{name}{at} = {target} is outside [{low}, {high}) and is not ignore_index ({ignore})");
+            }
+            Ok(())
+        };
+        // SAFETY: the caller's promise; the tensors were checked and have an element for each place.
+        unsafe {
+            check_target("target", self.targets.integer(place))?;
+            if let Some(targets) = self.targets2 {
+                check_target("target2", targets.integer(place))?;
+            }
+            if let Some(weights) = self.weights {
+                let weight = weights.real(place);
+                if !crate::options::is_finite_and_not_negative(weight) {
+                    fail!(InvalidArgument, "sample_weights{at} = {weight} is not a finite number >= 0");
+                }
+            }
+            if let Some(lam) = self.lam {
+                let lam = lam.real(place);
+                if !(0.0..=1.0).contains(&lam) {
+                    fail!(InvalidArgument, "lam{at} = {lam} is outside [0, 1]");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The error for an entry of `logits` that is no probability.
+    pub fn not_a_probability(&self, place: Place, class: usize, value: f64) -> Result<()> {
+        let (outer, inner) = (place.outer, place.inner);
+        if self.images {
+            fail!(InvalidArgument, "logits[{outer}, {class}, {inner}] = {value} is not a probability in [0, 1]");
+        }
+        fail!(InvalidArgument, "logits[{outer}, {class}] = {value} is not a probability in [0, 1]")
+    }
+}
+
+const TARGETS: &[DType] = &[DType::I64, DType::I32, DType::U8];
+const REALS: &[DType] = &[DType::F32, DType::F64];
+
+fn vec2(a: i64, b: i64) -> [i64; 2] {
+    [a, b]
+}
+
+fn check_device(options: &Options, name: &str, tensor: &RawTensor) -> Result<()> {
+    if tensor.device != options.device {
+        fail!(InvalidDevice, "{name}.device = {}, but the criterion is on {}", tensor.device, options.device);
+    }
+    Ok(())
+}
+
+/// Writes `[17]`, or `[3, 17]` for images.
+struct At {
+    place: Place,
+    images: bool,
+}
+
+impl fmt::Display for At {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Place { outer, inner } = self.place;
+        if self.images { write!(f, "[{outer}, {inner}]") } else { write!(f, "[{outer}]") }
+    }
+}
+
+/// Writes dtypes as `i64, i32, u8`.
+struct Names<'a>(&'a [DType]);
+
+impl fmt::Display for Names<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (position, dtype) in self.0.iter().enumerate() {
+            write!(f, "{}{dtype}", if position > 0 { ", " } else { "" })?;
+        }
+        Ok(())
+    }
+}
+
+/// How a logit is stored, and the arithmetic that its row is computed in.
+pub(crate) trait Storage: Copy + 'static {
+    /// f64 for f64, else f32.
+    type Real: crate::cpu::Real;
+    /// Exact.
+    fn widen(self) -> Self::Real;
+    /// Rounds once, half to even.
+    fn narrow(value: Self::Real) -> Self;
+}
+
+impl Storage for f32 {
+    type Real = f32;
+    #[inline(always)]
+    fn widen(self) -> f32 {
+        self
+    }
+    #[inline(always)]
+    fn narrow(value: f32) -> f32 {
+        value
+    }
+}
+
+impl Storage for f64 {
+    type Real = f64;
+    #[inline(always)]
+    fn widen(self) -> f64 {
+        self
+    }
+    #[inline(always)]
+    fn narrow(value: f64) -> f64 {
+        value
+    }
+}
+
+impl Storage for bf16 {
+    type Real = f32;
+    #[inline(always)]
+    fn widen(self) -> f32 {
+        self.to_f32()
+    }
+    #[inline(always)]
+    fn narrow(value: f32) -> bf16 {
+        bf16::from_f32(value)
+    }
+}
+
+impl Storage for f16 {
+    type Real = f32;
+    #[inline(always)]
+    fn widen(self) -> f32 {
+        self.to_f32()
+    }
+    #[inline(always)]
+    fn narrow(value: f32) -> f16 {
+        f16::from_f32(value)
+    }
+}

@@ -1,0 +1,224 @@
+//! Where S, A, c and the counters live: memory of the criterion's own, or of the caller's.
+#![allow(unsafe_code, reason = "state may live in memory that the caller of the C ABI owns")]
+
+use bytemuck::Zeroable;
+
+use crate::error::{Error, ErrorKind, Result, fail};
+use crate::statistics::COUNTERS;
+use crate::tensor::{DType, Device, Element, RawTensor};
+
+/// Memory of the caller's for the state, where it is given: S (K, K) f32, A (K, K) i64, c (K) i64, counters (`COUNTERS`) i64.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct StateMemory {
+    pub soft_labels: Option<RawTensor>,
+    pub sums: Option<RawTensor>,
+    pub counts: Option<RawTensor>,
+    pub counters: Option<RawTensor>,
+    /// The memory holds a state already, which is taken over as it is; else it is set to the state of a new criterion.
+    pub adopt: bool,
+}
+
+/// S, A, c and the counters.
+#[derive(Debug)]
+pub(crate) struct State {
+    /// S: a row per class.
+    pub soft_labels: Matrix<f32>,
+    /// A in units of 2^-30: a row per class.
+    pub sums: Matrix<i64>,
+    /// c: one row.
+    pub counts: Matrix<i64>,
+    /// One row; see [`Counter`](crate::statistics::Counter).
+    pub counters: Matrix<i64>,
+}
+
+impl State {
+    /// State for `classes` classes, all zeros where memory is the criterion's own.
+    ///
+    /// # Safety
+    /// What `memory` names can be read and written by nobody else while a call on the criterion runs, until the criterion is dropped.
+    pub unsafe fn new(classes: usize, memory: &StateMemory) -> Result<Self> {
+        for (a, b) in [
+            (memory.soft_labels, memory.sums),
+            (memory.soft_labels, memory.counts),
+            (memory.soft_labels, memory.counters),
+            (memory.sums, memory.counts),
+            (memory.sums, memory.counters),
+            (memory.counts, memory.counters),
+        ] {
+            if let (Some(a), Some(b)) = (a, b)
+                && a.overlaps(&b)
+            {
+                fail!(InvalidArgument, "the memory of soft_labels, sums, counts and counters overlaps");
+            }
+        }
+        // SAFETY: the caller's promise is handed on.
+        unsafe {
+            Ok(Self {
+                soft_labels: Matrix::new("soft_labels", classes, classes, memory.soft_labels)?,
+                sums: Matrix::new("sums", classes, classes, memory.sums)?,
+                counts: Matrix::new("counts", 1, classes, memory.counts)?,
+                counters: Matrix::new("counters", 1, COUNTERS, memory.counters)?,
+            })
+        }
+    }
+
+    /// Whether any memory of the state may be part of `tensor`.
+    pub fn overlaps(&self, tensor: &RawTensor) -> bool {
+        [self.soft_labels.as_raw(), self.sums.as_raw(), self.counts.as_raw(), self.counters.as_raw()].iter().any(|own| own.overlaps(tensor))
+    }
+}
+
+/// Rows of equal length, in memory of its own or borrowed from the caller.
+#[derive(Debug)]
+pub(crate) struct Matrix<T> {
+    memory: Memory<T>,
+    rows: usize,
+    columns: usize,
+    /// Elements from one row to the next, at least `columns`.
+    row_stride: usize,
+}
+
+#[derive(Debug)]
+enum Memory<T> {
+    Owned(Box<[T]>),
+    Borrowed(*mut T),
+}
+
+// SAFETY: borrowed memory is used like owned memory: by one thread at a time, the one that holds the criterion.
+unsafe impl<T: Send> Send for Memory<T> {}
+// SAFETY: shared access to a matrix only reads.
+unsafe impl<T: Sync> Sync for Memory<T> {}
+
+impl<T: Element + Zeroable> Matrix<T> {
+    /// Zeros.
+    pub fn zeros(name: &str, rows: usize, columns: usize) -> Result<Self> {
+        let length =
+            rows.checked_mul(columns).filter(|length| length.checked_mul(size_of::<T>()).is_some_and(|bytes| bytes <= isize::MAX as usize));
+        let memory = length.and_then(|length| bytemuck::allocation::try_zeroed_slice_box(length).ok());
+        let Some(memory) = memory else {
+            fail!(OutOfMemory, "{name}: {rows} x {columns} elements of {} bytes could not be allocated", size_of::<T>());
+        };
+        Ok(Self { memory: Memory::Owned(memory), rows, columns, row_stride: columns })
+    }
+
+    /// Zeros of its own, or the caller's memory as it is.
+    ///
+    /// # Safety
+    /// As [`State::new`].
+    unsafe fn new(name: &str, rows: usize, columns: usize, memory: Option<RawTensor>) -> Result<Self> {
+        let Some(memory) = memory else { return Self::zeros(name, rows, columns) };
+        let shape = [rows as i64, columns as i64];
+        let shape = if rows == 1 { &shape[1..] } else { &shape[..] };
+        if memory.dtype != T::DTYPE {
+            fail!(InvalidDtype, "{name}.dtype = {}, but {} is needed", memory.dtype, T::DTYPE);
+        }
+        if memory.device != Device::CPU {
+            fail!(InvalidDevice, "{name}.device = {}, but the criterion is on cpu", memory.device);
+        }
+        memory.check_shape(name, shape, "the shape that the options ask for")?;
+        memory.check(name)?;
+        let column_stride = memory.strides[memory.ndim - 1];
+        let row_stride = if rows == 1 { columns as i64 } else { memory.strides[0] };
+        if column_stride != 1 || row_stride < columns as i64 {
+            fail!(
+                InvalidShape,
+                "{name}: rows must be contiguous and {columns} or more elements apart; strides are {column_stride} and {row_stride}"
+            );
+        }
+        Ok(Self { memory: Memory::Borrowed(memory.data.cast()), rows, columns, row_stride: row_stride as usize })
+    }
+
+    /// The elements of row `row`.
+    pub fn row(&self, row: usize) -> &[T] {
+        assert!(row < self.rows, "row {row} of {}", self.rows);
+        match &self.memory {
+            Memory::Owned(memory) => &memory[row * self.row_stride..][..self.columns],
+            // SAFETY: `new` was promised that all rows can be read while a call runs, and the row is one of them.
+            Memory::Borrowed(data) => unsafe { std::slice::from_raw_parts(data.add(row * self.row_stride), self.columns) },
+        }
+    }
+
+    /// The elements of row `row`, to write.
+    pub fn row_mut(&mut self, row: usize) -> &mut [T] {
+        assert!(row < self.rows, "row {row} of {}", self.rows);
+        match &mut self.memory {
+            Memory::Owned(memory) => &mut memory[row * self.row_stride..][..self.columns],
+            // SAFETY: as in `row`; nobody else writes while a call runs, and `self` is borrowed exclusively.
+            Memory::Borrowed(data) => unsafe { std::slice::from_raw_parts_mut(data.add(row * self.row_stride), self.columns) },
+        }
+    }
+
+    /// All elements, where no gap lies between the rows.
+    pub fn contiguous(&self) -> Option<&[T]> {
+        if self.rows > 1 && self.row_stride != self.columns {
+            return None;
+        }
+        match &self.memory {
+            Memory::Owned(memory) => Some(memory),
+            // SAFETY: as in `row`, for all rows, which follow each other.
+            Memory::Borrowed(data) => Some(unsafe { std::slice::from_raw_parts(*data, self.rows * self.columns) }),
+        }
+    }
+
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Elements of a row.
+    pub fn columns(&self) -> usize {
+        self.columns
+    }
+
+    /// Sets every element to `value`.
+    pub fn fill(&mut self, value: T) {
+        for row in 0..self.rows {
+            self.row_mut(row).fill(value);
+        }
+    }
+
+    /// A description to read by: two dimensions, or one where there is one row.
+    pub fn as_raw(&self) -> RawTensor {
+        self.describe(match &self.memory {
+            Memory::Owned(memory) => memory.as_ptr().cast_mut(),
+            Memory::Borrowed(data) => *data,
+        })
+    }
+
+    /// A description to read and write by.
+    pub fn as_raw_mut(&mut self) -> RawTensor {
+        let data = match &mut self.memory {
+            Memory::Owned(memory) => memory.as_mut_ptr(),
+            Memory::Borrowed(data) => *data,
+        };
+        self.describe(data)
+    }
+
+    fn describe(&self, data: *mut T) -> RawTensor {
+        let (rows, columns, stride) = (self.rows as i64, self.columns as i64, self.row_stride as i64);
+        let (ndim, shape, strides) = if self.rows == 1 { (1, [columns, 1, 1], [1, 0, 0]) } else { (2, [rows, columns, 1], [stride, 1, 0]) };
+        RawTensor { data: data.cast(), device: Device::CPU, dtype: T::DTYPE, ndim, shape, strides }
+    }
+}
+
+/// A vector of `length` default elements, or the error that names it.
+pub(crate) fn try_vec<T: Default + Clone>(name: &str, length: usize) -> Result<Vec<T>> {
+    let mut vector = Vec::new();
+    vector.try_reserve_exact(length).map_err(|_| {
+        Error::new(ErrorKind::OutOfMemory, format!("{name}: {length} elements of {} bytes could not be allocated", size_of::<T>()))
+    })?;
+    vector.resize(length, T::default());
+    Ok(vector)
+}
+
+/// A copy of `values`, or the error that names it.
+pub(crate) fn try_copy<T: Default + Copy>(name: &str, values: &[T]) -> Result<Vec<T>> {
+    let mut copy = try_vec(name, values.len())?;
+    copy.copy_from_slice(values);
+    Ok(copy)
+}
+
+/// The dtype that soft labels are given in.
+pub(crate) fn is_soft_label_dtype(dtype: DType) -> bool {
+    matches!(dtype, DType::F32 | DType::F64)
+}

@@ -1,0 +1,168 @@
+//! The saved state: what comes back, what is refused, and that a refusal changes nothing.
+
+use ols::{Criterion, EmptyClass, ErrorKind, Initial, Mode, Options, Reduction};
+
+const CLASSES: usize = 5;
+
+fn options() -> Options {
+    Options::new(CLASSES)
+        .alpha(0.3)
+        .initial(Initial::Matrix((0..CLASSES * CLASSES).map(|i| i as f32 / 7.0).collect()))
+        .empty_class(EmptyClass::Initial)
+        .min_count(2)
+        .momentum(0.1)
+        .freeze_above(900.0)
+        .class_weights(vec![1.0, 0.5, 0.1, 2.0, 0.0])
+        .ignore_index(255)
+}
+
+/// Step number `step` of a training run: its own logits and targets.
+fn train(criterion: &mut Criterion, step: usize) {
+    let samples = 11;
+    let mut logits: Vec<f32> = (0..samples * CLASSES).map(|i| ((i * 37 + step * 101) % 97) as f32 / 16.0).collect();
+    let targets: Vec<u8> = (0..samples).map(|n| if n == 3 { 255 } else { ((n * 3 + step) % CLASSES) as u8 }).collect();
+    for (n, &target) in targets.iter().enumerate().filter(|(n, target)| n % 3 > 0 && **target != 255) {
+        logits[n * CLASSES + usize::from(target)] = 7.0;
+    }
+    logits[5 * CLASSES] = f32::NAN;
+    let mut gradient = vec![0.0; logits.len()];
+    criterion.loss_and_gradient(&logits, &targets, &mut gradient).unwrap();
+}
+
+/// All that a criterion remembers, as bits.
+fn memory(criterion: &Criterion) -> (Vec<u32>, Vec<i64>, i64, Options) {
+    let soft_labels = (0..CLASSES).flat_map(|class| criterion.soft_label(class).iter().map(|s| s.to_bits())).collect();
+    let sums = (0..CLASSES).flat_map(|class| criterion.sums(class).to_vec());
+    let statistics = sums.chain(criterion.counts().to_vec()).chain(criterion.counters().to_vec()).collect();
+    (soft_labels, statistics, criterion.epoch(), criterion.options().clone())
+}
+
+/// A criterion in the middle of its second epoch.
+fn trained() -> Criterion {
+    let mut criterion = Criterion::new(&options()).unwrap();
+    (0..3).for_each(|step| train(&mut criterion, step));
+    criterion.next_epoch().unwrap();
+    (3..5).for_each(|step| train(&mut criterion, step));
+    criterion
+}
+
+#[test]
+fn a_resumed_run_equals_one_that_never_stopped() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.safetensors");
+    let mut never_stopped = trained();
+    never_stopped.save(&path).unwrap();
+    let mut resumed = Criterion::new(&Options::new(CLASSES).reduction(Reduction::Sum).mode(Mode::Eval).threads(1)).unwrap();
+    resumed.load(&path).unwrap();
+    // What belongs to the caller stays the caller's.
+    assert_eq!((resumed.options().reduction, resumed.mode(), resumed.options().threads), (Reduction::Sum, Mode::Eval, 1));
+    resumed.set_mode(Mode::Train);
+    for step in 5..9 {
+        assert_eq!(memory(&resumed).0, memory(&never_stopped).0);
+        train(&mut resumed, step);
+        train(&mut never_stopped, step);
+        assert_eq!(resumed.next_epoch().unwrap(), never_stopped.next_epoch().unwrap());
+    }
+    let (mut a, b) = (memory(&resumed), memory(&never_stopped));
+    a.3 = a.3.reduction(Reduction::Mean).mode(Mode::Train).threads(0);
+    assert_eq!(a, b);
+}
+
+#[test]
+fn equal_states_make_equal_files() {
+    assert_eq!(trained().to_bytes().unwrap(), trained().to_bytes().unwrap());
+}
+
+#[test]
+fn every_truncation_is_refused() {
+    let bytes = trained().to_bytes().unwrap();
+    let mut criterion = Criterion::new(&Options::new(CLASSES)).unwrap();
+    let before = memory(&criterion);
+    for length in 0..bytes.len() {
+        let error = criterion.load_bytes(&bytes[..length]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidFile, "{length} bytes: {error}");
+        assert!(error.message().contains("truncated"), "{length} bytes: {error}");
+    }
+    let mut longer = bytes.clone();
+    longer.push(0);
+    assert!(criterion.load_bytes(&longer).unwrap_err().message().contains("lengthened"));
+    assert_eq!(memory(&criterion), before);
+}
+
+#[test]
+fn every_flipped_bit_is_refused() {
+    let bytes = trained().to_bytes().unwrap();
+    let mut criterion = Criterion::new(&Options::new(CLASSES)).unwrap();
+    let before = memory(&criterion);
+    for bit in 0..bytes.len() * 8 {
+        let mut damaged = bytes.clone();
+        damaged[bit / 8] ^= 1 << (bit % 8);
+        match criterion.load_bytes(&damaged) {
+            Err(error) => assert_eq!(error.kind(), ErrorKind::InvalidFile, "bit {bit}: {error}"),
+            Ok(()) => panic!("bit {bit} of byte {} ({:?}) went unnoticed", bit / 8, char::from(bytes[bit / 8])),
+        }
+    }
+    assert_eq!(memory(&criterion), before);
+}
+
+#[test]
+fn foreign_files_are_named() {
+    let mut criterion = Criterion::new(&Options::new(CLASSES)).unwrap();
+    let mut message = |bytes: &[u8]| {
+        let error = criterion.load_bytes(bytes).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidFile, "{error}");
+        error.message().to_owned()
+    };
+    assert!(message(b"PK\x03\x04 a zip file, as PyTorch writes them, of some length").contains("foreign"));
+    let view = safetensors::tensor::TensorView::new(safetensors::Dtype::U8, vec![1], &[7]).unwrap();
+    let other = safetensors::serialize([("weight", view)], None).unwrap();
+    assert!(message(&other).contains("foreign"));
+    let future = String::from_utf8_lossy(&trained().to_bytes().unwrap()).contains("\\\"format\\\":1,");
+    assert!(future, "the metadata names its format");
+}
+
+#[test]
+fn another_number_of_classes_is_refused() {
+    let mut criterion = Criterion::new(&Options::new(CLASSES + 1)).unwrap();
+    let error = criterion.load_bytes(&trained().to_bytes().unwrap()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+    assert_eq!(error.message(), "the file has num_classes = 5, but the criterion has 6");
+}
+
+#[test]
+fn saving_replaces_files_and_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state");
+    let criterion = trained();
+    std::fs::write(&path, "old").unwrap();
+    criterion.save(&path).unwrap();
+    assert_eq!(std::fs::read(&path).unwrap(), criterion.to_bytes().unwrap());
+    // Nothing temporary is left behind.
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    let error = criterion.save(folder.path()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Io);
+    assert!(error.message().contains("not a regular file"), "{error}");
+    let error = criterion.save(folder.path().join("missing").join("state")).unwrap_err();
+    assert!(error.kind() == ErrorKind::Io && error.message().contains("missing"), "{error}");
+    #[cfg(unix)]
+    {
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        criterion.save(&link).unwrap();
+        assert!(std::fs::symlink_metadata(&link).unwrap().is_symlink());
+    }
+}
+
+#[test]
+fn workers_that_merge_learn_what_one_would() {
+    let mut alone = Criterion::new(&options()).unwrap();
+    let mut workers = [Criterion::new(&options()).unwrap(), Criterion::new(&options()).unwrap()];
+    for step in 0..6 {
+        train(&mut alone, step);
+        train(&mut workers[step % 2], step);
+    }
+    let [mut first, second] = workers;
+    first.merge(&second).unwrap();
+    assert_eq!(first.next_epoch().unwrap(), alone.next_epoch().unwrap());
+    assert_eq!(memory(&first), memory(&alone));
+}
