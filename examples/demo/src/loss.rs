@@ -1,8 +1,8 @@
 //! The three losses, all of them the one criterion of the `ols` crate.
 
+use ols::{Initial, Mode, Options};
 use serde::{Deserialize, Serialize};
 
-use crate::criterion::{Initial, Options};
 use crate::settings::Settings;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -23,27 +23,28 @@ impl Loss {
         }
     }
 
-    /// For file names and tight spaces.
+    /// For file names.
     pub fn short_name(self) -> &'static str {
         match self {
-            Self::CrossEntropy => "ce",
-            Self::LabelSmoothing => "ls",
-            Self::OnlineLabelSmoothing => "ols",
+            Self::CrossEntropy => "cross-entropy",
+            Self::LabelSmoothing => "label-smoothing",
+            Self::OnlineLabelSmoothing => "online-label-smoothing",
         }
     }
 
     pub fn options(self, classes: usize, settings: &Settings) -> Options {
-        let options = Options::new(classes);
+        // The runs share the processor among them, one thread each.
+        let options = Options::new(classes).threads(1);
         match self {
-            Self::CrossEntropy => options.alpha(1.0),
+            Self::CrossEntropy => options.alpha(1.0).mode(Mode::Eval),
             // (1 - eps) * onehot + eps / K.
-            Self::LabelSmoothing => options.alpha(1.0 - settings.smoothing).initial(Initial::Uniform),
+            Self::LabelSmoothing => options.alpha(1.0 - settings.smoothing).initial(Initial::Uniform).mode(Mode::Eval),
             // The first epoch trains against classic label smoothing; from the second on the soft labels are measured ones.
             Self::OnlineLabelSmoothing => options.alpha(settings.alpha).initial(Initial::Smoothing(settings.smoothing)),
         }
     }
 
-    /// Whether the soft labels are learned: the other two never end an epoch.
+    /// Whether the soft labels are learned: the other two accumulate nothing and never end an epoch.
     pub fn learns_soft_labels(self) -> bool {
         self == Self::OnlineLabelSmoothing
     }

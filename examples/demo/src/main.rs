@@ -1,35 +1,131 @@
-mod criterion; mod data; mod loss; mod metrics; mod network; mod noise; mod optimiser; mod random; mod settings; mod training;
-use anyhow::Result;
+//! Cross entropy, label smoothing and online label smoothing side by side.
+
+mod arguments;
+mod checkpoint;
+mod data;
+mod experiment;
+mod loss;
+mod metrics;
+mod network;
+mod noise;
+mod optimiser;
+mod pictures;
+mod progress;
+mod random;
+mod report;
+mod settings;
+mod summary;
+mod training;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context, Result};
+use clap::Parser;
+
+use arguments::Arguments;
+use checkpoint::Store;
+use data::{Dataset, Split};
+use experiment::Experiment;
+use loss::Run;
+use progress::Display;
 use settings::Settings;
-fn main() -> Result<()> {
-    let a: Vec<f64> = std::env::args().skip(1).take(9).map(|a| a.parse().unwrap()).collect();
-    let dir = std::env::args().nth(10).map(std::path::PathBuf::from);
-    let data = data::Dataset::read(dir.as_deref())?;
-    let s = Settings { data: dir, data_checksum: 0, train: a[0] as usize, epochs: a[1] as usize, noise: 0.4, batch: a[2] as usize, hidden: a[3] as usize, learning_rate: a[4], weight_decay: a[5], alpha: a[6], smoothing: a[7] };
-    let runs = loss::Run::all(a[8] as u64);
-    let mut sums = std::collections::BTreeMap::new();
-    let next = std::sync::atomic::AtomicUsize::new(0);
-    let out = std::sync::Mutex::new(&mut sums);
-    std::thread::scope(|sc| for _ in 0..2 { sc.spawn(|| rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap().install(|| loop {
-        let i = next.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
-        let Some(r) = runs.get(i) else { break };
-        let t0 = std::time::Instant::now();
-        let split = data::Split::draw(&data, r.seed, s.train);
-        let mut t = training::Training::new(*r, &split, data.classes(), &s).unwrap();
-        while !t.is_finished() { t.step().unwrap(); }
-        if r.seed == 0 && r.loss.learns_soft_labels() { eprintln!("{:?} {:.3?}", r.labels, &t.soft_labels()[..3]); }
-        let h = &t.progress.history;
-        let n = h.len();
-        out.lock().unwrap().entry((r.labels.short_name(), r.loss.short_name())).or_insert(vec![]).push((h.clone(), t0.elapsed().as_secs_f64()));
-        let _ = n;
-    })); });
-    for (k, v) in &sums {
-        let m = |f: &dyn Fn(&training::Epoch) -> f64, e: usize| v.iter().map(|(h, _)| f(&h[e.min(h.len()-1)])).sum::<f64>() / v.len() as f64;
-        let n = v[0].0.len();
-        let pk = v.iter().map(|(h, _)| h.iter().max_by(|a, b| a.validation_accuracy.total_cmp(&b.validation_accuracy)).unwrap().test_accuracy).sum::<f64>() / v.len() as f64;
-        print!("{k:?} train {:.3} wrong {:.3} | val {:.3} acc {:.4} nll {:.3} ece {:.3} | es {:.4} | t {:.1}s | ", m(&|e| e.train_accuracy, n), m(&|e| e.wrong_learned.unwrap_or(0.), n), m(&|e| e.validation_accuracy, n), m(&|e| e.test_accuracy, n), m(&|e| e.test_nll, n), m(&|e| e.test_ece, n), pk, v[0].1);
-        for q in 1..=8 { print!("{:.3} ", m(&|e| e.test_accuracy, n * q / 8 - 1)); }
-        println!();
+
+/// What a shell calls a program that SIGINT ended: 128 + 2.
+const INTERRUPTED: u8 = 130;
+
+static STOP: AtomicBool = AtomicBool::new(false);
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(&arguments) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("ols-demo: {error:#}");
+            ExitCode::FAILURE
+        }
     }
-    Ok(())
+}
+
+fn run(arguments: &Arguments) -> Result<ExitCode> {
+    let data = Dataset::read(arguments.data.as_deref())?;
+    let settings = settings(arguments, &data);
+    let out = arguments.out();
+    let store = Store::open(out.join("runs"))?;
+    let runs = Run::all(arguments.seeds());
+    match Settings::load(&out)? {
+        Some(earlier) if arguments.resume => settings.check_same_as(&earlier)?,
+        _ if arguments.resume => eprintln!("There is nothing to resume in {}: beginning anew.", short(&out).display()),
+        _ => {}
+    }
+    if !arguments.resume {
+        store.clear(runs.iter().copied())?;
+    }
+    settings.save(&out)?;
+
+    ctrlc::set_handler(|| {
+        // The second time, whoever asks has waited long enough.
+        if STOP.swap(true, Ordering::Relaxed) {
+            std::process::exit(INTERRUPTED.into());
+        }
+    })?;
+    let display = Display::new(runs.len(), &settings);
+    let experiment =
+        Experiment { data: &data, settings: &settings, store: &store, display: &display, interrupted: &STOP };
+    let finished = experiment.run(&runs, arguments.threads());
+    display.clear();
+    let Some(finished) = finished? else {
+        eprintln!("Interrupted; everything so far is saved. Go on with:\n  {}", resume_command());
+        return Ok(ExitCode::from(INTERRUPTED));
+    };
+
+    let groups = summary::summarise(&data, &settings, &finished);
+    let split = Split::draw(&data, 0, settings.train);
+    let sizes = [split.train.len(), split.validation.len(), split.test.len()];
+    let legend = report::legend(&data.name, &settings, sizes, arguments.seeds() as usize);
+    println!("{}\n\n{legend}\n", report::table(&groups, settings.noise));
+    let mut files = report::write(&out, &data.name, &settings, &groups, &finished, &legend)?;
+    files.extend(pictures::draw_all(&out, &data, &settings, &groups, &finished).context("the pictures could not be drawn")?);
+    println!("Written:");
+    for file in files {
+        println!("  {}", short(&file).display());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The conditions that all runs share. Weight decay and learning rate were chosen once, for all three losses together, on
+/// validation images; the epochs so that cross entropy learns the wrong labels by heart. Alpha and epsilon are those of
+/// the papers.
+fn settings(arguments: &Arguments, data: &Dataset) -> Settings {
+    Settings {
+        data: arguments.data.as_ref().map(|folder| folder.canonicalize().unwrap_or_else(|_| folder.clone())),
+        data_checksum: data.checksum(),
+        train: Split::draw(data, 0, arguments.train()).train.len(),
+        epochs: arguments.epochs(),
+        noise: arguments.noise,
+        batch: 32,
+        hidden: 128,
+        learning_rate: 0.05,
+        weight_decay: 1e-3,
+        alpha: arguments.alpha,
+        smoothing: arguments.smoothing,
+    }
+}
+
+/// A path as seen from here.
+fn short(path: &Path) -> PathBuf {
+    let here = std::env::current_dir().unwrap_or_default();
+    path.strip_prefix(here).unwrap_or(path).to_owned()
+}
+
+fn resume_command() -> String {
+    let mut words = vec!["cargo run --release -p ols-demo --".to_owned()];
+    let arguments = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());
+    words.extend(arguments.filter(|word| word != "--resume").map(|word| match word.contains([' ', '\'', '"', '$']) {
+        true => format!("'{}'", word.replace('\'', r"'\''")),
+        false => word,
+    }));
+    words.push("--resume".into());
+    words.join(" ")
 }

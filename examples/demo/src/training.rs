@@ -4,7 +4,7 @@ use anyhow::Result;
 use candle_core::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
-use crate::criterion::Criterion;
+use ols::Criterion;
 use crate::data::{Part, Split};
 use crate::loss::{Labels, Run};
 use crate::metrics::Predictions;
