@@ -9,7 +9,7 @@ use clap::builder::RangedU64ValueParser;
 const EXAMPLES: &str = "\
 Examples:
   cargo run --release -p ols-demo
-      the digits that come with it, about a minute
+      the digits that come with it, less than a minute
   cargo run --release -p ols-demo -- --resume
       goes on where Ctrl-C stopped it
   cargo run --release -p ols-demo -- --data /usr/share/datasets/fashion-mnist

@@ -141,3 +141,70 @@ fn remove(folder: &Path) -> Result<()> {
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::{Dataset, Split};
+    use crate::loss::{Labels, Loss};
+    use crate::settings::Settings;
+
+    fn train(training: &mut Training, steps: usize) {
+        for _ in 0..steps {
+            training.step().unwrap();
+        }
+    }
+
+    /// Interrupted in the middle of an epoch, where the criterion has statistics of half of it.
+    #[test]
+    fn a_resumed_run_equals_one_that_never_stopped() {
+        let data = Dataset::read(None).unwrap();
+        let settings = Settings {
+            data: None,
+            data_checksum: 0,
+            train: 200,
+            epochs: 4,
+            noise: 0.4,
+            batch: 32,
+            hidden: 24,
+            learning_rate: 0.05,
+            weight_decay: 1e-3,
+            alpha: 0.5,
+            smoothing: 0.1,
+        };
+        let split = Split::draw(&data, 7, settings.train);
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path().to_owned()).unwrap();
+        for loss in Loss::ALL {
+            let run = Run { loss, labels: Labels::Noisy, seed: 7 };
+            let new = || Training::new(run, &split, 10, &settings).unwrap();
+            // Seven batches an epoch.
+            let mut whole = new();
+            train(&mut whole, 28);
+            assert!(whole.is_finished());
+
+            let mut first = new();
+            train(&mut first, 17);
+            store.save_partial(run, &first).unwrap();
+            let mut second = new();
+            assert!(store.load_partial(run, &mut second).unwrap());
+            assert_eq!((second.progress.epoch, second.progress.batch), (2, 3));
+            train(&mut second, 11);
+
+            assert_eq!(second.progress, whole.progress);
+            assert_eq!(second.soft_labels(), whole.soft_labels());
+            assert_eq!(second.test_predictions().unwrap().probabilities, whole.test_predictions().unwrap().probabilities);
+        }
+    }
+
+    #[test]
+    fn a_damaged_checkpoint_is_an_error_that_names_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path().to_owned()).unwrap();
+        let run = Run { loss: Loss::CrossEntropy, labels: Labels::Clean, seed: 0 };
+        fs::create_dir(store.path(run, "")).unwrap();
+        fs::write(store.path(run, "").join(RESULT), "{").unwrap();
+        let complaint = format!("{:#}", store.load_finished(run).unwrap_err());
+        assert!(complaint.contains("clean-cross-entropy-seed0"), "{complaint}");
+    }
+}

@@ -71,8 +71,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
         }
     })?;
     let display = Display::new(runs.len(), &settings);
-    let experiment =
-        Experiment { data: &data, settings: &settings, store: &store, display: &display, interrupted: &STOP };
+    let experiment = Experiment { data: &data, settings: &settings, store: &store, display: &display, interrupted: &STOP };
     let finished = experiment.run(&runs, arguments.threads());
     display.clear();
     let Some(finished) = finished? else {
@@ -94,9 +93,9 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The conditions that all runs share. Weight decay and learning rate were chosen once, for all three losses together, on
-/// validation images; the epochs so that cross entropy learns the wrong labels by heart. Alpha and epsilon are those of
-/// the papers.
+/// The conditions that all runs share. The weight decay is one that, against none, raises the validation accuracy of all
+/// three losses; the epochs are as many as cross entropy takes to learn the wrong labels by heart. Alpha and epsilon are
+/// those of the papers, not tuned.
 fn settings(arguments: &Arguments, data: &Dataset) -> Settings {
     Settings {
         data: arguments.data.as_ref().map(|folder| folder.canonicalize().unwrap_or_else(|_| folder.clone())),

@@ -25,10 +25,7 @@ impl Network {
             let weights: Vec<f32> = normal.sample_iter(&mut *generator).take(inputs * outputs).collect();
             let weight = Tensor::from_vec(weights, (inputs, outputs), &Device::Cpu)?;
             let bias = vec![0f32; outputs];
-            Ok(Layer {
-                weight: Var::from_tensor(&weight)?,
-                bias: Var::from_tensor(&Tensor::from_vec(bias, outputs, &Device::Cpu)?)?,
-            })
+            Ok(Layer { weight: Var::from_tensor(&weight)?, bias: Var::from_tensor(&Tensor::from_vec(bias, outputs, &Device::Cpu)?)? })
         });
         Ok(Self { layers: layers.collect::<Result<_>>()? })
     }

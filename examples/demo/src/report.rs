@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use comfy_table::{CellAlignment, Table, presets};
+use comfy_table::{CellAlignment, Table, TableComponent, presets};
 use serde::Serialize;
 
 use crate::checkpoint::Finished;
@@ -14,17 +14,31 @@ use crate::summary::{Group, Spread};
 const HEADER: [&str; 8] = [
     "Training labels",
     "Loss",
-    "Test accuracy %",
-    "NLL (nats)",
-    "ECE %",
-    "Accuracy % if stopped early",
-    "Training accuracy %",
-    "Wrong labels learned %",
+    "Test\naccuracy %",
+    "Test NLL\n(nats)",
+    "Test\nECE %",
+    "Test accuracy %\nstopped early",
+    "Training\naccuracy %",
+    "Wrong labels\nlearned %",
 ];
 
+/// For the terminal.
 pub fn table(groups: &[Group], noise: f64) -> Table {
+    let mut table = filled(groups, noise, HEADER.map(String::from));
+    table.load_preset(presets::UTF8_HORIZONTAL_ONLY);
+    table.remove_style(TableComponent::HorizontalLines).remove_style(TableComponent::MiddleIntersections);
+    table
+}
+
+fn markdown_table(groups: &[Group], noise: f64) -> Table {
+    let mut table = filled(groups, noise, HEADER.map(|words| words.replace('\n', " ")));
+    table.load_preset(presets::ASCII_MARKDOWN);
+    table
+}
+
+fn filled(groups: &[Group], noise: f64, header: [String; 8]) -> Table {
     let mut table = Table::new();
-    table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_header(HEADER);
+    table.set_header(header);
     for (i, group) in groups.iter().enumerate() {
         // A kind of labels is named once.
         let is_first = i == 0 || groups[i - 1].labels != group.labels;
@@ -104,8 +118,7 @@ pub fn write(
 ) -> Result<Vec<PathBuf>> {
     let [markdown, json, history] = ["summary.md", "summary.json", "history.csv"].map(|name| folder.join(name));
 
-    let mut table = table(groups, settings.noise);
-    table.load_preset(presets::ASCII_MARKDOWN);
+    let table = markdown_table(groups, settings.noise);
     fs::write(&markdown, format!("{table}\n\n{legend}\n")).with_context(|| markdown.display().to_string())?;
 
     let summary = Summary { data, settings, seeds: groups.first().map_or(0, |group| group.histories.len()), groups };

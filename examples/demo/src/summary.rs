@@ -65,8 +65,7 @@ pub fn summarise(data: &Dataset, settings: &Settings, finished: &[Finished]) -> 
     let mut groups = Vec::new();
     for labels in Labels::ALL {
         for loss in Loss::ALL {
-            let runs: Vec<&Finished> =
-                finished.iter().filter(|f| f.result.run.labels == labels && f.result.run.loss == loss).collect();
+            let runs: Vec<&Finished> = finished.iter().filter(|f| f.result.run.labels == labels && f.result.run.loss == loss).collect();
             groups.push(group(data, settings, labels, loss, &runs));
         }
     }
@@ -75,9 +74,8 @@ pub fn summarise(data: &Dataset, settings: &Settings, finished: &[Finished]) -> 
 
 fn group(data: &Dataset, settings: &Settings, labels: Labels, loss: Loss, runs: &[&Finished]) -> Group {
     let histories: Vec<Vec<Epoch>> = runs.iter().map(|run| run.result.history.clone()).collect();
-    let last = |number: &dyn Fn(&Epoch) -> f64| {
-        Spread::of(&histories.iter().filter_map(|history| history.last()).map(number).collect::<Vec<_>>())
-    };
+    let last =
+        |number: &dyn Fn(&Epoch) -> f64| Spread::of(&histories.iter().filter_map(|history| history.last()).map(number).collect::<Vec<_>>());
     let early: Vec<f64> = histories.iter().filter_map(|history| early_stop(history)).map(|epoch| epoch.test_accuracy).collect();
     let wrong: Vec<f64> = histories.iter().filter_map(|history| history.last()?.wrong_learned).collect();
     let classes = data.classes();

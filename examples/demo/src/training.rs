@@ -4,7 +4,6 @@ use anyhow::Result;
 use candle_core::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
-use ols::Criterion;
 use crate::data::{Part, Split};
 use crate::loss::{Labels, Run};
 use crate::metrics::Predictions;
@@ -13,6 +12,7 @@ use crate::noise::with_wrong_labels;
 use crate::optimiser::{Optimiser, cosine};
 use crate::random::{self, Purpose};
 use crate::settings::Settings;
+use ols::Criterion;
 use rand::seq::SliceRandom;
 
 /// How a run stands at the end of an epoch.

@@ -12,8 +12,7 @@ use flate2::read::MultiGzDecoder;
 
 use super::{Dataset, Images, digit_names};
 
-const FASHION: [&str; 10] =
-    ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"];
+const FASHION: [&str; 10] = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"];
 
 pub fn read(folder: &Path) -> Result<Dataset> {
     ensure!(folder.is_dir(), "{}: there is no such folder", folder.display());
@@ -103,10 +102,7 @@ fn parse(mut bytes: Vec<u8>, rank: usize) -> Result<(Vec<usize>, Vec<u8>)> {
         u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]),
         u32::from_be_bytes(magic)
     );
-    let dimensions: Vec<usize> = bytes[4..header]
-        .chunks_exact(4)
-        .map(|d| u32::from_be_bytes([d[0], d[1], d[2], d[3]]) as usize)
-        .collect();
+    let dimensions: Vec<usize> = bytes[4..header].chunks_exact(4).map(|d| u32::from_be_bytes([d[0], d[1], d[2], d[3]]) as usize).collect();
     let expected = dimensions.iter().try_fold(1usize, |product, d| product.checked_mul(*d));
     let found = bytes.len() - header;
     ensure!(expected == Some(found), "{found} bytes of data, but its dimensions {dimensions:?} ask for another number");

@@ -73,8 +73,7 @@ mod tests {
         let data = Dataset::read(None).unwrap();
         let split = Split::draw(&data, 3, usize::MAX);
         assert_eq!([split.train.len(), split.validation.len(), split.test.len()], [1198, 199, 400]);
-        let all: HashSet<usize> =
-            [&split.train, &split.validation, &split.test].iter().flat_map(|part| part.indices.clone()).collect();
+        let all: HashSet<usize> = [&split.train, &split.validation, &split.test].iter().flat_map(|part| part.indices.clone()).collect();
         assert_eq!(all.len(), 1797);
         assert_eq!(Split::draw(&data, 3, usize::MAX).test.indices, split.test.indices);
         assert_ne!(Split::draw(&data, 4, usize::MAX).test.indices, split.test.indices);
