@@ -8,6 +8,7 @@ mod cpu;
 mod criterion;
 mod error;
 mod options;
+pub mod reference;
 mod samples;
 mod soft_labels;
 mod state;

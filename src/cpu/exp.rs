@@ -1,47 +1,43 @@
 //! exp for arguments <= 0, and log, the same bits on every machine: nothing but correctly rounded operations and fused multiply-add.
 #![expect(clippy::excessive_precision, reason = "constants are given with the digits they were computed with")]
 
+use super::lanes::Lanes;
+
 const LOG2_E: f64 = std::f64::consts::LOG2_E;
 
 /// Below this the result is less than the smallest normal f32, 2^-126, and becomes 0.
 const LOWEST_F32: f32 = -87.336_544_75;
 
-/// `exp(x)` for x <= 0, within 1 ulp; 0 below 2^-126; NaN for NaN.
+/// `exp(x)` for lanes x <= 0, within 1 ulp; 0 below 2^-126; NaN for NaN.
 ///
 /// x = n*ln 2 + r with |r| <= ln 2 / 2 (Cody and Waite); exp(r) is a polynomial with relative error 3e-9, fitted by iteratively reweighted least
 /// squares; 2^n comes from the bits that adding `MAGIC` leaves.
 #[inline(always)]
-pub(crate) fn exp_f32(x: f32) -> f32 {
+pub(super) fn exp_f32<L: Lanes<f32>>(x: L) -> L {
     // 1.5 * 2^23 rounds a small number to an integer and keeps it in the low bits; 127 is the exponent's bias.
     const MAGIC: f32 = 12_582_912.0 + 127.0;
     const LN2_HIGH: f32 = 0.693_145_752;
     const LN2_LOW: f32 = 1.428_606_765e-6;
-    let shifted = x.mul_add(LOG2_E as f32, MAGIC);
-    let power = f32::from_bits(shifted.to_bits() << 23);
-    let n = shifted - MAGIC;
-    let r = n.mul_add(-LN2_LOW, n.mul_add(-LN2_HIGH, x));
-    let mut p = 0.001_381_459_86_f32;
-    p = p.mul_add(r, 0.008_368_716_91);
-    p = p.mul_add(r, 0.041_668_388_05);
-    p = p.mul_add(r, 0.166_665_206_3);
-    p = p.mul_add(r, 0.499_999_934_5);
-    p = p.mul_add(r, 1.0);
-    p = p.mul_add(r, 1.0);
-    let result = p * power;
-    if x < LOWEST_F32 { 0.0 } else { result }
+    let shifted = x.mul_add(L::splat(LOG2_E as f32), L::splat(MAGIC));
+    let n = shifted.sub(L::splat(MAGIC));
+    let r = n.mul_add(L::splat(-LN2_LOW), n.mul_add(L::splat(-LN2_HIGH), x));
+    let mut p = L::splat(0.001_381_459_86);
+    p = p.mul_add(r, L::splat(0.008_368_716_91));
+    p = p.mul_add(r, L::splat(0.041_668_388_05));
+    p = p.mul_add(r, L::splat(0.166_665_206_3));
+    p = p.mul_add(r, L::splat(0.499_999_934_5));
+    p = p.mul_add(r, L::splat(1.0));
+    p = p.mul_add(r, L::splat(1.0));
+    p.mul(shifted.power_from_low_bits()).zero_where_less(x, L::splat(LOWEST_F32))
 }
 
 /// Below this the result is less than the smallest normal f64, 2^-1022, and becomes 0.
 const LOWEST_F64: f64 = -708.396_418_532_264_1;
 
-/// `exp(x)` for x <= 0, within 1 ulp; 0 below 2^-1022; NaN for NaN. As [`exp_f32`], with the Taylor polynomial of degree 13.
+/// `exp(x)` for lanes x <= 0, within 1 ulp; 0 below 2^-1022; NaN for NaN. As [`exp_f32`], with the Taylor polynomial of degree 13.
 #[inline(always)]
-pub(crate) fn exp_f64(x: f64) -> f64 {
+pub(super) fn exp_f64<L: Lanes<f64>>(x: L) -> L {
     const MAGIC: f64 = 6_755_399_441_055_744.0 + 1023.0;
-    let shifted = x.mul_add(LOG2_E, MAGIC);
-    let power = f64::from_bits(shifted.to_bits() << 52);
-    let n = shifted - MAGIC;
-    let r = n.mul_add(-LN2_LOW, n.mul_add(-LN2_HIGH, x));
     // 1/13!, 1/12!, ..., 1/2!
     const COEFFICIENTS: [f64; 12] = [
         1.0 / 6_227_020_800.0,
@@ -57,16 +53,18 @@ pub(crate) fn exp_f64(x: f64) -> f64 {
         1.0 / 6.0,
         0.5,
     ];
-    let mut p = COEFFICIENTS[0];
+    let shifted = x.mul_add(L::splat(LOG2_E), L::splat(MAGIC));
+    let n = shifted.sub(L::splat(MAGIC));
+    let r = n.mul_add(L::splat(-LN2_LOW), n.mul_add(L::splat(-LN2_HIGH), x));
+    let mut p = L::splat(COEFFICIENTS[0]);
     let mut i = 1;
     while i < COEFFICIENTS.len() {
-        p = p.mul_add(r, COEFFICIENTS[i]);
+        p = p.mul_add(r, L::splat(COEFFICIENTS[i]));
         i += 1;
     }
-    p = p.mul_add(r, 1.0);
-    p = p.mul_add(r, 1.0);
-    let result = p * power;
-    if x < LOWEST_F64 { 0.0 } else { result }
+    p = p.mul_add(r, L::splat(1.0));
+    p = p.mul_add(r, L::splat(1.0));
+    p.mul(shifted.power_from_low_bits()).zero_where_less(x, L::splat(LOWEST_F64))
 }
 
 /// ln 2 with 11 zero bits at its end, so that its product with an exponent is exact.
@@ -98,7 +96,22 @@ pub(crate) fn ln_f64(x: f64) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::lanes::{Portable, Vectors};
     use super::*;
+
+    /// exp of one number.
+    fn exp_f32(x: f32) -> f32 {
+        let mut first = [0.0];
+        super::exp_f32(<Portable as Vectors>::F32::splat(x)).store_part(&mut first);
+        first[0]
+    }
+
+    /// exp of one number.
+    fn exp_f64(x: f64) -> f64 {
+        let mut first = [0.0];
+        super::exp_f64(<Portable as Vectors>::F64::splat(x)).store_part(&mut first);
+        first[0]
+    }
 
     /// Distance in units of the last place of the correctly rounded result.
     fn ulps(value: f64, exact: f64, mantissa_bits: i32) -> f64 {

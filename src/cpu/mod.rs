@@ -1,6 +1,6 @@
 //! The CPU backend: one fused pass per row.
 //!
-//! [`pass`] walks over the samples of a batch, [`row`] is the algorithm for one of them over the [`lanes`] of any level of the instruction set,
+//! [`pass`] walks over the samples of a batch, [`row`] is the algorithm for one of them over the [`lanes`] of any level,
 //! [`exp`] holds the elementary functions, [`level`] chooses the level.
 
 mod exp;

@@ -3,7 +3,9 @@
 
 use half::{bf16, f16};
 
-use super::lanes::Real;
+#[cfg(target_arch = "x86_64")]
+use super::lanes::{Avx2, Avx512};
+use super::lanes::{Portable, Real, Vectors};
 use super::level::Level;
 use super::row::{Gradient, Hard, SoftLabel, gradient, softmax};
 use crate::error::Result;
@@ -165,7 +167,7 @@ unsafe fn run_block_at<L: Storage>(
         statistics: &mut Statistics<'_>,
     ) -> f64 {
         // SAFETY: the caller's promise.
-        unsafe { run_block::<L>(pass, range, scratch, statistics) }
+        unsafe { run_block::<L, Avx512>(pass, range, scratch, statistics) }
     }
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx2,fma,f16c")]
@@ -176,7 +178,7 @@ unsafe fn run_block_at<L: Storage>(
         statistics: &mut Statistics<'_>,
     ) -> f64 {
         // SAFETY: the caller's promise.
-        unsafe { run_block::<L>(pass, range, scratch, statistics) }
+        unsafe { run_block::<L, Avx2>(pass, range, scratch, statistics) }
     }
     // SAFETY: the caller's promise; `Level::detect` names only levels that the processor has.
     unsafe {
@@ -185,7 +187,7 @@ unsafe fn run_block_at<L: Storage>(
             Level::Avx512 => avx512::<L>(pass, range, scratch, statistics),
             #[cfg(target_arch = "x86_64")]
             Level::Avx2 => avx2::<L>(pass, range, scratch, statistics),
-            Level::Portable => run_block::<L>(pass, range, scratch, statistics),
+            Level::Portable => run_block::<L, Portable>(pass, range, scratch, statistics),
         }
     }
 }
@@ -195,7 +197,7 @@ unsafe fn run_block_at<L: Storage>(
 /// # Safety
 /// As [`run_as`].
 #[inline(always)]
-unsafe fn run_block<L: Storage>(
+unsafe fn run_block<L: Storage, V: Vectors>(
     pass: &Pass<'_>,
     range: std::ops::Range<usize>,
     scratch: &mut RowScratch<L::Real>,
@@ -213,9 +215,9 @@ unsafe fn run_block<L: Storage>(
         // SAFETY: as above.
         sum += unsafe {
             if sample.first == sample.second && pass.class_weights.is_none() {
-                run_row::<L, false>(pass, place, &sample, scratch, statistics)
+                run_row::<L, V, false>(pass, place, &sample, scratch, statistics)
             } else {
-                run_row::<L, true>(pass, place, &sample, scratch, statistics)
+                run_row::<L, V, true>(pass, place, &sample, scratch, statistics)
             }
         };
     }
@@ -227,7 +229,7 @@ unsafe fn run_block<L: Storage>(
 /// # Safety
 /// As [`run_as`]; `place` and `sample` belong to the batch.
 #[inline(always)]
-unsafe fn run_row<L: Storage, const GENERAL: bool>(
+unsafe fn run_row<L: Storage, V: Vectors, const GENERAL: bool>(
     pass: &Pass<'_>,
     place: Place,
     sample: &Sample,
@@ -250,7 +252,7 @@ unsafe fn run_row<L: Storage, const GENERAL: bool>(
     let (found, loss, right) = {
         // SAFETY: the caller's promise; the slice is dropped before the gradient is written, which may take its place.
         let z = unsafe { read_row::<L>(&samples.logits, place, samples.classes, &mut scratch.logits) };
-        let found = softmax::<L::Real, GENERAL>(z, &soft, &mut scratch.exponentials);
+        let found = softmax::<L::Real, V, GENERAL>(z, &soft, &mut scratch.exponentials);
         let Some(softmax) = found else {
             if let Statistics::Apply { counters, negate, .. } = statistics {
                 let skipped = &mut counters.row_mut(0)[Counter::SkippedNonFinite as usize];
@@ -270,22 +272,21 @@ unsafe fn run_row<L: Storage, const GENERAL: bool>(
         // SAFETY: the caller's promise.
         unsafe { to.write(place, loss) };
     }
-    let sums = match statistics {
+    let (sums, negate) = match statistics {
         Statistics::Apply { sums, counts, negate, .. } if right => {
             let count = &mut counts.row_mut(0)[class];
-            let negate = *negate;
-            if !negate && *count >= FULL_CLASS {
-                None
+            if !*negate && *count >= FULL_CLASS {
+                (None, false)
             } else {
-                *count += if negate { -1 } else { 1 };
-                Some((sums.row_mut(class), negate))
+                *count += if *negate { -1 } else { 1 };
+                (Some(sums.row_mut(class)), *negate)
             }
         }
         Statistics::Tally(tally) if right => {
             tally[class] += 1;
-            None
+            (None, false)
         }
-        _ => None,
+        _ => (None, false),
     };
     if samples.grad.is_none() && sums.is_none() {
         return loss;
@@ -305,8 +306,8 @@ unsafe fn run_row<L: Storage, const GENERAL: bool>(
         Some(row) => Some(row),
         None => indirect.map(|_| &mut scratch.gradient[..]),
     };
-    let what = Gradient { softmax: found, hard, factor: L::Real::from_f64(factor), grad };
-    gradient::<L::Real, GENERAL>(&scratch.exponentials, &soft, what, sums);
+    let what = Gradient { softmax: found, hard, factor, grad };
+    gradient::<L::Real, V, GENERAL>(&scratch.exponentials, &soft, what, sums, negate);
     if let Some(rows) = indirect {
         // SAFETY: as above.
         unsafe { write_row::<L>(rows, place, &scratch.gradient) };

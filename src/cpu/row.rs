@@ -5,7 +5,7 @@
 //! to one f64 per lane, because 20,000 equal terms beside one large one would be lost in f32.
 
 use super::exp::ln_f64;
-use super::lanes::{Lanes, Real};
+use super::lanes::{Lanes, Real, Vectors};
 use crate::samples::Sample;
 
 /// Vectors whose terms are added up in the row's own type before they go to the wide sums.
@@ -22,50 +22,56 @@ pub(super) struct SoftLabel<'a, R> {
 }
 
 impl<R: Real> SoftLabel<'_, R> {
-    /// q of the classes from `start` on: a whole vector, or `length` classes at the row's end.
+    /// `q / first_scale` of the classes from `start` on where `GENERAL` is false (S itself), else q: a whole vector, or what there is at the end.
     #[inline(always)]
-    fn lanes<const GENERAL: bool>(&self, start: usize, length: usize) -> R::Lanes {
-        let soft = part_f32::<R>(&self.first[start..start + length]).mul(R::Lanes::splat(self.first_scale));
+    fn lanes<V: Vectors, const GENERAL: bool>(&self, start: usize, length: usize) -> R::Lanes<V> {
+        let first = part_f32::<R, V>(&self.first[start..start + length]);
         if !GENERAL {
-            return soft;
+            return first;
         }
-        let soft = part_f32::<R>(&self.second[start..start + length]).mul_add(R::Lanes::splat(self.second_scale), soft);
-        if self.weights.is_empty() { soft } else { soft.mul(part(&self.weights[start..start + length], R::from_f64(0.0))) }
+        let first = first.mul(Lanes::splat(self.first_scale));
+        let soft = part_f32::<R, V>(&self.second[start..start + length]).mul_add(Lanes::splat(self.second_scale), first);
+        if self.weights.is_empty() { soft } else { soft.mul(part::<R, V>(&self.weights[start..start + length], R::from_f64(0.0))) }
     }
 
-    /// q of one class, with the same operations.
+    /// What `lanes` is still to be multiplied by.
     #[inline(always)]
-    fn class<const GENERAL: bool>(&self, class: usize) -> R {
-        let soft = R::from_f64(f64::from(self.first[class])).mul(self.first_scale);
-        if !GENERAL {
-            return soft;
-        }
-        let soft = R::from_f64(f64::from(self.second[class])).mul_add(self.second_scale, soft);
-        if self.weights.is_empty() { soft } else { soft.mul(self.weights[class]) }
+    fn scale<const GENERAL: bool>(&self) -> R {
+        if GENERAL { R::from_f64(1.0) } else { self.first_scale }
+    }
+
+    /// q of one class, from the same numbers.
+    #[inline(always)]
+    fn class(&self, class: usize) -> f64 {
+        let of = |row: &[f32], scale: R| f64::from(row[class]) * scale.to_f64();
+        let weight = if self.weights.is_empty() { 1.0 } else { self.weights[class].to_f64() };
+        (of(self.first, self.first_scale) + of(self.second, self.second_scale)) * weight
     }
 }
 
 /// A whole vector, or what there is of it and `fill`.
 #[inline(always)]
-fn part<R: Real>(from: &[R], fill: R) -> R::Lanes {
-    if from.len() == R::Lanes::WIDTH { R::Lanes::load(from) } else { R::Lanes::load_part(from, fill) }
+fn part<R: Real, V: Vectors>(from: &[R], fill: R) -> R::Lanes<V> {
+    if from.len() == R::Lanes::<V>::WIDTH { Lanes::load(from) } else { Lanes::load_part(from, fill) }
 }
 
 /// As [`part`] with 0, widened from f32.
 #[inline(always)]
-fn part_f32<R: Real>(from: &[f32]) -> R::Lanes {
-    if from.len() == R::Lanes::WIDTH { R::Lanes::load_f32(from) } else { R::Lanes::load_f32_part(from) }
+fn part_f32<R: Real, V: Vectors>(from: &[f32]) -> R::Lanes<V> {
+    if from.len() == R::Lanes::<V>::WIDTH { Lanes::load_f32(from) } else { Lanes::load_f32_part(from) }
 }
 
 /// Runs `$body` for each vector of a row: `$length` is the number of classes in it from `$start` on, less than a vector's at most once, at the
 /// end. A macro, because a closure would be compiled for the target's lowest level and called.
 macro_rules! for_vectors {
-    ($real:ty, $classes:expr, |$start:ident, $length:ident| $body:block) => {{
-        let (classes, width) = ($classes, <$real as Real>::Lanes::WIDTH);
+    ($lanes:ty, $classes:expr, |$start:ident, $length:ident| $body:block) => {{
+        let (classes, width) = ($classes, <$lanes>::WIDTH);
         let whole = classes - classes % width;
-        for $start in (0..whole).step_by(width) {
-            let $length = width;
+        let mut position = 0;
+        while position < whole {
+            let ($start, $length) = (position, width);
             $body
+            position += width;
         }
         if whole < classes {
             let ($start, $length) = (whole, classes - whole);
@@ -114,59 +120,70 @@ impl Hard {
 /// The maximum, the exponentials (left in `exponentials`, which is a whole number of vectors long) and their sums; `None` for a row with NaN,
 /// with +inf, or of nothing but -inf.
 #[inline(always)]
-pub(super) fn softmax<R: Real, const GENERAL: bool>(z: &[R], soft: &SoftLabel<'_, R>, exponentials: &mut [R]) -> Option<Softmax<R>> {
+pub(super) fn softmax<R: Real, V: Vectors, const GENERAL: bool>(
+    z: &[R],
+    soft: &SoftLabel<'_, R>,
+    exponentials: &mut [R],
+) -> Option<Softmax<R>> {
     let classes = z.len();
-    let max = row_max(z);
+    let max = row_max::<R, V>(z);
     if !max.is_finite() {
         return None;
     }
-    let all_max = R::Lanes::splat(max);
-    let zero = R::Lanes::splat(R::from_f64(0.0));
-    let (mut sum, mut mass, mut distance) = (R::Lanes::wide_zero(), R::Lanes::wide_zero(), R::Lanes::wide_zero());
-    let chain = CHAIN * R::Lanes::WIDTH;
-    for begin in (0..classes).step_by(chain) {
+    let all_max = R::Lanes::<V>::splat(max);
+    let zero = R::Lanes::<V>::splat(R::from_f64(0.0));
+    let nothing = R::Lanes::<V>::wide_zero();
+    let (mut sum, mut mass, mut distance) = (nothing, nothing, nothing);
+    let chain = CHAIN * R::Lanes::<V>::WIDTH;
+    let mut begin = 0;
+    while begin < classes {
         let (mut chain_sum, mut chain_mass, mut chain_distance) = (zero, zero, zero);
-        for_vectors!(R, chain.min(classes - begin), |offset, length| {
+        for_vectors!(R::Lanes<V>, chain.min(classes - begin), |offset, length| {
             let start = begin + offset;
             // Lanes behind the row's end hold -inf, whose exponential is 0; their q is 0 as well.
-            let vector = part(&z[start..start + length], R::LOWEST);
-            let e = vector.sub(all_max).exp_nonpositive();
+            let vector = part::<R, V>(&z[start..start + length], R::LOWEST);
+            let e = R::exp_nonpositive(vector.sub(all_max));
             e.store(&mut exponentials[start..]);
             chain_sum = chain_sum.add(e);
-            let q = soft.lanes::<GENERAL>(start, length);
+            let q = soft.lanes::<V, GENERAL>(start, length);
             chain_mass = chain_mass.add(q);
-            let vector = if length == R::Lanes::WIDTH { vector } else { part(&z[start..start + length], max) };
+            let vector = if length == R::Lanes::<V>::WIDTH { vector } else { part::<R, V>(&z[start..start + length], max) };
             chain_distance = q.mul_add(all_max.sub(vector), chain_distance);
         });
         sum = chain_sum.wide_add(sum);
         mass = chain_mass.wide_add(mass);
         distance = chain_distance.wide_add(distance);
+        begin += chain;
     }
-    let sum = R::Lanes::wide_sum(sum);
+    let sum = R::Lanes::<V>::wide_sum(sum);
     if sum.is_nan() {
         return None;
     }
-    let mut distance = R::Lanes::wide_sum(distance);
+    let scale = soft.scale::<GENERAL>().to_f64();
+    let mut distance = R::Lanes::<V>::wide_sum(distance) * scale;
     if !distance.is_finite() {
-        distance = distance_with_masked::<R, GENERAL>(z, max, soft);
+        distance = distance_with_masked(z, max, soft);
     }
-    Some(Softmax { max, inverse: R::from_f64(1.0 / sum), log_sum: ln_f64(sum), mass: R::Lanes::wide_sum(mass), distance })
+    let mass = R::Lanes::<V>::wide_sum(mass) * scale;
+    Some(Softmax { max, inverse: R::from_f64(1.0 / sum), log_sum: ln_f64(sum), mass, distance })
 }
 
 #[inline(always)]
-fn row_max<R: Real>(z: &[R]) -> R {
-    let width = R::Lanes::WIDTH;
-    let mut max = [R::Lanes::splat(R::LOWEST); 4];
+fn row_max<R: Real, V: Vectors>(z: &[R]) -> R {
+    let width = R::Lanes::<V>::WIDTH;
+    let lowest = R::Lanes::<V>::splat(R::LOWEST);
+    let (mut a, mut b, mut c, mut d) = (lowest, lowest, lowest, lowest);
     let mut quads = z.chunks_exact(4 * width);
     for quad in &mut quads {
-        for (max, z) in max.iter_mut().zip(quad.chunks_exact(width)) {
-            *max = max.max(R::Lanes::load(z));
-        }
+        a = a.max(Lanes::load(quad));
+        b = b.max(Lanes::load(&quad[width..]));
+        c = c.max(Lanes::load(&quad[2 * width..]));
+        d = d.max(Lanes::load(&quad[3 * width..]));
     }
     for z in quads.remainder().chunks(width) {
-        max[0] = max[0].max(part(z, R::LOWEST));
+        a = a.max(part::<R, V>(z, R::LOWEST));
     }
-    max[0].max(max[1]).max(max[2].max(max[3])).reduce_max()
+    a.max(b).max(c.max(d)).reduce_max()
 }
 
 /// `q * (max - z)`, where 0 times anything is 0.
@@ -184,8 +201,8 @@ fn term(q: f64, max: f64, z: f64) -> f64 {
 /// The sum of `q * (max - z)` for a row with masked classes (-inf) or with logits too far apart for its type.
 #[cold]
 #[inline(never)]
-fn distance_with_masked<R: Real, const GENERAL: bool>(z: &[R], max: R, soft: &SoftLabel<'_, R>) -> f64 {
-    z.iter().enumerate().map(|(class, z)| term(soft.class::<GENERAL>(class).to_f64(), max.to_f64(), z.to_f64())).sum()
+fn distance_with_masked<R: Real>(z: &[R], max: R, soft: &SoftLabel<'_, R>) -> f64 {
+    z.iter().enumerate().map(|(class, z)| term(soft.class(class), max.to_f64(), z.to_f64())).sum()
 }
 
 impl<R: Real> Softmax<R> {
@@ -211,43 +228,52 @@ pub(super) struct Gradient<'a, R> {
     pub softmax: Softmax<R>,
     pub hard: Hard,
     /// The reduction's factor times the incoming gradient and the sample weight.
-    pub factor: R,
+    pub factor: f64,
     /// K entries to write, where the gradient is wanted.
     pub grad: Option<&'a mut [R]>,
 }
 
-/// The third sweep: `grad = factor * (Q*p - q)`, and p to `sums`.
-/// As with the vectors, everything here is inlined into the level's own function.
+/// The third sweep: `grad = factor * (Q*p - q)`, and p to `sums`, which are subtracted from where `negate` says so.
 #[inline(always)]
-pub(super) fn gradient<R: Real, const GENERAL: bool>(
+pub(super) fn gradient<R: Real, V: Vectors, const GENERAL: bool>(
     exponentials: &[R],
     soft: &SoftLabel<'_, R>,
     gradient: Gradient<'_, R>,
-    sums: Option<(&mut [i64], bool)>,
+    sums: Option<&mut [i64]>,
+    negate: bool,
 ) {
     let Gradient { softmax, hard, factor, grad } = gradient;
-    let inverse = R::Lanes::splat(softmax.inverse);
     if let Some(grad) = grad {
-        let q_sum = R::from_f64(softmax.mass + hard.mass());
-        let (all_q_sum, all_factor, minus_one) = (R::Lanes::splat(q_sum), R::Lanes::splat(factor), R::Lanes::splat(R::from_f64(-1.0)));
-        for_vectors!(R, grad.len(), |start, length| {
-            let p = R::Lanes::load(&exponentials[start..]).mul(inverse);
-            let q = soft.lanes::<GENERAL>(start, length);
-            let g = all_q_sum.mul_add(p, q.mul(minus_one)).mul(all_factor);
-            if length == R::Lanes::WIDTH { g.store(&mut grad[start..]) } else { g.store_part(&mut grad[start..start + length]) }
+        // Both factors are formed once, so that an entry costs a product and a fused product.
+        let q_sum = softmax.mass + hard.mass();
+        let to_p = R::Lanes::<V>::splat(R::from_f64(q_sum * softmax.inverse.to_f64() * factor));
+        let to_q = R::Lanes::<V>::splat(R::from_f64(soft.scale::<GENERAL>().to_f64() * factor));
+        for_vectors!(R::Lanes<V>, grad.len(), |start, length| {
+            let e = R::Lanes::<V>::load(&exponentials[start..]);
+            let g = e.mul_sub(to_p, soft.lanes::<V, GENERAL>(start, length).mul(to_q));
+            if length == R::Lanes::<V>::WIDTH { g.store(&mut grad[start..]) } else { g.store_part(&mut grad[start..start + length]) }
         });
-        // The targets' entries again, with the hard label, from the same p.
-        let p = |class: usize| exponentials[class].mul(softmax.inverse);
+        // The targets' entries again, with the hard label: the differences in f64, rounded once.
         for (&class, &weight) in hard.classes.iter().zip(&hard.weights) {
             if weight != 0.0 {
-                let q = R::from_f64(soft.class::<GENERAL>(class).to_f64() + weight);
-                grad[class] = q_sum.mul_add(p(class), R::from_f64(-q.to_f64())).mul(factor);
+                let p = exponentials[class].to_f64() * softmax.inverse.to_f64();
+                grad[class] = R::from_f64((q_sum * p - soft.class(class) - weight) * factor);
             }
         }
     }
-    if let Some((sums, negate)) = sums {
-        for_vectors!(R, sums.len(), |start, length| {
-            R::Lanes::load(&exponentials[start..]).mul(inverse).add_fixed(&mut sums[start..start + length], negate);
+    if let Some(sums) = sums {
+        // A power of two: p is rounded as it would be without it.
+        let to_units = R::Lanes::<V>::splat(softmax.inverse.mul(R::ONE));
+        for_vectors!(R::Lanes<V>, sums.len(), |start, length| {
+            let units = R::Lanes::<V>::load(&exponentials[start..]).mul(to_units);
+            let sums = &mut sums[start..start + length];
+            if negate {
+                units.sub_fixed(sums);
+            } else if length == R::Lanes::<V>::WIDTH {
+                units.add_fixed(sums);
+            } else {
+                units.add_fixed_part(sums);
+            }
         });
     }
 }

@@ -49,6 +49,18 @@ pub struct Arguments {
     #[arg(long, value_name = "SHARE", default_value = "0.1", value_parser = share)]
     pub smoothing: f64,
 
+    /// Units in each of the network's two hidden layers
+    #[arg(long, value_name = "N", default_value = "128", value_parser = RangedU64ValueParser::<usize>::new().range(1..=100_000))]
+    pub hidden: usize,
+
+    /// Learning rate of the first step; a cosine takes it to 0
+    #[arg(long, value_name = "RATE", default_value = "0.05", value_parser = share)]
+    pub learning_rate: f64,
+
+    /// Weight decay
+    #[arg(long, value_name = "RATE", default_value = "0.001", value_parser = share)]
+    pub weight_decay: f64,
+
     /// Folder for results and pictures [default: target/demo of the workspace]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,

@@ -104,9 +104,9 @@ fn settings(arguments: &Arguments, data: &Dataset) -> Settings {
         epochs: arguments.epochs(),
         noise: arguments.noise,
         batch: 32,
-        hidden: 128,
-        learning_rate: 0.05,
-        weight_decay: 1e-3,
+        hidden: arguments.hidden,
+        learning_rate: arguments.learning_rate,
+        weight_decay: arguments.weight_decay,
         alpha: arguments.alpha,
         smoothing: arguments.smoothing,
     }

@@ -67,13 +67,14 @@ fn percent(spread: Spread) -> String {
 pub fn legend(data: &str, settings: &Settings, sizes: [usize; 3], seeds: usize) -> String {
     let [train, validation, test] = sizes;
     format!(
-        "{data}: {train} training, {validation} validation and {test} test images; mean ± standard deviation over {seeds} seeds,\n\
+        "{data}: {train} training, {validation} validation and {test} test images; mean ± standard deviation over {seeds},\n\
          each with a split, first weights, batches and wrong labels of its own that the three losses share.\n\
          A perceptron with two hidden layers of {hidden}; SGD with momentum 0.9, weight decay {decay}, learning rate {rate} to 0\n\
          (cosine), batches of {batch}, {epochs} epochs. Label smoothing: eps {eps}; online label smoothing: alpha {alpha}.\n\
          Numbers are those of the last epoch. NLL: negative log-likelihood; ECE: expected calibration error, 15 bins.\n\
          Stopped early: at the best epoch by validation labels that are as wrong as the training labels.\n\
          Training accuracy: on the labels as given, wrong ones included.",
+        seeds = if seeds == 1 { "one seed".into() } else { format!("{seeds} seeds") },
         hidden = settings.hidden,
         decay = settings.weight_decay,
         rate = settings.learning_rate,

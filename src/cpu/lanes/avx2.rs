@@ -1,0 +1,306 @@
+//! Vectors of AVX2 and FMA: two registers each. Parts of a vector go through a small array.
+#![allow(unsafe_code, reason = "intrinsics")]
+// Every intrinsic here needs AVX2 or FMA, which the module's contract (see the parent) says are there; loads and stores stay inside slices whose
+// length is asserted.
+
+use core::arch::x86_64::*;
+
+use super::{Lanes, Vectors};
+
+/// Vectors of two times 256 bits.
+pub(crate) struct Avx2;
+
+impl Vectors for Avx2 {
+    type F32 = F32x16;
+    type F64 = F64x8;
+}
+
+/// Wraps intrinsics whose only requirement is AVX2 and FMA.
+macro_rules! avx2 {
+    ($($body:tt)*) => {
+        // SAFETY: the module's contract: the processor has AVX2 and FMA. Addresses come from slices that were found long enough.
+        unsafe { $($body)* }
+    };
+}
+
+/// Adds four units to the first four numbers of `to`.
+#[inline(always)]
+fn accumulate(units: __m128i, to: &mut [i64]) {
+    assert!(to.len() >= 4);
+    avx2! {
+        let address = to.as_mut_ptr().cast::<__m256i>();
+        _mm256_storeu_si256(address, _mm256_add_epi64(_mm256_loadu_si256(address), _mm256_cvtepi32_epi64(units)));
+    }
+}
+
+/// Adds four lanes up: the upper half onto the lower one until one is left.
+#[inline(always)]
+fn sum4(four: __m256d) -> f64 {
+    avx2! {
+        let two = _mm_add_pd(_mm256_castpd256_pd128(four), _mm256_extractf128_pd::<1>(four));
+        _mm_cvtsd_f64(_mm_add_sd(two, _mm_unpackhi_pd(two, two)))
+    }
+}
+
+/// What both vectors do alike, half by half.
+macro_rules! halves {
+    ($real:ident, $width:literal, $half:literal, $add:ident, $sub:ident, $mul:ident, $fmadd:ident, $fmsub:ident, $max:ident,
+     $set1:ident, $loadu:ident, $storeu:ident, $cmp:ident, $and:ident) => {
+        #[inline(always)]
+        fn splat(value: $real) -> Self {
+            avx2!(Self($set1(value), $set1(value)))
+        }
+        #[inline(always)]
+        fn load(from: &[$real]) -> Self {
+            assert!(from.len() >= $width);
+            avx2!(Self($loadu(from.as_ptr()), $loadu(from.as_ptr().add($half))))
+        }
+        #[inline(always)]
+        fn load_part(from: &[$real], fill: $real) -> Self {
+            let mut lanes = [fill; $width];
+            for (lane, &value) in lanes.iter_mut().zip(from) {
+                *lane = value;
+            }
+            Self::load(&lanes)
+        }
+        #[inline(always)]
+        fn store(self, to: &mut [$real]) {
+            assert!(to.len() >= $width);
+            avx2! {
+                $storeu(to.as_mut_ptr(), self.0);
+                $storeu(to.as_mut_ptr().add($half), self.1);
+            }
+        }
+        #[inline(always)]
+        fn store_part(self, to: &mut [$real]) {
+            let mut lanes = [0.0; $width];
+            self.store(&mut lanes);
+            for (to, &lane) in to.iter_mut().zip(&lanes) {
+                *to = lane;
+            }
+        }
+        #[inline(always)]
+        fn add(self, other: Self) -> Self {
+            avx2!(Self($add(self.0, other.0), $add(self.1, other.1)))
+        }
+        #[inline(always)]
+        fn sub(self, other: Self) -> Self {
+            avx2!(Self($sub(self.0, other.0), $sub(self.1, other.1)))
+        }
+        #[inline(always)]
+        fn mul(self, other: Self) -> Self {
+            avx2!(Self($mul(self.0, other.0), $mul(self.1, other.1)))
+        }
+        #[inline(always)]
+        fn mul_add(self, a: Self, b: Self) -> Self {
+            avx2!(Self($fmadd(self.0, a.0, b.0), $fmadd(self.1, a.1, b.1)))
+        }
+        #[inline(always)]
+        fn mul_sub(self, a: Self, b: Self) -> Self {
+            avx2!(Self($fmsub(self.0, a.0, b.0), $fmsub(self.1, a.1, b.1)))
+        }
+        #[inline(always)]
+        fn max(self, other: Self) -> Self {
+            // The instruction gives its second operand where either is NaN.
+            avx2!(Self($max(other.0, self.0), $max(other.1, self.1)))
+        }
+        #[inline(always)]
+        fn zero_where_less(self, x: Self, limit: Self) -> Self {
+            avx2! {
+                let (low, high) = ($cmp::<_CMP_NLT_UQ>(x.0, limit.0), $cmp::<_CMP_NLT_UQ>(x.1, limit.1));
+                Self($and(self.0, low), $and(self.1, high))
+            }
+        }
+        #[inline(always)]
+        fn reduce_max(self) -> $real {
+            let mut lanes = [0.0; $width];
+            self.store(&mut lanes);
+            let mut half = $width / 2;
+            while half > 0 {
+                for lane in 0..half {
+                    lanes[lane] = if lanes[lane + half] > lanes[lane] { lanes[lane + half] } else { lanes[lane] };
+                }
+                half /= 2;
+            }
+            lanes[0]
+        }
+        #[inline(always)]
+        fn add_fixed_part(self, to: &mut [i64]) {
+            for (to, unit) in to.iter_mut().zip(self.units()) {
+                *to += i64::from(unit);
+            }
+        }
+        #[inline(always)]
+        fn sub_fixed(self, to: &mut [i64]) {
+            for (to, unit) in to.iter_mut().zip(self.units()) {
+                *to -= i64::from(unit);
+            }
+        }
+    };
+}
+
+/// 16 lanes of f32.
+#[derive(Clone, Copy)]
+pub(crate) struct F32x16(__m256, __m256);
+
+impl F32x16 {
+    /// Units of the statistics: one conversion, which rounds half to even.
+    #[inline(always)]
+    fn units(self) -> [i32; 16] {
+        let mut units = [0; 16];
+        avx2! {
+            let address = units.as_mut_ptr().cast::<__m256i>();
+            _mm256_storeu_si256(address, _mm256_cvtps_epi32(self.0));
+            _mm256_storeu_si256(address.add(1), _mm256_cvtps_epi32(self.1));
+        }
+        units
+    }
+}
+
+impl Lanes<f32> for F32x16 {
+    const WIDTH: usize = 16;
+    type Wide = [__m256d; 4];
+
+    halves!(
+        f32,
+        16,
+        8,
+        _mm256_add_ps,
+        _mm256_sub_ps,
+        _mm256_mul_ps,
+        _mm256_fmadd_ps,
+        _mm256_fmsub_ps,
+        _mm256_max_ps,
+        _mm256_set1_ps,
+        _mm256_loadu_ps,
+        _mm256_storeu_ps,
+        _mm256_cmp_ps,
+        _mm256_and_ps
+    );
+
+    #[inline(always)]
+    fn load_f32(from: &[f32]) -> Self {
+        Self::load(from)
+    }
+    #[inline(always)]
+    fn load_f32_part(from: &[f32]) -> Self {
+        Self::load_part(from, 0.0)
+    }
+    #[inline(always)]
+    fn power_from_low_bits(self) -> Self {
+        avx2! {
+            let (low, high) = (_mm256_castps_si256(self.0), _mm256_castps_si256(self.1));
+            Self(_mm256_castsi256_ps(_mm256_slli_epi32::<23>(low)), _mm256_castsi256_ps(_mm256_slli_epi32::<23>(high)))
+        }
+    }
+    #[inline(always)]
+    fn wide_zero() -> Self::Wide {
+        avx2!([_mm256_setzero_pd(); 4])
+    }
+    #[inline(always)]
+    fn wide_add(self, [a, b, c, d]: Self::Wide) -> Self::Wide {
+        avx2! {
+            [
+                _mm256_add_pd(a, _mm256_cvtps_pd(_mm256_castps256_ps128(self.0))),
+                _mm256_add_pd(b, _mm256_cvtps_pd(_mm256_extractf128_ps::<1>(self.0))),
+                _mm256_add_pd(c, _mm256_cvtps_pd(_mm256_castps256_ps128(self.1))),
+                _mm256_add_pd(d, _mm256_cvtps_pd(_mm256_extractf128_ps::<1>(self.1))),
+            ]
+        }
+    }
+    #[inline(always)]
+    fn wide_sum([a, b, c, d]: Self::Wide) -> f64 {
+        avx2!(sum4(_mm256_add_pd(_mm256_add_pd(a, c), _mm256_add_pd(b, d))))
+    }
+    #[inline(always)]
+    fn add_fixed(self, to: &mut [i64]) {
+        let (first, second) = to[..16].split_at_mut(8);
+        for (half, to) in [(self.0, first), (self.1, second)] {
+            avx2! {
+                let units = _mm256_cvtps_epi32(half);
+                let (low, high) = to.split_at_mut(4);
+                accumulate(_mm256_castsi256_si128(units), low);
+                accumulate(_mm256_extracti128_si256::<1>(units), high);
+            }
+        }
+    }
+}
+
+/// 8 lanes of f64.
+#[derive(Clone, Copy)]
+pub(crate) struct F64x8(__m256d, __m256d);
+
+impl F64x8 {
+    /// Units of the statistics: one conversion, which rounds half to even.
+    #[inline(always)]
+    fn units(self) -> [i32; 8] {
+        let mut units = [0; 8];
+        avx2! {
+            let address = units.as_mut_ptr().cast::<__m128i>();
+            _mm_storeu_si128(address, _mm256_cvtpd_epi32(self.0));
+            _mm_storeu_si128(address.add(1), _mm256_cvtpd_epi32(self.1));
+        }
+        units
+    }
+}
+
+impl Lanes<f64> for F64x8 {
+    const WIDTH: usize = 8;
+    type Wide = [__m256d; 2];
+
+    halves!(
+        f64,
+        8,
+        4,
+        _mm256_add_pd,
+        _mm256_sub_pd,
+        _mm256_mul_pd,
+        _mm256_fmadd_pd,
+        _mm256_fmsub_pd,
+        _mm256_max_pd,
+        _mm256_set1_pd,
+        _mm256_loadu_pd,
+        _mm256_storeu_pd,
+        _mm256_cmp_pd,
+        _mm256_and_pd
+    );
+
+    #[inline(always)]
+    fn load_f32(from: &[f32]) -> Self {
+        assert!(from.len() >= 8);
+        avx2!(Self(_mm256_cvtps_pd(_mm_loadu_ps(from.as_ptr())), _mm256_cvtps_pd(_mm_loadu_ps(from.as_ptr().add(4)))))
+    }
+    #[inline(always)]
+    fn load_f32_part(from: &[f32]) -> Self {
+        let mut lanes = [0.0; 8];
+        for (lane, &value) in lanes.iter_mut().zip(from) {
+            *lane = value;
+        }
+        Self::load_f32(&lanes)
+    }
+    #[inline(always)]
+    fn power_from_low_bits(self) -> Self {
+        avx2! {
+            let (low, high) = (_mm256_castpd_si256(self.0), _mm256_castpd_si256(self.1));
+            Self(_mm256_castsi256_pd(_mm256_slli_epi64::<52>(low)), _mm256_castsi256_pd(_mm256_slli_epi64::<52>(high)))
+        }
+    }
+    #[inline(always)]
+    fn wide_zero() -> Self::Wide {
+        avx2!([_mm256_setzero_pd(); 2])
+    }
+    #[inline(always)]
+    fn wide_add(self, [low, high]: Self::Wide) -> Self::Wide {
+        avx2!([_mm256_add_pd(low, self.0), _mm256_add_pd(high, self.1)])
+    }
+    #[inline(always)]
+    fn wide_sum([low, high]: Self::Wide) -> f64 {
+        avx2!(sum4(_mm256_add_pd(low, high)))
+    }
+    #[inline(always)]
+    fn add_fixed(self, to: &mut [i64]) {
+        let (low, high) = to[..8].split_at_mut(4);
+        accumulate(avx2!(_mm256_cvtpd_epi32(self.0)), low);
+        accumulate(avx2!(_mm256_cvtpd_epi32(self.1)), high);
+    }
+}

@@ -1,0 +1,282 @@
+//! Vectors of AVX-512 (F, BW, DQ, VL): one register each.
+#![allow(unsafe_code, reason = "intrinsics")]
+// Every intrinsic here needs AVX-512, which the module's contract (see the parent) says is there; loads and stores stay inside slices whose
+// length is asserted, and masked ones touch no byte outside their mask.
+
+use core::arch::x86_64::*;
+
+use super::{Lanes, Vectors};
+
+/// Vectors of 512 bits.
+pub(crate) struct Avx512;
+
+impl Vectors for Avx512 {
+    type F32 = F32x16;
+    type F64 = F64x8;
+}
+
+/// Wraps intrinsics whose only requirement is AVX-512.
+macro_rules! avx512 {
+    ($($body:tt)*) => {
+        // SAFETY: the module's contract: the processor has AVX-512. Addresses come from slices that were found long enough, or are masked to
+        // their length.
+        unsafe { $($body)* }
+    };
+}
+
+/// A mask of the lowest `length` lanes.
+#[inline(always)]
+fn mask16(length: usize) -> __mmask16 {
+    ((1u32 << length) - 1) as __mmask16
+}
+
+/// A mask of the lowest `length` lanes.
+#[inline(always)]
+fn mask8(length: usize) -> __mmask8 {
+    ((1u32 << length) - 1) as __mmask8
+}
+
+/// Adds eight units to the lanes of `to` that `mask` names.
+#[inline(always)]
+fn accumulate(units: __m256i, to: &mut [i64], negate: bool) {
+    avx512! {
+        let units = _mm512_cvtepi32_epi64(units);
+        let mask = if to.len() >= 8 { 0xff } else { mask8(to.len()) };
+        let address = to.as_mut_ptr();
+        let old = _mm512_maskz_loadu_epi64(mask, address);
+        let new = if negate { _mm512_sub_epi64(old, units) } else { _mm512_add_epi64(old, units) };
+        _mm512_mask_storeu_epi64(address, mask, new);
+    }
+}
+
+/// 16 lanes of f32.
+#[derive(Clone, Copy)]
+pub(crate) struct F32x16(__m512);
+
+impl F32x16 {
+    /// Units of the statistics: one conversion, which rounds half to even.
+    #[inline(always)]
+    fn units(self) -> (__m256i, __m256i) {
+        avx512! {
+            let units = _mm512_cvtps_epi32(self.0);
+            (_mm512_castsi512_si256(units), _mm512_extracti64x4_epi64::<1>(units))
+        }
+    }
+}
+
+impl Lanes<f32> for F32x16 {
+    const WIDTH: usize = 16;
+    type Wide = (__m512d, __m512d);
+
+    #[inline(always)]
+    fn splat(value: f32) -> Self {
+        avx512!(Self(_mm512_set1_ps(value)))
+    }
+    #[inline(always)]
+    fn load(from: &[f32]) -> Self {
+        assert!(from.len() >= 16);
+        avx512!(Self(_mm512_loadu_ps(from.as_ptr())))
+    }
+    #[inline(always)]
+    fn load_part(from: &[f32], fill: f32) -> Self {
+        avx512!(Self(_mm512_mask_loadu_ps(_mm512_set1_ps(fill), mask16(from.len().min(16)), from.as_ptr())))
+    }
+    #[inline(always)]
+    fn load_f32(from: &[f32]) -> Self {
+        Self::load(from)
+    }
+    #[inline(always)]
+    fn load_f32_part(from: &[f32]) -> Self {
+        avx512!(Self(_mm512_maskz_loadu_ps(mask16(from.len().min(16)), from.as_ptr())))
+    }
+    #[inline(always)]
+    fn store(self, to: &mut [f32]) {
+        assert!(to.len() >= 16);
+        avx512!(_mm512_storeu_ps(to.as_mut_ptr(), self.0))
+    }
+    #[inline(always)]
+    fn store_part(self, to: &mut [f32]) {
+        avx512!(_mm512_mask_storeu_ps(to.as_mut_ptr(), mask16(to.len().min(16)), self.0))
+    }
+    #[inline(always)]
+    fn add(self, other: Self) -> Self {
+        avx512!(Self(_mm512_add_ps(self.0, other.0)))
+    }
+    #[inline(always)]
+    fn sub(self, other: Self) -> Self {
+        avx512!(Self(_mm512_sub_ps(self.0, other.0)))
+    }
+    #[inline(always)]
+    fn mul(self, other: Self) -> Self {
+        avx512!(Self(_mm512_mul_ps(self.0, other.0)))
+    }
+    #[inline(always)]
+    fn mul_add(self, a: Self, b: Self) -> Self {
+        avx512!(Self(_mm512_fmadd_ps(self.0, a.0, b.0)))
+    }
+    #[inline(always)]
+    fn mul_sub(self, a: Self, b: Self) -> Self {
+        avx512!(Self(_mm512_fmsub_ps(self.0, a.0, b.0)))
+    }
+    #[inline(always)]
+    fn max(self, other: Self) -> Self {
+        // The instruction gives its second operand where either is NaN.
+        avx512!(Self(_mm512_max_ps(other.0, self.0)))
+    }
+    #[inline(always)]
+    fn power_from_low_bits(self) -> Self {
+        avx512!(Self(_mm512_castsi512_ps(_mm512_slli_epi32::<23>(_mm512_castps_si512(self.0)))))
+    }
+    #[inline(always)]
+    fn zero_where_less(self, x: Self, limit: Self) -> Self {
+        avx512!(Self(_mm512_maskz_mov_ps(_mm512_cmp_ps_mask::<_CMP_NLT_UQ>(x.0, limit.0), self.0)))
+    }
+    #[inline(always)]
+    fn reduce_max(self) -> f32 {
+        avx512!(_mm512_reduce_max_ps(self.0))
+    }
+    #[inline(always)]
+    fn wide_zero() -> Self::Wide {
+        avx512!((_mm512_setzero_pd(), _mm512_setzero_pd()))
+    }
+    #[inline(always)]
+    fn wide_add(self, (low, high): Self::Wide) -> Self::Wide {
+        avx512! {
+            let upper = _mm512_extractf32x8_ps::<1>(self.0);
+            (_mm512_add_pd(low, _mm512_cvtps_pd(_mm512_castps512_ps256(self.0))), _mm512_add_pd(high, _mm512_cvtps_pd(upper)))
+        }
+    }
+    #[inline(always)]
+    fn wide_sum((low, high): Self::Wide) -> f64 {
+        avx512!(sum8(_mm512_add_pd(low, high)))
+    }
+    #[inline(always)]
+    fn add_fixed(self, to: &mut [i64]) {
+        self.add_fixed_part(&mut to[..16]);
+    }
+    #[inline(always)]
+    fn add_fixed_part(self, to: &mut [i64]) {
+        let (low, high) = self.units();
+        let (first, second) = to.split_at_mut(to.len().min(8));
+        accumulate(low, first, false);
+        accumulate(high, second, false);
+    }
+    #[inline(always)]
+    fn sub_fixed(self, to: &mut [i64]) {
+        let (low, high) = self.units();
+        let (first, second) = to.split_at_mut(to.len().min(8));
+        accumulate(low, first, true);
+        accumulate(high, second, true);
+    }
+}
+
+/// Adds eight lanes up: the upper half onto the lower one until one is left.
+#[inline(always)]
+fn sum8(lanes: __m512d) -> f64 {
+    avx512! {
+        let four = _mm256_add_pd(_mm512_castpd512_pd256(lanes), _mm512_extractf64x4_pd::<1>(lanes));
+        let two = _mm_add_pd(_mm256_castpd256_pd128(four), _mm256_extractf128_pd::<1>(four));
+        _mm_cvtsd_f64(_mm_add_sd(two, _mm_unpackhi_pd(two, two)))
+    }
+}
+
+/// 8 lanes of f64.
+#[derive(Clone, Copy)]
+pub(crate) struct F64x8(__m512d);
+
+impl Lanes<f64> for F64x8 {
+    const WIDTH: usize = 8;
+    type Wide = __m512d;
+
+    #[inline(always)]
+    fn splat(value: f64) -> Self {
+        avx512!(Self(_mm512_set1_pd(value)))
+    }
+    #[inline(always)]
+    fn load(from: &[f64]) -> Self {
+        assert!(from.len() >= 8);
+        avx512!(Self(_mm512_loadu_pd(from.as_ptr())))
+    }
+    #[inline(always)]
+    fn load_part(from: &[f64], fill: f64) -> Self {
+        avx512!(Self(_mm512_mask_loadu_pd(_mm512_set1_pd(fill), mask8(from.len().min(8)), from.as_ptr())))
+    }
+    #[inline(always)]
+    fn load_f32(from: &[f32]) -> Self {
+        assert!(from.len() >= 8);
+        avx512!(Self(_mm512_cvtps_pd(_mm256_loadu_ps(from.as_ptr()))))
+    }
+    #[inline(always)]
+    fn load_f32_part(from: &[f32]) -> Self {
+        avx512!(Self(_mm512_cvtps_pd(_mm256_maskz_loadu_ps(mask8(from.len().min(8)), from.as_ptr()))))
+    }
+    #[inline(always)]
+    fn store(self, to: &mut [f64]) {
+        assert!(to.len() >= 8);
+        avx512!(_mm512_storeu_pd(to.as_mut_ptr(), self.0))
+    }
+    #[inline(always)]
+    fn store_part(self, to: &mut [f64]) {
+        avx512!(_mm512_mask_storeu_pd(to.as_mut_ptr(), mask8(to.len().min(8)), self.0))
+    }
+    #[inline(always)]
+    fn add(self, other: Self) -> Self {
+        avx512!(Self(_mm512_add_pd(self.0, other.0)))
+    }
+    #[inline(always)]
+    fn sub(self, other: Self) -> Self {
+        avx512!(Self(_mm512_sub_pd(self.0, other.0)))
+    }
+    #[inline(always)]
+    fn mul(self, other: Self) -> Self {
+        avx512!(Self(_mm512_mul_pd(self.0, other.0)))
+    }
+    #[inline(always)]
+    fn mul_add(self, a: Self, b: Self) -> Self {
+        avx512!(Self(_mm512_fmadd_pd(self.0, a.0, b.0)))
+    }
+    #[inline(always)]
+    fn mul_sub(self, a: Self, b: Self) -> Self {
+        avx512!(Self(_mm512_fmsub_pd(self.0, a.0, b.0)))
+    }
+    #[inline(always)]
+    fn max(self, other: Self) -> Self {
+        avx512!(Self(_mm512_max_pd(other.0, self.0)))
+    }
+    #[inline(always)]
+    fn power_from_low_bits(self) -> Self {
+        avx512!(Self(_mm512_castsi512_pd(_mm512_slli_epi64::<52>(_mm512_castpd_si512(self.0)))))
+    }
+    #[inline(always)]
+    fn zero_where_less(self, x: Self, limit: Self) -> Self {
+        avx512!(Self(_mm512_maskz_mov_pd(_mm512_cmp_pd_mask::<_CMP_NLT_UQ>(x.0, limit.0), self.0)))
+    }
+    #[inline(always)]
+    fn reduce_max(self) -> f64 {
+        avx512!(_mm512_reduce_max_pd(self.0))
+    }
+    #[inline(always)]
+    fn wide_zero() -> Self::Wide {
+        avx512!(_mm512_setzero_pd())
+    }
+    #[inline(always)]
+    fn wide_add(self, to: Self::Wide) -> Self::Wide {
+        avx512!(_mm512_add_pd(to, self.0))
+    }
+    #[inline(always)]
+    fn wide_sum(sum: Self::Wide) -> f64 {
+        sum8(sum)
+    }
+    #[inline(always)]
+    fn add_fixed(self, to: &mut [i64]) {
+        self.add_fixed_part(&mut to[..8]);
+    }
+    #[inline(always)]
+    fn add_fixed_part(self, to: &mut [i64]) {
+        accumulate(avx512!(_mm512_cvtpd_epi32(self.0)), to, false);
+    }
+    #[inline(always)]
+    fn sub_fixed(self, to: &mut [i64]) {
+        accumulate(avx512!(_mm512_cvtpd_epi32(self.0)), to, true);
+    }
+}

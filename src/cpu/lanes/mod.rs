@@ -1,0 +1,128 @@
+//! Fixed-width vectors: 16 lanes of f32, 8 of f64, at every level of the instruction set.
+//!
+//! The trait says what each operation does to a lane and in which order lanes are added up, so every implementation gives the same bits:
+//! `portable` in plain Rust, `avx512` with one register for a vector, `avx2` with two. Multiply-add is always fused.
+//!
+//! # Safety
+//! Vectors of a level are made and used inside functions that are compiled for it alone (`cpu::pass`), on processors that have it
+//! (`cpu::level`). All operations are `#[inline(always)]`, so that they become part of such a function.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod portable;
+
+#[cfg(target_arch = "x86_64")]
+pub(super) use avx2::Avx2;
+#[cfg(target_arch = "x86_64")]
+pub(super) use avx512::Avx512;
+pub(super) use portable::Portable;
+
+use crate::statistics::FRACTION_BITS;
+
+/// The vectors of a level.
+pub(crate) trait Vectors {
+    /// 16 lanes.
+    type F32: Lanes<f32>;
+    /// 8 lanes.
+    type F64: Lanes<f64>;
+}
+
+/// The arithmetic of a row: f32, or f64 for f64 logits.
+pub(crate) trait Real: Copy + PartialOrd + Default + Send + Sync + 'static {
+    /// Its vectors at a level.
+    type Lanes<V: Vectors>: Lanes<Self>;
+    /// The identity of max.
+    const LOWEST: Self;
+    const NAN: Self;
+    /// 1 in the units of the statistics, 2^30.
+    const ONE: Self;
+    /// Rounds once.
+    fn from_f64(value: f64) -> Self;
+    /// Exact.
+    fn to_f64(self) -> f64;
+    fn mul(self, a: Self) -> Self;
+    fn is_finite(self) -> bool;
+    /// exp of lanes <= 0 or NaN.
+    fn exp_nonpositive<L: Lanes<Self>>(x: L) -> L;
+}
+
+/// A vector of `WIDTH` numbers. Small on purpose.
+pub(crate) trait Lanes<R>: Copy {
+    const WIDTH: usize;
+    /// One f64 per lane: where long sums are kept.
+    type Wide: Copy;
+
+    fn splat(value: R) -> Self;
+    /// The first `WIDTH` numbers of a slice that has as many.
+    fn load(from: &[R]) -> Self;
+    /// All numbers of a shorter slice, then `fill`.
+    fn load_part(from: &[R], fill: R) -> Self;
+    /// As `load`, widened from f32.
+    fn load_f32(from: &[f32]) -> Self;
+    /// As `load_part` with 0, widened from f32.
+    fn load_f32_part(from: &[f32]) -> Self;
+    fn store(self, to: &mut [R]);
+    /// Stores as many lanes as the shorter slice takes.
+    fn store_part(self, to: &mut [R]);
+    fn add(self, other: Self) -> Self;
+    fn sub(self, other: Self) -> Self;
+    fn mul(self, other: Self) -> Self;
+    /// `self * a + b`, rounded once.
+    fn mul_add(self, a: Self, b: Self) -> Self;
+    /// `self * a - b`, rounded once.
+    fn mul_sub(self, a: Self, b: Self) -> Self;
+    /// The larger one; a NaN in `other` leaves `self`.
+    fn max(self, other: Self) -> Self;
+    /// The number whose exponent bits are the lowest bits of each lane, and whose other bits are 0: 2^n for bits that hold n plus the bias.
+    fn power_from_low_bits(self) -> Self;
+    /// 0 in lanes where `x < limit`, else the lane of `self`.
+    fn zero_where_less(self, x: Self, limit: Self) -> Self;
+    /// The largest lane.
+    fn reduce_max(self) -> R;
+    fn wide_zero() -> Self::Wide;
+    /// Adds each lane to its wide sum.
+    fn wide_add(self, to: Self::Wide) -> Self::Wide;
+    /// Adds the lanes up: the upper half onto the lower one until one is left.
+    fn wide_sum(sum: Self::Wide) -> f64;
+    /// Adds each lane, at most 2^30 and not negative, to `to`, rounded half to even; to all `WIDTH` numbers of it.
+    fn add_fixed(self, to: &mut [i64]);
+    /// As `add_fixed`, to a slice that is shorter.
+    fn add_fixed_part(self, to: &mut [i64]);
+    /// Subtracts what `add_fixed` and `add_fixed_part` add.
+    fn sub_fixed(self, to: &mut [i64]);
+}
+
+macro_rules! real {
+    ($real:ident, $member:ident, $exp:path) => {
+        impl Real for $real {
+            type Lanes<V: Vectors> = V::$member;
+            const LOWEST: Self = $real::NEG_INFINITY;
+            const NAN: Self = $real::NAN;
+            const ONE: Self = (1u32 << FRACTION_BITS) as $real;
+            #[inline(always)]
+            fn from_f64(value: f64) -> Self {
+                value as $real
+            }
+            #[inline(always)]
+            fn to_f64(self) -> f64 {
+                f64::from(self)
+            }
+            #[inline(always)]
+            fn mul(self, a: Self) -> Self {
+                self * a
+            }
+            #[inline(always)]
+            fn is_finite(self) -> bool {
+                $real::is_finite(self)
+            }
+            #[inline(always)]
+            fn exp_nonpositive<L: Lanes<Self>>(x: L) -> L {
+                $exp(x)
+            }
+        }
+    };
+}
+real!(f32, F32, super::exp::exp_f32);
+real!(f64, F64, super::exp::exp_f64);

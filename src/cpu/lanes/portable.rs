@@ -1,0 +1,160 @@
+//! Vectors in plain Rust, for every processor. Where the target has no fused multiply-add, it is computed in software: exact, and slow.
+
+use super::{Lanes, Vectors};
+
+/// Vectors as arrays.
+pub(crate) struct Portable;
+
+impl Vectors for Portable {
+    type F32 = F32x16;
+    type F64 = F64x8;
+}
+
+macro_rules! lanes {
+    ($lanes:ident, $real:ident, $width:literal, $exponent_at:literal) => {
+        /// Lanes of the type in its name.
+        #[derive(Clone, Copy)]
+        pub(crate) struct $lanes([$real; $width]);
+
+        impl $lanes {
+            #[inline(always)]
+            fn zip(mut self, other: Self, op: impl Fn($real, $real) -> $real) -> Self {
+                for lane in 0..$width {
+                    self.0[lane] = op(self.0[lane], other.0[lane]);
+                }
+                self
+            }
+        }
+
+        impl Lanes<$real> for $lanes {
+            const WIDTH: usize = $width;
+            type Wide = [f64; $width];
+
+            #[inline(always)]
+            fn splat(value: $real) -> Self {
+                Self([value; $width])
+            }
+            #[inline(always)]
+            fn load(from: &[$real]) -> Self {
+                let mut lanes = [0.0; $width];
+                lanes.copy_from_slice(&from[..$width]);
+                Self(lanes)
+            }
+            #[inline(always)]
+            fn load_part(from: &[$real], fill: $real) -> Self {
+                let mut lanes = [fill; $width];
+                lanes[..from.len()].copy_from_slice(from);
+                Self(lanes)
+            }
+            #[inline(always)]
+            fn load_f32(from: &[f32]) -> Self {
+                Self::load_f32_part(&from[..$width])
+            }
+            #[inline(always)]
+            fn load_f32_part(from: &[f32]) -> Self {
+                let mut lanes = [0.0; $width];
+                for (lane, &value) in lanes.iter_mut().zip(from) {
+                    *lane = $real::from(value);
+                }
+                Self(lanes)
+            }
+            #[inline(always)]
+            fn store(self, to: &mut [$real]) {
+                to[..$width].copy_from_slice(&self.0);
+            }
+            #[inline(always)]
+            fn store_part(self, to: &mut [$real]) {
+                to.copy_from_slice(&self.0[..to.len()]);
+            }
+            #[inline(always)]
+            fn add(self, other: Self) -> Self {
+                self.zip(other, |a, b| a + b)
+            }
+            #[inline(always)]
+            fn sub(self, other: Self) -> Self {
+                self.zip(other, |a, b| a - b)
+            }
+            #[inline(always)]
+            fn mul(self, other: Self) -> Self {
+                self.zip(other, |a, b| a * b)
+            }
+            #[inline(always)]
+            fn mul_add(mut self, a: Self, b: Self) -> Self {
+                for lane in 0..$width {
+                    self.0[lane] = self.0[lane].mul_add(a.0[lane], b.0[lane]);
+                }
+                self
+            }
+            #[inline(always)]
+            fn mul_sub(mut self, a: Self, b: Self) -> Self {
+                for lane in 0..$width {
+                    self.0[lane] = self.0[lane].mul_add(a.0[lane], -b.0[lane]);
+                }
+                self
+            }
+            #[inline(always)]
+            fn max(self, other: Self) -> Self {
+                self.zip(other, |a, b| if b > a { b } else { a })
+            }
+            #[inline(always)]
+            fn power_from_low_bits(mut self) -> Self {
+                for lane in &mut self.0 {
+                    *lane = $real::from_bits(lane.to_bits() << $exponent_at);
+                }
+                self
+            }
+            #[inline(always)]
+            fn zero_where_less(mut self, x: Self, limit: Self) -> Self {
+                for lane in 0..$width {
+                    self.0[lane] = if x.0[lane] < limit.0[lane] { 0.0 } else { self.0[lane] };
+                }
+                self
+            }
+            #[inline(always)]
+            fn reduce_max(self) -> $real {
+                self.0.iter().fold($real::NEG_INFINITY, |a, &b| if b > a { b } else { a })
+            }
+            #[inline(always)]
+            fn wide_zero() -> [f64; $width] {
+                [0.0; $width]
+            }
+            #[inline(always)]
+            fn wide_add(self, mut to: [f64; $width]) -> [f64; $width] {
+                for lane in 0..$width {
+                    to[lane] += f64::from(self.0[lane]);
+                }
+                to
+            }
+            #[inline(always)]
+            fn wide_sum(mut sum: [f64; $width]) -> f64 {
+                let mut half = $width / 2;
+                while half > 0 {
+                    for lane in 0..half {
+                        sum[lane] += sum[lane + half];
+                    }
+                    half /= 2;
+                }
+                sum[0]
+            }
+            #[inline(always)]
+            fn add_fixed(self, to: &mut [i64]) {
+                self.add_fixed_part(&mut to[..$width]);
+            }
+            #[inline(always)]
+            fn add_fixed_part(self, to: &mut [i64]) {
+                for (to, lane) in to.iter_mut().zip(self.0) {
+                    *to += lane.round_ties_even() as i64;
+                }
+            }
+            #[inline(always)]
+            fn sub_fixed(self, to: &mut [i64]) {
+                for (to, lane) in to.iter_mut().zip(self.0) {
+                    *to -= lane.round_ties_even() as i64;
+                }
+            }
+        }
+    };
+}
+
+lanes!(F32x16, f32, 16, 23);
+lanes!(F64x8, f64, 8, 52);

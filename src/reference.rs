@@ -1,0 +1,771 @@
+//! The executable specification: what Online Label Smoothing computes here, in `f64`, one number at a time.
+//!
+//! Everything else in this library is an optimised form of this page, and the tests hold it against this page. Nothing here is clever, and
+//! nothing is shared with the optimised code but the names of the options. It is public so that a binding, a port or a doubt can be held
+//! against it too; it is slow, and no part of it is meant for training.
+//!
+//! The method is that of Zhang et al., "Delving Deep into Label Smoothing", IEEE Transactions on Image Processing 30, 2021. In its terms:
+//! `K` classes and `N` samples; logits `z[n,k]`; the target `y[n]`; `p[n,:] = softmax(z[n,:])`; soft labels `S[K,K]` with **a row per class**;
+//! `A[K,K]` the probabilities summed over the running epoch, and `c[K]` how many were summed.
+//!
+//! ```
+//! use ols::reference::{Reference, Samples};
+//! let mut criterion = Reference::new(&ols::Options::new(2))?;
+//! let outcome = criterion.forward(&Samples::new(&[3f64.ln(), 0.0], &[0]))?; // p = 3/4, 1/4
+//! assert!((outcome.gradient[0] - (0.75 - 0.95)).abs() < 1e-15);
+//! assert_eq!(criterion.counts, [1, 0]);
+//! # Ok::<(), ols::Error>(())
+//! ```
+
+use crate::batch::Update;
+use crate::error::{Result, fail};
+use crate::options::{EmptyClass, Initial, Mode, Options, Reduction};
+use crate::statistics::Report;
+
+/// A batch: N rows of K numbers, already widened to `f64` from the type that they are stored in.
+///
+/// Logits of shape (N, K, inner) are N * inner rows: one for each `(n, i)`, in that order.
+#[derive(Clone, Copy, Debug)]
+pub struct Samples<'a> {
+    /// `z`: N rows of K logits (or probabilities, for [`Reference::accumulate`]).
+    pub logits: &'a [f64],
+    /// N targets as stored: `y + target_offset`, or the ignore index.
+    pub targets: &'a [i64],
+    /// What is subtracted from a target to get the class. The ignore index is compared before.
+    pub target_offset: i64,
+    /// `v`: N weights. Default 1 each.
+    pub sample_weights: Option<&'a [f64]>,
+    /// N second targets `y2`, as stored, and `lam`: N numbers or one for all.
+    pub second_targets: Option<(&'a [i64], &'a [f64])>,
+    /// The gradient that comes from behind the loss: one number, or N with [`Reduction::None`]. Default 1.
+    pub grad_loss: Option<&'a [f64]>,
+    /// What [`Reference::forward`] does to the statistics.
+    pub update: Update,
+}
+
+impl<'a> Samples<'a> {
+    /// Logits and targets, all else at its default.
+    pub fn new(logits: &'a [f64], targets: &'a [i64]) -> Self {
+        Self { logits, targets, target_offset: 0, sample_weights: None, second_targets: None, grad_loss: None, update: Update::Add }
+    }
+}
+
+/// What a pass over a batch gives.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// Per sample `-sum_k q[n,k] log p[n,k]`: before the weight `v` and the reduction; 0 for a sample that takes no part.
+    pub sample_loss: Vec<f64>,
+    /// Per sample and class `Q[n] p[n,k] - q[n,k]`: before [`factor`](Self::factor); 0 for a sample that takes no part.
+    pub sample_gradient: Vec<f64>,
+    /// Per sample what its gradient is multiplied by: `v`, the reduction's divisor and `grad_loss`; 0 for a sample that takes no part.
+    pub factor: Vec<f64>,
+    /// Per sample `Q[n] = sum_k q[n,k]`; 0 for a sample that takes no part.
+    pub total: Vec<f64>,
+    /// The loss: N numbers with [`Reduction::None`], else one.
+    pub loss: Vec<f64>,
+    /// The gradient: N rows of K, not yet rounded to the type of the logits.
+    pub gradient: Vec<f64>,
+}
+
+/// A sample that takes part.
+struct Participant {
+    /// Which row of the batch it is.
+    sample: usize,
+    /// Its class.
+    class: usize,
+    /// Its second class; the first again where there is none.
+    class2: usize,
+    /// What the first class weighs; the second weighs `1 - lam`.
+    lam: f64,
+    /// `v`.
+    weight: f64,
+}
+
+impl Participant {
+    /// The class that the statistics take it for: the target with the larger lam, the first one at 1/2.
+    fn counted_class(&self) -> usize {
+        if self.lam >= 0.5 { self.class } else { self.class2 }
+    }
+}
+
+/// What a batch adds to the statistics.
+#[derive(Default)]
+struct Contribution {
+    /// Samples that are classified right: the class, and K probabilities in units of 2^-30.
+    right: Vec<(usize, Vec<i64>)>,
+    /// Rows that are no distribution.
+    skipped: i64,
+}
+
+/// The criterion: options and state, all of it in the open.
+#[derive(Clone, Debug)]
+pub struct Reference {
+    /// The options; `alpha` as it is now.
+    pub options: Options,
+    /// The mode.
+    pub mode: Mode,
+    /// Number of epochs that have ended.
+    pub epoch: i64,
+    /// `S`: K rows of K.
+    pub soft_labels: Vec<f32>,
+    /// The soft labels of the first epoch, before they are rounded to `f32`: what the policy `initial` brings back is rounded once, too.
+    pub initial: Vec<f64>,
+    /// `A`: K rows of K, in units of 2^-30.
+    pub sums: Vec<i64>,
+    /// `c`.
+    pub counts: Vec<i64>,
+    /// Rows of the running epoch that were no distribution.
+    pub samples_skipped: i64,
+    /// The report of the last [`next_epoch`](Self::next_epoch).
+    pub report: Report,
+}
+
+impl Reference {
+    /// A criterion in its first epoch.
+    ///
+    /// The first soft labels are `smoothing`: `1 - eps` on the diagonal and `eps / (K - 1)` off it; `uniform`: `1 / K`; `zero`; `one_hot`;
+    /// or a matrix. They are computed in `f64` and rounded once to `f32`.
+    pub fn new(options: &Options) -> Result<Self> {
+        options.validate()?;
+        let classes = options.classes;
+        let mut initial = vec![0.0; classes * classes];
+        for class in 0..classes {
+            for k in 0..classes {
+                initial[class * classes + k] = match &options.initial {
+                    Initial::Smoothing(eps) if k == class => 1.0 - eps,
+                    Initial::Smoothing(eps) => eps / (classes as f64 - 1.0),
+                    Initial::Uniform => 1.0 / classes as f64,
+                    Initial::Zero => 0.0,
+                    Initial::OneHot => f64::from(k == class),
+                    Initial::Matrix(matrix) => f64::from(matrix[class * classes + k]),
+                };
+            }
+        }
+        Ok(Self {
+            options: options.clone(),
+            mode: options.mode,
+            epoch: 0,
+            soft_labels: initial.iter().map(|&value| value as f32).collect(),
+            initial,
+            sums: vec![0; classes * classes],
+            counts: vec![0; classes],
+            samples_skipped: 0,
+            report: Report::default(),
+        })
+    }
+
+    /// `w[k]`.
+    fn class_weight(&self, class: usize) -> f64 {
+        self.options.class_weights.as_ref().map_or(1.0, |weights| weights[class])
+    }
+
+    /// `S[class, :]`.
+    pub fn soft_label(&self, class: usize) -> &[f32] {
+        &self.soft_labels[class * self.options.classes..][..self.options.classes]
+    }
+
+    /// Loss and gradient, and the statistics as the mode and `samples.update` say.
+    ///
+    /// The mode alone decides whether a batch is added: in [`Mode::Eval`] a forward pass changes no state. [`Update::TakeBack`] works in both
+    /// modes. An error leaves everything as it was.
+    pub fn forward(&mut self, samples: &Samples<'_>) -> Result<Outcome> {
+        let participants = self.participants(samples)?;
+        let outcome = self.outcome(samples, &participants)?;
+        let contribution = self.contribution(samples, &participants);
+        self.update(samples.update, &contribution)?;
+        Ok(outcome)
+    }
+
+    /// Loss and gradient alone: no state is touched.
+    pub fn backward(&self, samples: &Samples<'_>) -> Result<Outcome> {
+        self.outcome(samples, &self.participants(samples)?)
+    }
+
+    /// Statistics from given probabilities, in place of the softmax of logits.
+    ///
+    /// A sample counts where the largest of its probabilities is its class's. A row with an entry that is not finite is skipped and counted as
+    /// such; a finite entry outside [0, 1] of a sample that takes part is an error. Mode and `samples.update` decide as in
+    /// [`forward`](Self::forward).
+    pub fn accumulate(&mut self, samples: &Samples<'_>) -> Result<()> {
+        let classes = self.options.classes;
+        let mut contribution = Contribution::default();
+        for participant in self.participants(samples)? {
+            let sample = participant.sample;
+            let row = &samples.logits[sample * classes..][..classes];
+            for (k, &value) in row.iter().enumerate() {
+                if value.is_finite() && !(0.0..=1.0).contains(&value) {
+                    fail!(InvalidArgument, "logits[{sample}, {k}] = {value} is not a probability: it is outside [0, 1]");
+                }
+            }
+            if row.iter().any(|value| !value.is_finite()) {
+                contribution.skipped += 1;
+            } else if argmax(row) == participant.counted_class() {
+                contribution.right.push((participant.counted_class(), row.iter().map(|&p| units(p)).collect()));
+            }
+        }
+        self.update(samples.update, &contribution)
+    }
+
+    /// Checks a batch and says who takes part in it.
+    ///
+    /// A sample takes part unless one of its targets is the ignore index or its weight is 0. All targets, weights and lams are checked, also
+    /// those of samples that take no part.
+    fn participants(&self, samples: &Samples<'_>) -> Result<Vec<Participant>> {
+        let n = samples.targets.len();
+        assert_eq!(samples.logits.len(), n * self.options.classes, "N rows of K logits");
+        let mut participants = Vec::new();
+        for sample in 0..n {
+            let class = self.class("target", sample, samples.targets[sample], samples.target_offset)?;
+            let (mut class2, mut lam) = (class, 1.0);
+            if let Some((targets2, lams)) = samples.second_targets {
+                class2 = self.class("target2", sample, targets2[sample], samples.target_offset)?;
+                lam = lams[if lams.len() == 1 { 0 } else { sample }];
+                if !(0.0..=1.0).contains(&lam) {
+                    fail!(InvalidArgument, "lam[{sample}] = {lam} is outside [0, 1]");
+                }
+            }
+            let weight = samples.sample_weights.map_or(1.0, |weights| weights[sample]);
+            if !(weight.is_finite() && weight >= 0.0) {
+                fail!(InvalidArgument, "sample_weights[{sample}] = {weight} is not a finite number >= 0");
+            }
+            if let (Some(class), Some(class2)) = (class, class2)
+                && weight != 0.0
+            {
+                participants.push(Participant { sample, class, class2, lam, weight });
+            }
+        }
+        Ok(participants)
+    }
+
+    /// The class that a stored target means; `None` for the ignore index, which is compared before the offset is subtracted.
+    fn class(&self, name: &str, sample: usize, target: i64, offset: i64) -> Result<Option<usize>> {
+        let (classes, ignore_index) = (self.options.classes, self.options.ignore_index);
+        if target == ignore_index {
+            return Ok(None);
+        }
+        let class = i128::from(target) - i128::from(offset);
+        if !(0..classes as i128).contains(&class) {
+            let (low, high) = (i128::from(offset), i128::from(offset) + classes as i128);
+            fail!(TargetOutOfRange, "{name}[{sample}] = {target} is outside [{low}, {high}) and is not ignore_index ({ignore_index})");
+        }
+        Ok(Some(class as usize))
+    }
+
+    /// Loss and gradient:
+    ///
+    /// ```text
+    /// q(y)[k]   = alpha*w[y]*[k==y] + (1-alpha)*w[k]*S[y,k]
+    /// q[n,k]    = lam*q(y)[k] + (1-lam)*q(y2)[k]            (lam = 1 without a second target)
+    /// loss[n]   = -sum_k q[n,k] * log p[n,k]                (a term with q == 0 counts 0, even where z is -inf)
+    /// grad[n,k] = Q[n]*p[n,k] - q[n,k]    with    Q[n] = sum_k q[n,k]
+    /// ```
+    ///
+    /// `alpha` weighs the hard term. Reduction `none` gives `v*loss`, `sum` their sum, and `mean` divides the sum by
+    /// `sum v*(lam*w[y] + (1-lam)*w[y2])`, all over the samples that take part. Where that divisor is 0, loss and gradient are 0.
+    fn outcome(&self, samples: &Samples<'_>, participants: &[Participant]) -> Result<Outcome> {
+        let (n, classes, alpha) = (samples.targets.len(), self.options.classes, self.options.alpha);
+        let reduction = self.options.reduction;
+        let one = [1.0];
+        let grad_loss = samples.grad_loss.unwrap_or(&one);
+        if grad_loss.len() != 1 && !(reduction == Reduction::None && grad_loss.len() == n) {
+            fail!(InvalidShape, "grad_loss has {} values; one is needed, or one per sample with reduction none", grad_loss.len());
+        }
+        let mut outcome = Outcome {
+            sample_loss: vec![0.0; n],
+            sample_gradient: vec![0.0; n * classes],
+            factor: vec![0.0; n],
+            total: vec![0.0; n],
+            loss: vec![0.0; if reduction == Reduction::None { n } else { 1 }],
+            gradient: vec![0.0; n * classes],
+        };
+
+        let divisor = match reduction {
+            Reduction::Mean => participants
+                .iter()
+                .map(|it| it.weight * (it.lam * self.class_weight(it.class) + (1.0 - it.lam) * self.class_weight(it.class2)))
+                .sum(),
+            Reduction::Sum | Reduction::None => 1.0,
+        };
+
+        let one_target = |class: usize, k: usize| {
+            let hard = if k == class { alpha * self.class_weight(class) } else { 0.0 };
+            hard + (1.0 - alpha) * self.class_weight(k) * f64::from(self.soft_label(class)[k])
+        };
+        for it in participants {
+            let row = it.sample * classes..(it.sample + 1) * classes;
+            let q: Vec<f64> = (0..classes).map(|k| it.lam * one_target(it.class, k) + (1.0 - it.lam) * one_target(it.class2, k)).collect();
+            let total: f64 = q.iter().sum();
+            outcome.total[it.sample] = total;
+            match softmax(&samples.logits[row.clone()]) {
+                Some(Softmax { p, log_p }) => {
+                    outcome.sample_loss[it.sample] = -(0..classes).filter(|&k| q[k] != 0.0).map(|k| q[k] * log_p[k]).sum::<f64>();
+                    for k in 0..classes {
+                        outcome.sample_gradient[row.start + k] = total * p[k] - q[k];
+                    }
+                }
+                None => {
+                    outcome.sample_loss[it.sample] = f64::NAN;
+                    outcome.sample_gradient[row.clone()].fill(f64::NAN);
+                }
+            }
+            if divisor == 0.0 {
+                continue;
+            }
+            let factor = it.weight / divisor * grad_loss[if grad_loss.len() == 1 { 0 } else { it.sample }];
+            outcome.factor[it.sample] = factor;
+            outcome.loss[if reduction == Reduction::None { it.sample } else { 0 }] += it.weight * outcome.sample_loss[it.sample] / divisor;
+            for index in row {
+                outcome.gradient[index] = factor * outcome.sample_gradient[index];
+            }
+        }
+        Ok(outcome)
+    }
+
+    /// What the samples that take part add to the statistics: `p[n,:]` where the argmax of the logits as stored is the class.
+    fn contribution(&self, samples: &Samples<'_>, participants: &[Participant]) -> Contribution {
+        let classes = self.options.classes;
+        let mut contribution = Contribution::default();
+        for participant in participants {
+            let row = &samples.logits[participant.sample * classes..][..classes];
+            match softmax(row) {
+                None => contribution.skipped += 1,
+                Some(Softmax { p, .. }) if argmax(row) == participant.counted_class() => {
+                    contribution.right.push((participant.counted_class(), p.into_iter().map(units).collect()));
+                }
+                Some(_) => {}
+            }
+        }
+        contribution
+    }
+
+    /// Adds a contribution, leaves it, or takes it back.
+    ///
+    /// A class is full at 2^32 samples and takes no more. Taking back is refused as a whole where a count would become negative.
+    fn update(&mut self, update: Update, contribution: &Contribution) -> Result<()> {
+        let classes = self.options.classes;
+        match update {
+            Update::None => {}
+            Update::Add if self.mode == Mode::Eval => {}
+            Update::Add => {
+                self.samples_skipped += contribution.skipped;
+                for (class, p) in &contribution.right {
+                    if self.counts[*class] < 1 << 32 {
+                        self.counts[*class] += 1;
+                        for k in 0..classes {
+                            self.sums[class * classes + k] += p[k];
+                        }
+                    }
+                }
+            }
+            Update::TakeBack => {
+                for class in 0..classes {
+                    let taken = contribution.right.iter().filter(|(of, _)| *of == class).count() as i64;
+                    if taken > self.counts[class] {
+                        let count = self.counts[class];
+                        fail!(InvalidState, "{taken} samples of class {class} cannot be taken back: only {count} were accumulated");
+                    }
+                }
+                self.samples_skipped = (self.samples_skipped - contribution.skipped).max(0);
+                for (class, p) in &contribution.right {
+                    self.counts[*class] -= 1;
+                    for k in 0..classes {
+                        self.sums[class * classes + k] -= p[k];
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the epoch: makes the new `S` from `A` and `c`, and clears both.
+    ///
+    /// ```text
+    /// frozen    max(S_old[j,:]) >= freeze_above               : row j stays as it is
+    /// measured  c[j] >= min_count and sum(A[j,:]) > 0         : row = A[j,:] / sum(A[j,:])
+    /// otherwise the policy for empty classes                  : the old row | 1/K | the first row | one-hot | zeros
+    /// then      S[j,:] = momentum*S_old[j,:] + (1-momentum)*row     (not for a row that stays)
+    /// ```
+    ///
+    /// In `f64`, rounded once to `f32`. Where nothing at all was accumulated every row stays, whatever the policy, and counts as kept.
+    pub fn next_epoch(&mut self) -> Report {
+        let (classes, options) = (self.options.classes, &self.options);
+        let mut report = Report {
+            epoch: self.epoch + 1,
+            samples_accumulated: self.counts.iter().sum(),
+            samples_skipped: self.samples_skipped,
+            classes_full: self.counts.iter().filter(|&&count| count >= 1 << 32).count() as i64,
+            ..Report::default()
+        };
+        let nothing_accumulated = self.counts.iter().all(|&count| count == 0);
+        for class in 0..classes {
+            let row = class * classes..(class + 1) * classes;
+            let old: Vec<f64> = self.soft_labels[row.clone()].iter().map(|&value| f64::from(value)).collect();
+            let sums = &self.sums[row.clone()];
+            let sum: i64 = sums.iter().sum();
+
+            let new: Vec<f64> = if nothing_accumulated {
+                report.rows_kept += 1;
+                continue;
+            } else if options.freeze_above.is_some_and(|threshold| old.iter().any(|&value| value >= threshold)) {
+                report.rows_frozen += 1;
+                continue;
+            } else if self.counts[class] >= options.min_count && sum > 0 {
+                report.rows_measured += 1;
+                sums.iter().map(|&value| value as f64 / sum as f64).collect()
+            } else {
+                match options.empty_class {
+                    EmptyClass::Keep => {
+                        report.rows_kept += 1;
+                        continue;
+                    }
+                    EmptyClass::Uniform => {
+                        report.rows_uniform += 1;
+                        vec![1.0 / classes as f64; classes]
+                    }
+                    EmptyClass::Initial => {
+                        report.rows_initial += 1;
+                        self.initial[row.clone()].to_vec()
+                    }
+                    EmptyClass::OneHot => {
+                        report.rows_one_hot += 1;
+                        (0..classes).map(|k| f64::from(k == class)).collect()
+                    }
+                    EmptyClass::Zero => {
+                        report.rows_zero += 1;
+                        vec![0.0; classes]
+                    }
+                }
+            };
+            for k in 0..classes {
+                self.soft_labels[row.start + k] = (options.momentum * old[k] + (1.0 - options.momentum) * new[k]) as f32;
+            }
+        }
+        self.sums.fill(0);
+        self.counts.fill(0);
+        self.samples_skipped = 0;
+        self.epoch += 1;
+        self.report = report;
+        report
+    }
+}
+
+/// A distribution and its logarithm.
+struct Softmax {
+    p: Vec<f64>,
+    log_p: Vec<f64>,
+}
+
+/// The softmax of a row, or `None` where there is none: a row with NaN or +inf, or with nothing but -inf.
+///
+/// -inf in part of a row is a masked class: its probability is 0.
+fn softmax(row: &[f64]) -> Option<Softmax> {
+    let largest = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    if row.iter().any(|z| z.is_nan()) || largest.is_infinite() {
+        return None;
+    }
+    let sum: f64 = row.iter().map(|z| (z - largest).exp()).sum();
+    Some(Softmax {
+        p: row.iter().map(|z| (z - largest).exp() / sum).collect(),
+        log_p: row.iter().map(|z| (z - largest) - sum.ln()).collect(),
+    })
+}
+
+/// The first index of the largest value; -0 equals +0.
+fn argmax(row: &[f64]) -> usize {
+    let mut best = 0;
+    for (k, &value) in row.iter().enumerate() {
+        if value > row[best] {
+            best = k;
+        }
+    }
+    best
+}
+
+/// A probability in units of 2^-30, rounded once, half to even.
+fn units(p: f64) -> i64 {
+    (p * f64::from(1 << 30)).round_ties_even() as i64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+
+    /// p = 3/4, 1/4 and its mirror image.
+    fn quarter() -> [f64; 2] {
+        [3f64.ln(), 0.0]
+    }
+
+    fn close(a: f64, b: f64) -> bool {
+        (a - b).abs() <= 1e-14 * b.abs().max(1.0)
+    }
+
+    fn assert_close(a: &[f64], b: &[f64]) {
+        assert!(a.len() == b.len() && a.iter().zip(b).all(|(&a, &b)| close(a, b)), "{a:?} differs from {b:?}");
+    }
+
+    const UNIT: i64 = 1 << 30;
+
+    #[test]
+    fn two_classes_by_hand() {
+        // S = [[0.9, 0.1], [0.1, 0.9]], alpha = 1/2, y = 0:
+        // q = (0.5 + 0.5*0.9, 0.5*0.1) = (0.95, 0.05); Q = 1; p = (0.75, 0.25).
+        // loss = -0.95 ln 0.75 - 0.05 ln 0.25; grad = (0.75 - 0.95, 0.25 - 0.05) = (-0.2, 0.2).
+        let mut criterion = Reference::new(&Options::new(2).reduction(Reduction::Sum)).unwrap();
+        let outcome = criterion.forward(&Samples::new(&quarter(), &[0])).unwrap();
+        // 0.9 and 0.1 are f32 in S, so the numbers hold to 2^-24 or so.
+        assert!((outcome.loss[0] - (-0.95 * 0.75f64.ln() - 0.05 * 0.25f64.ln())).abs() < 1e-7);
+        assert!((outcome.gradient[0] + 0.2).abs() < 1e-7 && (outcome.gradient[1] - 0.2).abs() < 1e-7);
+        // Class 0 is the argmax, so p was added, in units of 2^-30.
+        assert_eq!((&criterion.counts[..], &criterion.sums[..]), (&[1, 0][..], &[3 * UNIT / 4, UNIT / 4, 0, 0][..]));
+        // Class 1 was not measured and keeps its row.
+        let report = criterion.next_epoch();
+        assert_eq!(criterion.soft_labels, [0.75, 0.25, 0.1, 0.9]);
+        assert_eq!((report.epoch, report.rows_measured, report.rows_kept, report.samples_accumulated), (1, 1, 1, 1));
+        assert_eq!((&criterion.counts[..], &criterion.sums[..]), (&[0, 0][..], &[0; 4][..]));
+    }
+
+    #[test]
+    fn class_weights_by_hand() {
+        // S = rows of 1/2, alpha = 1/2, w = (2, 4), y = 1:
+        // q = ((1/2)*2*(1/2), (1/2)*4 + (1/2)*4*(1/2)) = (0.5, 3); Q = 3.5; p = (0.75, 0.25).
+        // grad = (3.5*0.75 - 0.5, 3.5*0.25 - 3) = (2.125, -2.125); loss = -0.5 ln 0.75 - 3 ln 0.25; the mean divides by w[1] = 4.
+        let options = Options::new(2).initial(Initial::Uniform).class_weights(vec![2.0, 4.0]);
+        let mut criterion = Reference::new(&options).unwrap();
+        let outcome = criterion.forward(&Samples::new(&quarter(), &[1])).unwrap();
+        assert_close(&outcome.sample_gradient, &[2.125, -2.125]);
+        assert_close(&outcome.gradient, &[2.125 / 4.0, -2.125 / 4.0]);
+        assert_close(&outcome.loss, &[(-0.5 * 0.75f64.ln() - 3.0 * 0.25f64.ln()) / 4.0]);
+        // The argmax is class 0: nothing is counted.
+        assert_eq!(criterion.counts, [0, 0]);
+    }
+
+    #[test]
+    fn two_targets_and_weights_by_hand() {
+        // One-hot S, so q(y) is one-hot whatever alpha. lam = 1/4: q = (1/4, 3/4) for y = 0, y2 = 1; p = (3/4, 1/4); grad = (1/2, -1/2).
+        // The second sample weighs 3 and has its targets the other way round: q = (3/4, 1/4) = p, so its gradient is 0 and its loss the entropy.
+        let options = Options::new(2).initial(Initial::OneHot);
+        let mut criterion = Reference::new(&options).unwrap();
+        let logits = [quarter(), quarter()].concat();
+        let samples = Samples {
+            sample_weights: Some(&[1.0, 3.0]),
+            second_targets: Some((&[1, 0], &[0.25])),
+            grad_loss: Some(&[8.0]),
+            ..Samples::new(&logits, &[0, 1])
+        };
+        let outcome = criterion.forward(&samples).unwrap();
+        let (a, b) = (0.75f64.ln(), 0.25f64.ln());
+        assert_close(&outcome.sample_loss, &[-0.25 * a - 0.75 * b, -0.75 * a - 0.25 * b]);
+        assert_close(&outcome.loss, &[(-0.25 * a - 0.75 * b + 3.0 * (-0.75 * a - 0.25 * b)) / 4.0]);
+        assert_close(&outcome.factor, &[8.0 / 4.0, 8.0 * 3.0 / 4.0]);
+        assert_close(&outcome.gradient, &[1.0, -1.0, 0.0, 0.0]);
+        // The target with the larger lam is y2: 1 for the first sample, which is wrong, and 0 for the second, which is right.
+        assert_eq!(criterion.counts, [1, 0]);
+        // At 1/2 the first one is meant.
+        let samples = Samples { second_targets: Some((&[1], &[0.5])), ..Samples::new(&logits[..2], &[0]) };
+        criterion.forward(&samples).unwrap();
+        assert_eq!(criterion.counts, [2, 0]);
+    }
+
+    #[test]
+    fn who_takes_no_part() {
+        let mut criterion = Reference::new(&Options::new(2).ignore_index(7)).unwrap();
+        let logits = [f64::NAN, 0.0, f64::INFINITY, 0.0, 0.0, 1.0];
+        let samples = Samples { sample_weights: Some(&[1.0, 0.0, 1.0]), target_offset: 1, ..Samples::new(&logits, &[7, 1, 2]) };
+        let outcome = criterion.forward(&samples).unwrap();
+        assert_eq!(outcome.sample_loss[..2], [0.0, 0.0]);
+        assert_eq!(outcome.gradient[..4], [0.0; 4]);
+        assert_eq!((criterion.counts.clone(), criterion.samples_skipped), (vec![0, 1], 0));
+        // All else is checked also where nobody takes part.
+        for (targets, weight, lam) in
+            [([7, 0], 0.0, 0.5), ([3, 7], 0.0, 0.5), ([7, 7], -1.0, 0.5), ([7, 7], f64::NAN, 0.5), ([7, 7], 0.0, 1.5)]
+        {
+            let samples = Samples {
+                target_offset: 1,
+                sample_weights: Some(&[weight]),
+                second_targets: Some((&targets[1..], &[lam])),
+                ..Samples::new(&logits[..2], &targets[..1])
+            };
+            assert!(criterion.forward(&samples).is_err(), "{targets:?} {weight} {lam}");
+        }
+        // Nobody, and a divisor of 0.
+        let outcome = criterion.forward(&Samples::new(&[], &[])).unwrap();
+        assert_eq!((outcome.loss, outcome.gradient), (vec![0.0], vec![]));
+        criterion.options.class_weights = Some(vec![1.0, 0.0]);
+        let outcome = criterion.forward(&Samples::new(&[0.0, 1.0], &[1])).unwrap();
+        assert_eq!((outcome.loss, outcome.gradient), (vec![0.0], vec![0.0, 0.0]));
+    }
+
+    #[test]
+    fn rows_that_are_not_finite() {
+        let mut criterion = Reference::new(&Options::new(3).reduction(Reduction::None)).unwrap();
+        let (inf, nan) = (f64::INFINITY, f64::NAN);
+        let logits = [[nan, 0.0, 0.0], [0.0, inf, 0.0], [-inf, -inf, -inf]].concat();
+        let outcome = criterion.forward(&Samples::new(&logits, &[0, 1, 2])).unwrap();
+        assert!(outcome.loss.iter().chain(&outcome.gradient).all(|value| value.is_nan()));
+        assert_eq!((criterion.counts.clone(), criterion.samples_skipped), (vec![0; 3], 3));
+        // A masked class: p = (1/2, 1/2, 0). With q > 0 on it the loss is +inf; the gradient is finite.
+        let outcome = criterion.forward(&Samples::new(&[0.0, 0.0, -inf], &[0])).unwrap();
+        assert_eq!(outcome.loss, [inf]);
+        assert!(outcome.gradient.iter().all(|value| value.is_finite()));
+        assert_eq!(criterion.sums[..3], [UNIT / 2, UNIT / 2, 0]);
+        // With q = 0 there it is ln 2.
+        criterion.options.alpha = 1.0;
+        let outcome = criterion.forward(&Samples::new(&[0.0, 0.0, -inf], &[0])).unwrap();
+        assert_close(&outcome.loss, &[2f64.ln()]);
+        assert_close(&outcome.gradient, &[-0.5, 0.5, 0.0]);
+    }
+
+    #[test]
+    fn the_first_index_wins_a_tie() {
+        let mut criterion = Reference::new(&Options::new(3)).unwrap();
+        criterion.forward(&Samples::new(&[-0.0, 0.0, -1.0], &[0])).unwrap();
+        criterion.forward(&Samples::new(&[-0.0, 0.0, -1.0], &[1])).unwrap();
+        criterion.forward(&Samples::new(&[-1.0, 0.0, -0.0], &[1])).unwrap();
+        criterion.forward(&Samples::new(&[-1.0, 0.0, -0.0], &[2])).unwrap();
+        assert_eq!(criterion.counts, [1, 1, 0]);
+    }
+
+    #[test]
+    fn taking_back_is_exact_or_refused() {
+        let mut criterion = Reference::new(&Options::new(2)).unwrap();
+        let logits = [0.3, 0.1, 0.1, 0.7, f64::NAN, 0.0];
+        let samples = Samples::new(&logits, &[0, 1, 0]);
+        criterion.forward(&samples).unwrap();
+        let before = (criterion.sums.clone(), criterion.counts.clone(), criterion.samples_skipped);
+        criterion.forward(&samples).unwrap();
+        criterion.mode = Mode::Eval;
+        criterion.forward(&samples).unwrap();
+        let back = Samples { update: Update::TakeBack, ..samples };
+        criterion.forward(&back).unwrap();
+        assert_eq!(before, (criterion.sums.clone(), criterion.counts.clone(), criterion.samples_skipped));
+        criterion.forward(&back).unwrap();
+        assert_eq!((&criterion.sums[..], &criterion.counts[..]), (&[0; 4][..], &[0, 0][..]));
+        let error = criterion.forward(&back).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidState);
+    }
+
+    #[test]
+    fn a_full_class_takes_no_more() {
+        let mut criterion = Reference::new(&Options::new(2)).unwrap();
+        criterion.counts[0] = (1 << 32) - 1;
+        for _ in 0..2 {
+            criterion.forward(&Samples::new(&quarter(), &[0])).unwrap();
+        }
+        assert_eq!((criterion.counts[0], criterion.sums[0]), (1 << 32, 3 * UNIT / 4));
+        assert_eq!(criterion.next_epoch().classes_full, 1);
+    }
+
+    #[test]
+    fn the_end_of_an_epoch_by_hand() {
+        // Class 0 is measured twice: A = (3/4 + 1/2, 1/4 + 1/2) = (5/4, 3/4), so the row is (5/8, 3/8).
+        // Momentum 1/2 on a start of (1, 0): (13/16, 3/16). Class 1 by policy, on a start of (0, 1).
+        let policies = [
+            (EmptyClass::Keep, [0.0, 1.0]),
+            (EmptyClass::Uniform, [0.25, 0.75]),
+            (EmptyClass::Initial, [0.0, 1.0]),
+            (EmptyClass::OneHot, [0.0, 1.0]),
+            (EmptyClass::Zero, [0.0, 0.5]),
+        ];
+        for (policy, row) in policies {
+            let options = Options::new(2).initial(Initial::OneHot).momentum(0.5).empty_class(policy);
+            let mut criterion = Reference::new(&options).unwrap();
+            let probabilities = [0.75, 0.25, 0.5, 0.5, 0.6, 0.4];
+            criterion.accumulate(&Samples::new(&probabilities, &[0, 0, 1])).unwrap();
+            let report = criterion.next_epoch();
+            assert_eq!(criterion.soft_labels, [13.0 / 16.0, 3.0 / 16.0, row[0], row[1]], "{policy:?}");
+            let rows = [report.rows_kept, report.rows_uniform, report.rows_initial, report.rows_one_hot, report.rows_zero];
+            assert_eq!((report.rows_measured, rows.iter().sum::<i64>()), (1, 1), "{policy:?}");
+            // Nothing was accumulated since: every row stays, and the epoch advances.
+            let before = criterion.soft_labels.clone();
+            let report = criterion.next_epoch();
+            assert_eq!((report.epoch, report.rows_kept, &criterion.soft_labels), (2, 2, &before), "{policy:?}");
+        }
+    }
+
+    #[test]
+    fn min_count_and_freezing() {
+        let probabilities = [0.75, 0.25, 0.5, 0.5];
+        let samples = Samples::new(&probabilities, &[0, 0]);
+        let mut criterion = Reference::new(&Options::new(2).min_count(3)).unwrap();
+        criterion.accumulate(&samples).unwrap();
+        assert_eq!(criterion.next_epoch().rows_kept, 2);
+        let mut criterion = Reference::new(&Options::new(2).min_count(2).freeze_above(0.7)).unwrap();
+        criterion.soft_labels = vec![0.5, 0.5, 0.1, 0.9];
+        criterion.accumulate(&samples).unwrap();
+        let report = criterion.next_epoch();
+        assert_eq!((report.rows_measured, report.rows_frozen), (1, 1));
+        assert_eq!(criterion.soft_labels, [0.625, 0.375, 0.1, 0.9]);
+        // A row of zeros counts, but is no distribution.
+        criterion.options.freeze_above = None;
+        criterion.options.min_count = 1;
+        criterion.accumulate(&Samples::new(&[0.0, 0.0], &[0])).unwrap();
+        assert_eq!(criterion.counts, [1, 0]);
+        assert_eq!(criterion.next_epoch().rows_kept, 2);
+    }
+
+    #[test]
+    fn given_probabilities_are_checked() {
+        let mut criterion = Reference::new(&Options::new(2)).unwrap();
+        let error = criterion.accumulate(&Samples::new(&[0.5, 0.5, 0.5, 1.5], &[0, 1])).unwrap_err();
+        assert!(error.kind() == ErrorKind::InvalidArgument && error.message().starts_with("logits[1, 1] = 1.5"), "{error}");
+        assert_eq!(criterion.counts, [0, 0]);
+        criterion.accumulate(&Samples::new(&[f64::NAN, 0.5, 0.5, 1.5], &[0, -100])).unwrap();
+        assert_eq!((criterion.counts.clone(), criterion.samples_skipped), (vec![0, 0], 1));
+        criterion.mode = Mode::Eval;
+        criterion.accumulate(&Samples::new(&[0.5, 0.5], &[0])).unwrap();
+        assert_eq!(criterion.counts, [0, 0]);
+    }
+
+    /// Logits that are no round numbers.
+    fn some_logits(n: usize) -> Vec<f64> {
+        (0..n).map(|i| 2.0 * (1.0 + i as f64 * 1.7).sin() + (i as f64 * 0.3).cos()).collect()
+    }
+
+    #[test]
+    fn the_gradient_is_the_derivative_of_the_loss() {
+        let (n, classes) = (6, 5);
+        let logits = some_logits(n * classes);
+        let targets = [0, 3, 4, -100, 2, 2];
+        for reduction in [Reduction::Mean, Reduction::Sum] {
+            let mut options = Options::new(classes).alpha(0.3).reduction(reduction).class_weights(vec![1.0, 0.5, 0.0, 2.0, 0.25]);
+            // Rows need not sum to 1.
+            options.initial = Initial::Matrix((0..25).map(|i| (i % 7) as f32 / 10.0).collect());
+            let criterion = Reference::new(&options).unwrap();
+            let samples = Samples {
+                sample_weights: Some(&[1.0, 0.5, 2.0, 1.0, 0.0, 0.75]),
+                second_targets: Some((&[1, 1, 4, 0, 3, 0], &[0.3, 0.5, 1.0, 0.2, 0.9, 0.0])),
+                ..Samples::new(&logits, &targets)
+            };
+            let gradient = criterion.backward(&samples).unwrap().gradient;
+            let loss = |logits: &[f64]| criterion.backward(&Samples { logits, ..samples }).unwrap().loss[0];
+            for index in 0..logits.len() {
+                let (mut up, mut down) = (logits.clone(), logits.clone());
+                up[index] += 1e-5;
+                down[index] -= 1e-5;
+                let slope = (loss(&up) - loss(&down)) / 2e-5;
+                assert!((slope - gradient[index]).abs() < 1e-9, "{reduction:?} [{index}]: {slope} differs from {}", gradient[index]);
+            }
+        }
+    }
+
+    #[test]
+    fn alpha_1_is_cross_entropy_and_alpha_0_is_label_smoothing() {
+        let (classes, eps) = (4usize, 0.1);
+        let logits = some_logits(3 * classes);
+        let targets = [2i64, 0, 3];
+        for (alpha, smooth) in [(1.0, 0.0), (0.0, eps)] {
+            let criterion = Reference::new(&Options::new(classes).alpha(alpha)).unwrap();
+            let mut expected = 0.0;
+            for (row, &y) in logits.chunks(classes).zip(&targets) {
+                let log_sum = row.iter().map(|z| z.exp()).sum::<f64>().ln();
+                for (k, z) in row.iter().enumerate() {
+                    let q = if k as i64 == y { 1.0 - smooth } else { smooth / (classes as f64 - 1.0) };
+                    expected += q * (log_sum - z) / 3.0;
+                }
+            }
+            let found = criterion.backward(&Samples::new(&logits, &targets)).unwrap().loss[0];
+            assert!((found - expected).abs() < 1e-7, "{found} differs from {expected}"); // S holds 0.9 as f32
+        }
+    }
+}

@@ -1,0 +1,653 @@
+//! What must hold for every batch: the library against the executable specification, and against itself.
+//!
+//! The cases are the same on every run. `PROPTEST_RNG_SEED=17` chooses others, `PROPTEST_CASES=10000` more.
+
+mod support;
+
+use ols::reference::Reference;
+use ols::{Batch, Criterion, DType, EmptyClass, ErrorKind, Initial, Mode, Options, Reduction, TensorMut, TensorRef, Update, bf16, f16};
+use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
+use support::buffer::Buffer;
+use support::hex::Hex;
+use support::model::{CaseBatch, CaseReport, Logits, Name, Numbers, Targets, View, splitmix64};
+use support::oracle::{Tolerance, gradient_error, loss_error, loss_tolerance, rounding, scale, soft_label_tolerance};
+use support::runner::{self, Outputs, State, Tensors, forward};
+
+/// `cases` from a fixed seed, where the environment says nothing else.
+fn config(cases: u32) -> ProptestConfig {
+    let mut config = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
+    if std::env::var_os("PROPTEST_CASES").is_none() {
+        config.cases = cases;
+    }
+    if std::env::var_os("PROPTEST_RNG_SEED").is_none() {
+        config.rng_seed = RngSeed::Fixed(1970);
+    }
+    config
+}
+
+/// A number in [0, 1) for (seed, index).
+fn unit(seed: u64, index: usize) -> f64 {
+    (splitmix64(seed, index as u64) >> 11) as f64 / (1u64 << 53) as f64
+}
+
+/// What a batch is made of; small numbers, so that a failure shrinks to something readable.
+#[derive(Clone, Debug)]
+struct Shape {
+    dtype: DType,
+    n: usize,
+    inner: Option<usize>,
+    seed: u64,
+    /// Logits lie in [-spread, spread).
+    spread: f64,
+    layout: u8,
+    target_dtype: DType,
+    offset: i64,
+    ignored: bool,
+    weights: Option<DType>,
+    mixed: Option<(DType, bool)>,
+    grad_loss: Option<DType>,
+    special: Vec<(usize, u8)>,
+}
+
+fn logit_dtype() -> impl Strategy<Value = DType> {
+    prop_oneof![Just(DType::F32), Just(DType::F64), Just(DType::F16), Just(DType::Bf16)]
+}
+
+fn weight_dtype() -> impl Strategy<Value = DType> {
+    prop_oneof![Just(DType::F32), Just(DType::F64)]
+}
+
+fn shape(specials: usize) -> impl Strategy<Value = Shape> {
+    let sizes = (
+        logit_dtype(),
+        0..7usize,
+        prop::option::of(1..5usize),
+        0..1000u64,
+        prop_oneof![Just(1.0), Just(8.0), Just(60.0), Just(2000.0)],
+        0..8u8,
+    );
+    let targets = (prop_oneof![Just(DType::I64), Just(DType::I32), Just(DType::U8)], prop_oneof![Just(0i64), Just(1)], any::<bool>());
+    let more = (
+        prop::option::of(weight_dtype()),
+        prop::option::of((weight_dtype(), any::<bool>())),
+        prop::option::of(weight_dtype()),
+        prop::collection::vec((0..500usize, 0..6u8), 0..=specials),
+    );
+    (sizes, targets, more).prop_map(
+        |((dtype, n, inner, seed, spread, layout), (target_dtype, offset, ignored), (weights, mixed, grad_loss, special))| Shape {
+            dtype,
+            n,
+            inner,
+            seed,
+            spread,
+            layout,
+            target_dtype,
+            offset,
+            ignored,
+            weights,
+            mixed,
+            grad_loss,
+            special,
+        },
+    )
+}
+
+/// A view of `shape` that is not row-major (but for one of `layout`).
+fn layout(shape: &[usize], layout: u8) -> View {
+    let s: Vec<isize> = shape.iter().map(|&size| size as isize).collect();
+    if shape.contains(&0) {
+        return View::new(shape);
+    }
+    match (s[..].to_vec().as_slice(), layout) {
+        (_, 0 | 1) => View::new(shape),
+        (&[_, k], 2) => View::strided(shape, &[k + 3, 1]).padded(1, 2),
+        (&[n, _], 3) => View::strided(shape, &[1, n]),
+        (&[_, k], 4) => View::strided(shape, &[-k, -1]).padded(2, 1),
+        (&[_, k], _) => View::strided(shape, &[2 * k + 1, 2]),
+        (&[_, k, i], 2) => View::strided(shape, &[(k + 1) * (i + 2), i + 2, 1]).padded(1, 1),
+        (&[_, k, i], 3) => View::strided(shape, &[k * i, 1, k]),
+        (&[n, _, i], 4) => View::strided(shape, &[i, n * i, 1]),
+        (&[n, k, _], 5) => View::strided(shape, &[1, n, n * k]),
+        (&[_, k, i], 6) => View::strided(shape, &[-k * i, -i, -1]),
+        (&[_, k, i], _) => View::strided(shape, &[k * i, 1, -k]).padded(1, 0),
+        _ => View::new(shape),
+    }
+}
+
+impl Shape {
+    fn batch(&self, classes: usize, options: &Options) -> CaseBatch {
+        let (n, inner, seed) = (self.n, self.inner.unwrap_or(1), self.seed);
+        let samples = n * inner;
+        let full: Vec<usize> = [n, classes].into_iter().chain(self.inner).collect();
+        let targets: Vec<usize> = [n].into_iter().chain(self.inner).collect();
+        let per_sample = View::new(&targets);
+        let class = |which: u64, sample: usize| (splitmix64(seed + which, sample as u64) % classes as u64) as i64;
+        let target = |which: u64, sample: usize| {
+            let ignored = self.ignored && self.target_dtype != DType::U8 && unit(seed + which + 1, sample) < 0.2;
+            if ignored { options.ignore_index } else { class(which, sample) + self.offset }
+        };
+        let target_list = |which: u64| Targets {
+            dtype: Name(if classes > 255 && self.target_dtype == DType::U8 { DType::I32 } else { self.target_dtype }),
+            view: layout(&targets, 4 * (seed % 2) as u8),
+            values: (0..samples).map(|sample| target(which, sample)).collect(),
+        };
+        let numbers = |dtype: DType, make: &dyn Fn(usize) -> f64| Numbers {
+            dtype: Name(dtype),
+            view: per_sample.clone(),
+            values: (0..samples).map(|sample| Hex(make(sample))).collect(),
+        };
+
+        // Two of three samples are classified right.
+        let mut logits: Vec<f64> = (0..samples * classes).map(|i| (2.0 * unit(seed, i) - 1.0) * self.spread).collect();
+        for sample in (0..samples).filter(|sample| sample % 3 != 2) {
+            logits[(sample / inner * classes + class(1, sample) as usize) * inner + sample % inner] = self.spread;
+        }
+        for &(place, kind) in &self.special {
+            if !logits.is_empty() {
+                let place = place % logits.len();
+                logits[place] = match kind {
+                    0 | 1 => f64::NEG_INFINITY,
+                    2 => f64::INFINITY,
+                    3 => f64::NAN,
+                    4 => -0.0,
+                    _ => 1e4,
+                };
+            }
+        }
+        let view = layout(&full, self.layout);
+        // As the dtype stores them.
+        let logits = Buffer::numbers(self.dtype, &View::new(&full), &logits).values(&View::new(&full));
+        CaseBatch {
+            logits: Logits {
+                dtype: Name(self.dtype),
+                view,
+                seed: 0,
+                exponent: 0,
+                absolute: false,
+                raised: vec![],
+                set: logits.into_iter().map(Hex).enumerate().collect(),
+            },
+            targets: target_list(1),
+            target_offset: self.offset,
+            sample_weights: self.weights.map(|dtype| numbers(dtype, &|sample| [1.0, 0.3, 0.0, 2.0, 0.7][(sample + seed as usize) % 5])),
+            targets2: self.mixed.map(|_| target_list(3)),
+            lam: self.mixed.map(|(dtype, each)| {
+                let lam = |sample| [0.5, 0.3, 1.0, 0.0, 0.9][(sample + seed as usize) % 5];
+                if each { numbers(dtype, &lam) } else { Numbers { dtype: Name(dtype), view: View::new(&[]), values: vec![Hex(lam(0))] } }
+            }),
+            grad_loss: self.grad_loss.map(|dtype| {
+                if options.reduction == Reduction::None && seed % 3 != 0 {
+                    numbers(dtype, &|sample| [1.0, -0.7, 0.0, 8.0][sample % 4])
+                } else {
+                    Numbers { dtype: Name(dtype), view: View::new(&[]), values: vec![Hex(12.5)] }
+                }
+            }),
+        }
+    }
+}
+
+fn reduction() -> impl Strategy<Value = Reduction> {
+    prop_oneof![Just(Reduction::Mean), Just(Reduction::Sum), Just(Reduction::None)]
+}
+
+fn options() -> impl Strategy<Value = Options> {
+    let classes = prop_oneof![8 => 2..20usize, 4 => 20..70usize, 1 => Just(257usize)];
+    let loss = (prop_oneof![Just(0.0), Just(1.0), 0.0..1.0f64], 0..6u8, 0..4u8, reduction());
+    let epoch = (0..5usize, 1..4i64, prop_oneof![Just(0.0), Just(0.5), Just(0.9)], prop::option::of(prop_oneof![Just(0.5), Just(0.95)]));
+    (classes, loss, epoch).prop_map(|(classes, (alpha, initial, weights, reduction), (policy, min_count, momentum, freeze))| {
+        let initial = match initial {
+            0 | 1 => Initial::Smoothing(0.1),
+            2 => Initial::Uniform,
+            3 => Initial::Zero,
+            4 => Initial::OneHot,
+            _ => Initial::Matrix((0..classes * classes).map(|i| (unit(5, i) * 2.0 / classes as f64) as f32).collect()),
+        };
+        let weights = match weights {
+            1 => Some((0..classes).map(|class| unit(6, class)).collect::<Vec<_>>()),
+            2 => Some((0..classes).map(|class| [0.0, 1.0, 0.5][class % 3]).collect()),
+            _ => None,
+        };
+        let policy = [EmptyClass::Keep, EmptyClass::Uniform, EmptyClass::Initial, EmptyClass::OneHot, EmptyClass::Zero][policy];
+        Options::new(classes)
+            .alpha(alpha)
+            .initial(initial)
+            .class_weights(weights)
+            .reduction(reduction)
+            .empty_class(policy)
+            .min_count(min_count)
+            .momentum(momentum)
+            .freeze_above(freeze)
+    })
+}
+
+/// Options, and what some batches for them are made of.
+#[derive(Clone, Debug)]
+struct Life {
+    options: Options,
+    shapes: Vec<Shape>,
+}
+
+impl Life {
+    fn parts(self) -> (Options, Vec<CaseBatch>) {
+        let batches = self.shapes.iter().map(|shape| shape.batch(self.options.classes, &self.options)).collect();
+        (self.options, batches)
+    }
+}
+
+fn life(batches: usize, specials: usize) -> impl Strategy<Value = Life> {
+    (options(), prop::collection::vec(shape(specials), 1..=batches)).prop_map(|(options, shapes)| Life { options, shapes })
+}
+
+fn loss_view(options: &Options, batch: &CaseBatch) -> Option<View> {
+    Some(View::new(if options.reduction == Reduction::None { &batch.targets.view.shape } else { &[] }))
+}
+
+fn grad_view(batch: &CaseBatch) -> Option<View> {
+    Some(View::new(&batch.logits.view.shape))
+}
+
+/// A forward pass with both outputs, row-major.
+fn pass(criterion: &mut Criterion, batch: &CaseBatch, update: Update) -> Outputs {
+    let options = criterion.options().clone();
+    let (result, outputs) = forward(criterion, batch, update, &loss_view(&options, batch), &grad_view(batch), false);
+    result.expect("the batch is valid");
+    outputs
+}
+
+/// The bits of loss and gradient in logical order.
+fn bits(outputs: &Outputs) -> Vec<Vec<u64>> {
+    [&outputs.loss, &outputs.grad].into_iter().flatten().map(|(buffer, view)| buffer.bits_of(view)).collect()
+}
+
+/// Zero and its negative are one number where the sign tells nothing.
+fn largest(dtype: DType) -> f64 {
+    match dtype {
+        DType::F16 => 65504.0,
+        DType::Bf16 => f64::from(f32::from(bf16::MAX)),
+        DType::F32 => f32::MAX.into(),
+        _ => f64::MAX,
+    }
+}
+
+/// Whether `found` is `expected` within the promised accuracy, for a value that is rounded to `dtype`.
+fn accepts(dtype: DType, tolerance: Tolerance, found: f64, expected: f64) -> bool {
+    let reach = expected.abs() * (1.0 + tolerance.rtol) + tolerance.atol;
+    tolerance.accepts(found, expected) || (found.is_infinite() && reach >= largest(dtype) && found.signum() == expected.signum())
+}
+
+fn check_pass(reference: &mut Reference, criterion: &mut Criterion, batch: &CaseBatch, update: Update) -> Result<(), TestCaseError> {
+    let (dtype, classes) = (batch.logits.dtype.0, reference.options.classes);
+    let rows = batch.rows();
+    let samples = rows.samples(update);
+    let tolerance = loss_tolerance(reference, dtype, &samples);
+    let expected = reference.forward(&samples).expect("the batch is valid");
+    let outputs = pass(criterion, batch, update);
+
+    let (loss, view) = outputs.loss.as_ref().expect("asked for");
+    let loss = loss.values(view);
+    let plain = if reference.options.reduction == Reduction::None { DType::F32 } else { dtype };
+    for (index, (&found, &expected)) in loss.iter().zip(&expected.loss).enumerate() {
+        prop_assert!(accepts(plain, tolerance, found, expected), "loss[{index}] = {found:e} differs from {expected:e}; {tolerance:?}");
+    }
+    prop_assert_eq!(loss.len(), expected.loss.len());
+
+    let (grad, view) = outputs.grad.as_ref().expect("asked for");
+    let (grad, places) = (grad.values(view), batch.row_order());
+    let (relative, absolute) = rounding(dtype);
+    for (&found, place) in grad.iter().zip(places) {
+        let (sample, k) = (place / classes, place % classes);
+        let atol = gradient_error(dtype) * scale(reference, &expected) * expected.factor[sample].abs() + absolute;
+        let (tolerance, expected) = (Tolerance { atol, rtol: relative }, expected.gradient[place]);
+        prop_assert!(
+            accepts(dtype, tolerance, found, expected),
+            "grad[{sample}, {k}] = {found:e} differs from {expected:e}; {tolerance:?}"
+        );
+    }
+    Ok(())
+}
+
+fn check_statistics(reference: &Reference, criterion: &Criterion, rtol: f64) -> Result<(), TestCaseError> {
+    let (state, classes) = (State::of(criterion), reference.options.classes);
+    prop_assert_eq!(&state.counts, &reference.counts);
+    prop_assert_eq!(state.samples_skipped, reference.samples_skipped);
+    for (index, (&found, &expected)) in state.sums.iter().zip(&reference.sums).enumerate() {
+        let tolerance = Tolerance { atol: reference.counts[index / classes] as f64, rtol };
+        prop_assert!(tolerance.accepts(found as f64, expected as f64), "sums[{index}] = {found} differs from {expected}");
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(config(300))]
+
+    /// Everything against the reference, over a few epochs of a few batches.
+    #[test]
+    fn the_library_does_what_the_reference_does(life in life(3, 2), evaluation in any::<bool>()) {
+        let (options, batches) = life.parts();
+        let mut reference = Reference::new(&options).unwrap();
+        let mut criterion = Criterion::new(&options).unwrap();
+        for epoch in 0..2 {
+            let mode = if epoch == 1 && evaluation { Mode::Eval } else { Mode::Train };
+            reference.mode = mode;
+            criterion.set_mode(mode);
+            for batch in &batches {
+                check_pass(&mut reference, &mut criterion, batch, Update::Add)?;
+                check_pass(&mut reference, &mut criterion, batch, Update::None)?;
+            }
+            check_statistics(&reference, &criterion, 2f64.powi(-20))?;
+            // From here on the statistics of both are the same ones.
+            let classes = options.classes;
+            reference.sums = (0..classes).flat_map(|class| criterion.sums(class).to_vec()).collect();
+            let (expected, found) = (reference.next_epoch(), criterion.next_epoch().unwrap());
+            prop_assert_eq!(CaseReport::from(found), CaseReport::from(expected));
+            prop_assert_eq!(criterion.report(), found);
+            prop_assert_eq!(criterion.epoch(), epoch + 1);
+            for class in 0..classes {
+                prop_assert_eq!(criterion.soft_label(class), reference.soft_label(class), "row {}", class);
+                prop_assert!(criterion.sums(class).iter().all(|&sum| sum == 0));
+            }
+            let rows = [found.rows_kept, found.rows_uniform, found.rows_initial, found.rows_one_hot, found.rows_zero, found.rows_frozen];
+            prop_assert_eq!(found.rows_measured + rows.iter().sum::<i64>(), classes as i64);
+        }
+    }
+
+    /// Given probabilities count as in the reference, to the unit.
+    #[test]
+    fn given_probabilities_count_exactly(life in life(3, 0), nan in any::<bool>()) {
+        let (options, batches) = life.parts();
+        let mut reference = Reference::new(&options).unwrap();
+        let mut criterion = Criterion::new(&options).unwrap();
+        for (number, mut batch) in batches.into_iter().enumerate() {
+            let dtype = batch.logits.dtype.0;
+            for (index, value) in &mut batch.logits.set {
+                let view = View::new(&[1]);
+                *value = Hex(Buffer::numbers(dtype, &view, &[unit(number as u64, *index)]).get(0));
+            }
+            if nan && !batch.logits.set.is_empty() {
+                batch.logits.set[0].1 = Hex(f64::NAN);
+            }
+            let rows = batch.rows();
+            for update in [Update::Add, Update::None, Update::Add, Update::TakeBack] {
+                reference.accumulate(&rows.samples(update)).unwrap();
+                runner::accumulate(&mut criterion, &batch, update).unwrap();
+                check_statistics(&reference, &criterion, 0.0)?;
+                prop_assert_eq!(State::of(&criterion).sums, reference.sums.clone());
+            }
+        }
+    }
+
+    /// A row's gradient sums to 0, and no loss is negative.
+    #[test]
+    fn gradients_sum_to_zero(life in life(2, 0)) {
+        let (mut options, batches) = life.parts();
+        options.reduction = Reduction::None;
+        let mut criterion = Criterion::new(&options).unwrap();
+        for batch in &batches {
+            let mut batch = batch.clone();
+            batch.grad_loss = None;
+            let outputs = pass(&mut criterion, &batch, Update::Add);
+            let (loss, view) = outputs.loss.as_ref().unwrap();
+            prop_assert!(loss.values(view).iter().all(|&loss| loss >= 0.0));
+            let (grad, view) = outputs.grad.as_ref().unwrap();
+            let mut rows = vec![(0.0, 0.0); batch.targets.values.len()];
+            for (value, place) in grad.values(view).into_iter().zip(batch.row_order()) {
+                rows[place / options.classes].0 += value;
+                rows[place / options.classes].1 += value.abs();
+            }
+            let dtype = batch.logits.dtype.0;
+            for (sum, size) in rows {
+                let tolerance = 2.0 * options.classes as f64 * (gradient_error(dtype) + rounding(dtype).1) + rounding(dtype).0 * size;
+                prop_assert!(sum.abs() <= tolerance, "{sum:e} of {size:e}");
+            }
+        }
+    }
+
+    /// Backward gives the gradient that forward gave, in place or not; whatever else is asked for, and in every layout.
+    #[test]
+    fn every_way_to_a_result_gives_the_same_bits(life in life(1, 2), threads in 1..5usize) {
+        let (options, batches) = life.parts();
+        let batch = &batches[0];
+        let mut criterion = Criterion::new(&options).unwrap();
+        let both = pass(&mut criterion, batch, Update::Add);
+        let state = State::of(&criterion);
+        let (loss, grad) = (loss_view(&options, batch), grad_view(batch));
+
+        let (result, backward) = runner::backward(&mut criterion, batch, grad.as_ref().unwrap());
+        result.unwrap();
+        prop_assert_eq!(bits(&backward)[0].clone(), bits(&both)[1].clone());
+        prop_assert_eq!(&State::of(&criterion), &state);
+
+        let mut contiguous = batch.clone();
+        contiguous.logits.view = View::new(&batch.logits.view.shape);
+        contiguous.targets.view = View::new(&batch.targets.view.shape);
+        let own = Some(batch.logits.view.clone());
+        let ways = [
+            (batch, &loss, &None, false),
+            (batch, &None, &grad, false),
+            (batch, &None, &None, false),
+            (batch, &loss, &own, false),
+            (batch, &loss, &None, true),
+            (&contiguous, &loss, &grad, false),
+            (&contiguous, &loss, &None, true),
+        ];
+        for (batch, loss, grad, in_place) in ways {
+            let mut other = Criterion::new(&options.clone().threads(threads)).unwrap();
+            let (result, outputs) = forward(&mut other, batch, Update::Add, loss, grad, in_place);
+            result.unwrap();
+            for (found, expected) in [(&outputs.loss, &both.loss), (&outputs.grad, &both.grad)] {
+                if let (Some((found, view)), Some((expected, row_major))) = (found, expected) {
+                    prop_assert_eq!(found.bits_of(view), expected.bits_of(row_major));
+                }
+            }
+            prop_assert_eq!(&State::of(&other), &state);
+        }
+    }
+
+    /// A row's result does not depend on its neighbours, and the statistics not on order, split or threads.
+    #[test]
+    fn neighbours_order_and_threads_change_no_bit(life in life(1, 2), threads in 1..5usize) {
+        let (mut options, batches) = life.parts();
+        options.reduction = Reduction::None;
+        let mut batch = batches[0].clone();
+        batch.grad_loss = None;
+        let mut whole = Criterion::new(&options).unwrap();
+        let outputs = pass(&mut whole, &batch, Update::Add);
+        let places = batch.row_order();
+        let grad = outputs.grad.as_ref().unwrap().0.bits();
+        let rows = batch.rows();
+        let mut apart = Criterion::new(&options.clone().threads(threads)).unwrap();
+        for sample in (0..batch.targets.values.len()).rev() {
+            let one = one_sample(&batch, &rows.logits, sample, options.classes);
+            let alone = pass(&mut apart, &one, Update::Add);
+            prop_assert_eq!(alone.loss.unwrap().0.bits()[0], outputs.loss.as_ref().unwrap().0.bits()[sample]);
+            let row: Vec<u64> = (0..grad.len()).filter(|&i| places[i] / options.classes == sample).map(|i| grad[i]).collect();
+            prop_assert_eq!(alone.grad.unwrap().0.bits(), row);
+        }
+        prop_assert_eq!(State::of(&apart), State::of(&whole));
+    }
+
+    /// What was added and is taken back was never there; more cannot be taken back.
+    #[test]
+    fn taking_back_is_exact(life in life(2, 2), evaluation in any::<bool>()) {
+        let (options, batches) = life.parts();
+        let mut criterion = Criterion::new(&options).unwrap();
+        pass(&mut criterion, &batches[0], Update::Add);
+        let before = State::of(&criterion);
+        let batch = batches.last().unwrap();
+        let added = pass(&mut criterion, batch, Update::Add);
+        if evaluation {
+            criterion.set_mode(Mode::Eval);
+        }
+        let taken = pass(&mut criterion, batch, Update::TakeBack);
+        prop_assert_eq!(bits(&taken), bits(&added));
+        prop_assert_eq!(State::of(&criterion), before);
+
+        pass(&mut criterion, &batches[0], Update::TakeBack);
+        let state = State::of(&criterion);
+        prop_assert!(state.counts.iter().chain(&state.sums).all(|&value| value == 0) && state.samples_skipped == 0);
+        let mut counted = Criterion::new(&options).unwrap();
+        pass(&mut counted, batch, Update::Add);
+        let (loss, grad) = (loss_view(&options, batch), grad_view(batch));
+        let (result, outputs) = forward(&mut criterion, batch, Update::TakeBack, &loss, &grad, false);
+        if counted.counts().iter().any(|&count| count > 0) {
+            prop_assert_eq!(result.unwrap_err().kind(), ErrorKind::InvalidState);
+            prop_assert_eq!(outputs.bits(), untouched(batch, &loss, &grad).bits());
+        } else {
+            result.unwrap();
+        }
+        prop_assert_eq!(State::of(&criterion), state);
+    }
+
+    /// A soft label that was measured is a distribution.
+    #[test]
+    fn measured_soft_labels_sum_to_one(life in life(3, 1)) {
+        let (mut options, batches) = life.parts();
+        (options.momentum, options.freeze_above, options.empty_class) = (0.0, None, EmptyClass::Keep);
+        let mut criterion = Criterion::new(&options).unwrap();
+        for batch in &batches {
+            pass(&mut criterion, batch, Update::Add);
+        }
+        let counts = criterion.counts().to_vec();
+        criterion.next_epoch().unwrap();
+        for class in (0..options.classes).filter(|&class| counts[class] >= options.min_count) {
+            let sum: f64 = criterion.soft_label(class).iter().map(|&value| f64::from(value)).sum();
+            prop_assert!((sum - 1.0).abs() <= 1e-6, "{sum}");
+        }
+    }
+
+    /// A criterion that was saved and loaded goes on as the one that never stopped.
+    #[test]
+    fn a_resumed_run_continues_bitwise(life in life(3, 1), alpha in 0.0..=1.0f64) {
+        let (options, batches) = life.parts();
+        let mut straight = Criterion::new(&options).unwrap();
+        let mut resumed = Criterion::new(&options).unwrap();
+        for step in 0..3 {
+            for batch in &batches {
+                prop_assert_eq!(bits(&pass(&mut straight, batch, Update::Add)), bits(&pass(&mut resumed, batch, Update::Add)));
+                runner::save_load(&mut resumed).unwrap();
+                prop_assert_eq!(State::of(&straight), State::of(&resumed));
+                prop_assert_eq!(straight.epoch(), resumed.epoch());
+                prop_assert_eq!(straight.to_bytes().unwrap(), resumed.to_bytes().unwrap());
+            }
+            if step == 1 {
+                straight.set_alpha(alpha).unwrap();
+                resumed.set_alpha(alpha).unwrap();
+            } else {
+                prop_assert_eq!(straight.next_epoch().unwrap(), resumed.next_epoch().unwrap());
+            }
+        }
+    }
+
+    /// With alpha 1 the loss is cross entropy; with alpha 0 it is label smoothing in the first epoch.
+    #[test]
+    fn the_ends_of_alpha(life in life(1, 0), eps in prop_oneof![Just(0.0), Just(1.0), 0.0..1.0f64], hard in any::<bool>()) {
+        let (mut options, batches) = life.parts();
+        options.reduction = Reduction::None;
+        options.alpha = f64::from(hard);
+        options.initial = Initial::Smoothing(eps);
+        options.class_weights = None;
+        let mut batch = batches[0].clone();
+        (batch.sample_weights, batch.targets2, batch.lam, batch.grad_loss) = (None, None, None, None);
+        let mut criterion = Criterion::new(&options).unwrap();
+        let outputs = pass(&mut criterion, &batch, Update::Add);
+        let (classes, dtype) = (options.classes, batch.logits.dtype.0);
+        let rows = batch.rows();
+        for (sample, row) in rows.logits.chunks(classes).enumerate() {
+            let mut expected = 0.0;
+            if batch.targets.values[sample] != options.ignore_index {
+                let class = (batch.targets.values[sample] - batch.target_offset) as usize;
+                let largest = row.iter().copied().fold(f64::MIN, f64::max);
+                let log_sum = row.iter().map(|z| (z - largest).exp()).sum::<f64>().ln();
+                for (k, z) in row.iter().enumerate() {
+                    let (own, other) = if hard { (1.0, 0.0) } else { (1.0 - eps, eps / (classes as f64 - 1.0)) };
+                    expected += (if k == class { own } else { other }) * (log_sum + largest - z);
+                }
+            }
+            let found = outputs.loss.as_ref().unwrap().0.get(sample);
+            // S holds the smoothing as f32.
+            let tolerance = loss_error(dtype) + if hard { 0.0 } else { 2f64.powi(-23) };
+            prop_assert!((found - expected).abs() <= tolerance * expected.max(1.0), "{found} differs from {expected}");
+        }
+    }
+
+    /// A batch that breaks a rule changes nothing.
+    #[test]
+    fn errors_change_nothing(life in life(2, 1), what in 0..6u8, place in 0..100usize) {
+        let (options, batches) = life.parts();
+        let mut bad = batches.last().unwrap().clone();
+        let n = bad.targets.values.len();
+        prop_assume!(n > 0);
+        let one = |value: f64| {
+            let mut values = vec![Hex(0.5); n];
+            values[place % n] = Hex(value);
+            Some(Numbers { dtype: Name(DType::F64), view: View::new(&bad.targets.view.shape), values })
+        };
+        let kind = match what {
+            0 | 1 => {
+                bad.targets.values[place % n] = if what == 0 { options.classes as i64 + bad.target_offset } else { bad.target_offset - 1 };
+                if bad.targets.values[place % n] < 0 {
+                    bad.targets.dtype = Name(DType::I64);
+                }
+                if bad.targets.values[place % n] > 255 {
+                    bad.targets.dtype = Name(DType::I64);
+                }
+                ErrorKind::TargetOutOfRange
+            }
+            2 | 3 => {
+                bad.sample_weights = one(if what == 2 { -0.5 } else { f64::NAN });
+                ErrorKind::InvalidArgument
+            }
+            _ => {
+                bad.targets2 = Some(bad.targets.clone());
+                bad.lam = one(if what == 4 { 1.25 } else { -1e-300 });
+                ErrorKind::InvalidArgument
+            }
+        };
+        let mut criterion = Criterion::new(&options).unwrap();
+        pass(&mut criterion, &batches[0], Update::Add);
+        let before = criterion.to_bytes().unwrap();
+        let (loss, grad) = (loss_view(&options, &bad), grad_view(&bad));
+        for in_place in [false, true] {
+            let (result, outputs) = forward(&mut criterion, &bad, Update::Add, &loss, if in_place { &None } else { &grad }, in_place);
+            prop_assert_eq!(result.unwrap_err().kind(), kind);
+            let mut untouched = untouched(&bad, &loss, &grad);
+            if in_place {
+                untouched.grad = Some((Tensors::new(&bad).logits, bad.logits.view.clone()));
+            }
+            prop_assert_eq!(outputs.bits(), untouched.bits());
+        }
+        let (result, outputs) = runner::backward(&mut criterion, &bad, grad.as_ref().unwrap());
+        prop_assert_eq!(result.unwrap_err().kind(), kind);
+        prop_assert_eq!(outputs.bits(), untouched(&bad, &None, &grad).bits());
+        prop_assert!(runner::accumulate(&mut criterion, &bad, Update::Add).is_err());
+        prop_assert_eq!(criterion.to_bytes().unwrap(), before);
+    }
+}
+
+/// The outputs of a call that wrote nothing.
+fn untouched(batch: &CaseBatch, loss: &Option<View>, grad: &Option<View>) -> Outputs {
+    let dtype = batch.logits.dtype.0;
+    let loss_dtype = if dtype == DType::F64 { DType::F64 } else { DType::F32 };
+    Outputs {
+        loss: loss.clone().map(|view| (Buffer::unused(loss_dtype, view.length()), view)),
+        grad: grad.clone().map(|view| (Buffer::unused(dtype, view.length()), view)),
+    }
+}
+
+/// One sample of a batch, as a batch of shape (1, K).
+fn one_sample(batch: &CaseBatch, rows: &[f64], sample: usize, classes: usize) -> CaseBatch {
+    let row = &rows[sample * classes..][..classes];
+    let mut one = batch.clone();
+    one.logits.view = View::new(&[1, classes]);
+    one.logits.set = row.iter().copied().map(Hex).enumerate().collect();
+    let view = View::new(&[1]);
+    for targets in [Some(&mut one.targets), one.targets2.as_mut()].into_iter().flatten() {
+        (targets.view, targets.values) = (view.clone(), vec![targets.values[sample]]);
+    }
+    for numbers in [one.sample_weights.as_mut(), one.lam.as_mut()].into_iter().flatten() {
+        let place = if numbers.values.len() == 1 { 0 } else { sample };
+        (numbers.view, numbers.values) = (view.clone(), vec![numbers.values[place]]);
+    }
+    one
+}
