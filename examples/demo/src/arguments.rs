@@ -29,11 +29,11 @@ pub struct Arguments {
     #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<u64>::new().range(1..=1000))]
     pub seeds: Option<u64>,
 
-    /// Epochs of every run [default: 100; 60 with --data]
+    /// Epochs of every run [default: 100]
     #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..=100_000))]
     pub epochs: Option<usize>,
 
-    /// Training images; a sixth as many validate and a third as many test [default: all; 6000 with --data]
+    /// Training images; a sixth as many validate and a third as many test [default: all; 3000 with --data]
     #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     pub train: Option<usize>,
 
@@ -84,11 +84,11 @@ impl Arguments {
     }
 
     pub fn epochs(&self) -> usize {
-        self.epochs.unwrap_or(self.default(3, 60, 100))
+        self.epochs.unwrap_or(self.default(3, 100, 100))
     }
 
     pub fn train(&self) -> usize {
-        self.train.unwrap_or(self.default(300, 6000, usize::MAX))
+        self.train.unwrap_or(self.default(300, 3000, usize::MAX))
     }
 
     fn default<T>(&self, quick: T, with_data: T, else_: T) -> T {

@@ -32,7 +32,7 @@ fn a_quick_run_leaves_a_table_and_pictures_and_is_not_repeated() {
     // A heading, and 2 seeds x 2 kinds of labels x 3 losses x 3 epochs.
     assert_eq!(fs::read_to_string(out.path().join("history.csv")).unwrap().lines().count(), 1 + 36);
 
-    let again = demo(&["--quick", "--resume"], out.path()).output().unwrap();
+    let again = demo(&["--quick", "--resume"], out.path()).current_dir(std::env::temp_dir()).output().unwrap();
     assert!(again.status.success(), "{}", text(&again));
     assert!(!text(&again).contains("run  1 of"), "a finished run was repeated:\n{}", text(&again));
     assert_eq!(String::from_utf8_lossy(&again.stdout), table);
