@@ -93,8 +93,8 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The conditions that all runs share. The weight decay is one that, against none, raises the validation accuracy of all
-/// three losses; the epochs are as many as cross entropy takes to learn the wrong labels by heart. Alpha and epsilon are
+/// The conditions that all runs share. The weight decay is one that, against none, raises all three losses' validation
+/// accuracy on wrong labels; the epochs are as many as cross entropy takes to learn those by heart. Alpha and epsilon are
 /// those of the papers, not tuned.
 fn settings(arguments: &Arguments, data: &Dataset) -> Settings {
     Settings {
