@@ -23,8 +23,7 @@ pub(super) fn boundary(name: &str, body: impl FnOnce() -> Result<()>) -> ols_sta
         }
         Err(payload) => {
             set_message(format_args!("{name}: panic (a bug in libols): {}", text_of(&*payload)));
-            // A payload may run code when it is dropped, and that may panic again: it is left alone.
-            std::mem::forget(payload);
+            discard(payload);
             ols_status_t::OLS_STATUS_PANIC
         }
     }
@@ -33,7 +32,14 @@ pub(super) fn boundary(name: &str, body: impl FnOnce() -> Result<()>) -> ols_sta
 /// As [`boundary`], for a function that returns nothing and leaves the text as it is.
 pub(super) fn silent_boundary(body: impl FnOnce()) {
     if let Err(payload) = catch_unwind(AssertUnwindSafe(body)) {
-        std::mem::forget(payload);
+        discard(payload);
+    }
+}
+
+/// Drops what a panic carried, which may run code that panics in its turn; what that one carries is left alone.
+fn discard(payload: Box<dyn Any + Send>) {
+    if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        std::mem::forget(second);
     }
 }
 

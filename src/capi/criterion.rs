@@ -83,3 +83,33 @@ pub unsafe extern "C" fn ols_create(options: *const ols_options_t, out: *mut Opt
 pub unsafe extern "C" fn ols_destroy(criterion: Option<repr_c::Box<ols_criterion_t>>) {
     silent_boundary(|| drop(criterion));
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::capi::{ols_destroy, ols_last_error, ols_mode, ols_next_epoch};
+    use crate::options::Options;
+
+    #[test]
+    fn a_criterion_in_which_a_call_panicked_refuses_all_others() {
+        let criterion = Mutex::new(Criterion::new(&Options::new(3)).unwrap());
+        let mut handle = ols_criterion_t { criterion };
+        let pointer = &raw mut handle;
+        let status = boundary("f", || {
+            // SAFETY: the handle lives until the end of the test.
+            let _locked = unsafe { lock(pointer)? };
+            panic!("in the midst of a call")
+        });
+        assert_eq!(status, ols_status_t::OLS_STATUS_PANIC);
+        let mut mode = 77;
+        // SAFETY: as above, and the output is an `i32`.
+        unsafe {
+            assert_eq!(ols_next_epoch(pointer, std::ptr::null_mut()), ols_status_t::OLS_STATUS_INVALID_STATE);
+            assert!(std::ffi::CStr::from_ptr(ols_last_error()).to_str().unwrap().contains("panicked"));
+            assert_eq!(ols_mode(pointer, &raw mut mode), ols_status_t::OLS_STATUS_INVALID_STATE);
+        }
+        assert_eq!(mode, 77);
+        // SAFETY: NULL.
+        unsafe { ols_destroy(None) };
+    }
+}
