@@ -1,6 +1,7 @@
 //! The one place where a C caller's arguments are taken apart: pointers, structs that grow, regions that must not overlap.
 
 use std::ffi::{CStr, c_char};
+use std::fmt;
 use std::mem::MaybeUninit;
 use std::ops::Range;
 use std::path::Path;
@@ -54,7 +55,7 @@ pub(super) unsafe trait Growing: Copy {
 const LARGEST_STRUCT: usize = 1 << 16;
 
 /// Refuses a size that no release of this struct can have.
-pub(super) fn check_struct_size<T: Growing>(of: &str, struct_size: usize) -> Result<()> {
+pub(super) fn check_struct_size<T: Growing>(of: impl fmt::Display, struct_size: usize) -> Result<()> {
     if struct_size < T::FIRST_SIZE {
         fail!(InvalidArgument, "{of}struct_size = {struct_size} is less than {}, the first size of {}", T::FIRST_SIZE, T::NAME);
     }
@@ -72,7 +73,7 @@ unsafe fn check_struct<T: Growing>(name: &str, pointer: *const T) -> Result<usiz
     check_pointer(name, pointer)?;
     // SAFETY: neither NULL nor misaligned, and its first field is a `usize`.
     let struct_size = unsafe { pointer.cast::<usize>().read() };
-    check_struct_size::<T>(&format!("{name}."), struct_size)?;
+    check_struct_size::<T>(format_args!("{name}."), struct_size)?;
     let known = size_of::<T>();
     // SAFETY: the caller promises `struct_size` bytes.
     let tail_is_zero = (known..struct_size).all(|at| unsafe { pointer.cast::<u8>().add(at).read() } == 0);
@@ -146,9 +147,9 @@ pub(super) struct Region<'a> {
 }
 
 impl<'a> Region<'a> {
-    /// The memory of one value.
+    /// The memory of one value; empty for NULL.
     pub fn of<T>(name: &'a str, pointer: *const T) -> Self {
-        Self::bytes(name, pointer.cast(), size_of::<T>())
+        Self::bytes(name, pointer.cast(), if pointer.is_null() { 0 } else { size_of::<T>() })
     }
 
     /// `length` bytes.

@@ -83,9 +83,11 @@ pub unsafe extern "C" fn ols_forward(
         // SAFETY: the caller's promise.
         let (mut criterion, (raw, size), loss_raw, grad_raw) =
             unsafe { (lock(criterion)?, read_batch(batch)?, read_optional_tensor("loss", loss)?, read_optional_tensor("grad", grad)?) };
-        let mut descriptions = vec![Region::bytes("batch", batch.cast(), size)];
-        descriptions.extend(loss_raw.map(|_| Region::of("the description of loss", loss)));
-        descriptions.extend(grad_raw.map(|_| Region::of("the description of grad", grad)));
+        let descriptions = [
+            Region::bytes("batch", batch.cast(), size),
+            Region::of("the description of loss", loss),
+            Region::of("the description of grad", grad),
+        ];
         check_outputs(&[("loss", loss_raw.as_ref()), ("grad", grad_raw.as_ref())], &descriptions)?;
         // SAFETY: the caller's promise.
         unsafe { criterion.forward_raw(&raw, loss_raw, grad_raw) }
@@ -115,8 +117,11 @@ pub unsafe extern "C" fn ols_backward(
         if given.is_some() && raw.grad_loss.is_some() {
             fail!(InvalidArgument, "grad_loss is given twice, as an argument and in the batch");
         }
-        let mut descriptions = vec![Region::bytes("batch", batch.cast(), size), Region::of("the description of grad", grad)];
-        descriptions.extend(given.map(|_| Region::of("the description of grad_loss", grad_loss)));
+        let descriptions = [
+            Region::bytes("batch", batch.cast(), size),
+            Region::of("the description of grad_loss", grad_loss),
+            Region::of("the description of grad", grad),
+        ];
         check_outputs(&[("grad", Some(&grad_raw))], &descriptions)?;
         raw.grad_loss = given.or(raw.grad_loss);
         // SAFETY: the caller's promise.

@@ -1,6 +1,7 @@
 //! The tensor that crosses the ABI, and what DLPack's numbers mean here.
 
 use std::ffi::c_void;
+use std::fmt;
 
 use safer_ffi::prelude::*;
 
@@ -148,7 +149,7 @@ impl ols_tensor_t {
         let Some(&(dtype, ..)) = DTYPES.iter().find(|line| (line.1, line.2) == (code, bits)) else {
             fail!(InvalidDtype, "{name}.dtype_code = {code} with dtype_bits = {bits} is none of f32, f64, f16, bf16, i64, i32, u8");
         };
-        let device = device(&format!("{name}."), self.device_type, self.device_id)?;
+        let device = device(format_args!("{name}."), self.device_type, self.device_id)?;
         if !(0..=MAX_DIMENSIONS as i32).contains(&self.ndim) {
             fail!(InvalidShape, "{name}.ndim = {} is outside [0, {MAX_DIMENSIONS}]", self.ndim);
         }
@@ -169,7 +170,7 @@ impl ols_tensor_t {
 }
 
 /// The device that DLPack's numbers name; `of` is what the message puts before the field.
-pub(super) fn device(of: &str, device_type: i32, device_id: i32) -> Result<Device> {
+pub(super) fn device(of: impl fmt::Display, device_type: i32, device_id: i32) -> Result<Device> {
     match device_type {
         OLS_DEVICE_CPU | OLS_DEVICE_CUDA_HOST => Ok(Device::CPU),
         OLS_DEVICE_CUDA => Ok(Device::cuda(device_id)),
