@@ -1,7 +1,7 @@
 //! The C ABI: the only `extern "C"` of the library, described for its users by `include/ols.h`, which is generated from this folder.
 //!
-//! Every export is a plain `extern "C"` function whose body runs inside [`boundary`](boundary::boundary), takes its arguments apart with
-//! [`args`], and does its work on the safe [`Criterion`](crate::Criterion). Every type in a signature is proven to have a C layout below.
+//! Every export is a plain `extern "C"` function whose body runs inside `boundary`, takes its arguments apart with
+//! `args`, and does its work on the safe [`Criterion`](crate::Criterion). Every type in a signature is proven to have a C layout below.
 //!
 //! From Rust use the crate itself; these functions are for everybody else.
 #![allow(unsafe_code, reason = "a C caller's pointers are promises that only its author can check")]
