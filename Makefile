@@ -11,7 +11,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 ROOT = $(DESTDIR)$(PREFIX)
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test setup lint test-rust test-c test-demo bench install uninstall clean bless
+.PHONY: help build demo example-c test setup lint test-rust test-c test-demo bench install uninstall clean bless
 
 help: ## lists the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -22,6 +22,11 @@ build: ## builds libols.so and libols.a in release mode
 demo: ## trains on real images with three losses; tables and pictures in target/demo (ARGS="--help" for more)
 	$(CARGO) run --release --locked -p ols-demo -- $(ARGS)
 
+example-c: build ## trains softmax regression on the digits from a page of C
+	gzip -dc examples/data/digits.csv.gz > $(TARGET)/digits.csv
+	$(CC) -std=c99 -O2 -Iinclude examples/c/digits.c $(TARGET)/release/libols.a -lgcc_s -lutil -lrt -lpthread -lm -ldl -lc -o $(TARGET)/digits
+	$(TARGET)/digits $(TARGET)/digits.csv
+
 test: setup lint test-rust test-c test-demo ## sets up what tests need and runs everything
 
 setup: ## installs the compilers that the tests need (Debian), or says what is missing
@@ -30,7 +35,7 @@ setup: ## installs the compilers that the tests need (Debian), or says what is m
 lint: ## formatting and clippy, without a warning; documentation without a broken link
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
 
 test-rust: ## unit, property, conformance and documentation tests, in debug and in release mode
 	$(CARGO) test --locked

@@ -614,7 +614,7 @@ const char *ols_status_string(int32_t status);
 
 /**
  * Says what went wrong in this thread's latest call that returns a status: the function, the argument, the rule and the value, in English, as in
- * "ols_forward: target[17] = 1003 is outside [0, 1000) and is not ignore_index (-100)". Empty if that call succeeded.
+ * `ols_forward: target[17] = 1003 is outside [0, 1000) and is not ignore_index (-100)`. Empty if that call succeeded.
  *
  * The text belongs to the library and stays until this thread's next call that returns a status, or the thread's end: copy it to keep it. Never
  * NULL; UTF-8, at most 1023 bytes. Each thread has a text of its own. Cannot fail.
@@ -748,7 +748,7 @@ ols_status_t ols_backward(ols_criterion_t *criterion,
  * Adds to the statistics from given probabilities, for those who have them already: `batch->logits` holds p, entries in [0, 1].
  *
  * Obeys the mode, the flags, targets, weights and `lam` as `ols_forward` does: a sample counts when the largest of its probabilities is that of
- * its target. Ownership, threads, failure, dtypes and shapes: as `ols_forward`. A row with NaN is skipped and counted as such. `grad_loss` in the
+ * its target. Ownership, threads, failure, dtypes and shapes: as `ols_forward`. A row with NaN or an infinity is skipped and counted as such. `grad_loss` in the
  * batch is an error.
  *
  * Requirements: As `ols_forward`.

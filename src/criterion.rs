@@ -175,7 +175,7 @@ impl Criterion {
     }
 
     /// Statistics from given probabilities, which `batch` has in the place of its logits; entries in [0, 1]. Obeys mode and
-    /// [`Update`] as a forward pass does; a row with NaN is skipped and counted.
+    /// [`Update`] as a forward pass does; a row with NaN or an infinity is skipped and counted.
     pub fn accumulate(&mut self, batch: &Batch<'_>) -> Result<()> {
         // SAFETY: the views borrow all that they describe.
         unsafe { self.accumulate_raw(&batch.raw) }

@@ -1,4 +1,31 @@
 //! Online Label Smoothing: a classification loss that learns its own soft labels from the model's correct predictions.
+//!
+//! C. Zhang et al., "Delving Deep into Label Smoothing", IEEE Transactions on Image Processing 30, 2021. In each epoch the predicted distributions of
+//! the samples that are classified right are averaged per class; that average is the class's soft label in the next epoch, and the loss mixes
+//! it with the hard label: `q = alpha * onehot(y) + (1 - alpha) * S[y]`, `loss = -sum q log p`.
+//!
+//! The crate has two faces. This one is safe Rust: a [`Criterion`] made from [`Options`], called with a [`Batch`] of [`TensorRef`]s. The other one
+//! is the C ABI in [`capi`], a thin layer over it, described by `include/ols.h`. [`mod@reference`] is the specification of both, as code.
+//!
+//! ```
+//! use ols::{Batch, Criterion, Mode, Options, Reduction, TensorMut, TensorRef};
+//!
+//! # fn main() -> ols::Result<()> {
+//! // Segmentation: 2 images of 3x4 pixels, 5 classes; a loss per pixel; the gradient in place of the logits.
+//! let options = Options::new(5).alpha(0.5).ignore_index(255).reduction(Reduction::None);
+//! let mut criterion = Criterion::new(&options)?;
+//! let mut logits = vec![0.25f32; 2 * 5 * 12];
+//! let targets = vec![1u8; 2 * 12];
+//! let mut losses = vec![0f32; 2 * 12];
+//! for epoch in 0..3 {
+//!     let batch = Batch::in_place(TensorMut::new(&mut logits, &[2, 5, 12])?, TensorRef::new(&targets, &[2, 12])?);
+//!     criterion.forward_in_place(batch, Some(TensorMut::new(&mut losses, &[2, 12])?))?;
+//!     criterion.next_epoch()?;
+//! }
+//! criterion.set_mode(Mode::Eval); // validation adds nothing
+//! # Ok(())
+//! # }
+//! ```
 #![deny(missing_docs, unsafe_code, unsafe_op_in_unsafe_fn)]
 #![warn(clippy::undocumented_unsafe_blocks, clippy::missing_safety_doc)]
 
@@ -26,3 +53,8 @@ pub use tensor::{DType, Device, DeviceKind, Element, Logit, MAX_DIMENSIONS, Targ
 
 #[cfg(target_endian = "big")]
 compile_error!("libols reads and writes its state in little-endian order; big-endian targets are not supported yet");
+
+/// The README's examples run with the documentation tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}

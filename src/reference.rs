@@ -12,7 +12,7 @@
 //! use ols::reference::{Reference, Samples};
 //! let mut criterion = Reference::new(&ols::Options::new(2))?;
 //! let outcome = criterion.forward(&Samples::new(&[3f64.ln(), 0.0], &[0]))?; // p = 3/4, 1/4
-//! assert!((outcome.gradient[0] - (0.75 - 0.95)).abs() < 1e-7); // S is f32, so 0.9 in it is not quite that
+//! assert!((outcome.gradient[0] - (0.75 - 0.95)).abs() < 1e-7); // the soft label 0.9 is an f32
 //! assert_eq!(criterion.counts, [1, 0]);
 //! # Ok::<(), ols::Error>(())
 //! ```

@@ -132,7 +132,7 @@ pub unsafe extern "C" fn ols_backward(
 /// Adds to the statistics from given probabilities, for those who have them already: `batch->logits` holds p, entries in [0, 1].
 ///
 /// Obeys the mode, the flags, targets, weights and `lam` as `ols_forward` does: a sample counts when the largest of its probabilities is that of
-/// its target. Ownership, threads, failure, dtypes and shapes: as `ols_forward`. A row with NaN is skipped and counted as such. `grad_loss` in the
+/// its target. Ownership, threads, failure, dtypes and shapes: as `ols_forward`. A row with NaN or an infinity is skipped and counted as such. `grad_loss` in the
 /// batch is an error.
 ///
 /// # Safety

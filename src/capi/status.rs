@@ -84,7 +84,7 @@ pub extern "C" fn ols_status_string(status: i32) -> *const c_char {
 }
 
 /// Says what went wrong in this thread's latest call that returns a status: the function, the argument, the rule and the value, in English, as in
-/// "ols_forward: target\[17\] = 1003 is outside [0, 1000) and is not ignore_index (-100)". Empty if that call succeeded.
+/// `ols_forward: target[17] = 1003 is outside [0, 1000) and is not ignore_index (-100)`. Empty if that call succeeded.
 ///
 /// The text belongs to the library and stays until this thread's next call that returns a status, or the thread's end: copy it to keep it. Never
 /// NULL; UTF-8, at most 1023 bytes. Each thread has a text of its own. Cannot fail.

@@ -420,7 +420,7 @@ unsafe fn accumulate_as<L: Storage>(samples: &Samples, statistics: &mut Statisti
             let place = samples.place(index);
             // SAFETY: the caller's promise.
             let Some(sample) = (unsafe { samples.sample(place) }) else { continue };
-            let skipped = row(place).any(|(_, p)| p.is_nan());
+            let skipped = row(place).any(|(_, p)| !p.is_finite());
             if checking {
                 if let Some((class, p)) = row(place).find(|(_, p)| !skipped && !(0.0..=1.0).contains(p)) {
                     return samples.not_a_probability(place, class, p);

@@ -69,7 +69,6 @@ fn for_c_readers(header: &str) -> String {
             _ => {
                 // Every struct has its typedef, so the keyword is noise.
                 let line = if line.starts_with("typedef struct") { line.to_owned() } else { line.replace("struct ols_", "ols_") };
-                let line = line.replace("\\[", "[").replace("\\]", "]");
                 out += &line;
                 out.push('\n');
             }
