@@ -3,6 +3,7 @@
 #![warn(clippy::undocumented_unsafe_blocks, clippy::missing_safety_doc)]
 
 mod batch;
+pub mod capi;
 mod checkpoint;
 mod cpu;
 mod criterion;

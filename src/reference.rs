@@ -294,11 +294,11 @@ impl Reference {
         for it in participants {
             let row = it.sample * classes..(it.sample + 1) * classes;
             let q: Vec<f64> = (0..classes).map(|k| it.lam * one_target(it.class, k) + (1.0 - it.lam) * one_target(it.class2, k)).collect();
-            let total: f64 = q.iter().sum();
+            let total = sum(q.iter().copied());
             outcome.total[it.sample] = total;
             match softmax(&samples.logits[row.clone()]) {
                 Some(Softmax { p, log_p }) => {
-                    outcome.sample_loss[it.sample] = -(0..classes).filter(|&k| q[k] != 0.0).map(|k| q[k] * log_p[k]).sum::<f64>();
+                    outcome.sample_loss[it.sample] = -sum((0..classes).filter(|&k| q[k] != 0.0).map(|k| q[k] * log_p[k]));
                     for k in 0..classes {
                         outcome.sample_gradient[row.start + k] = total * p[k] - q[k];
                     }
@@ -351,9 +351,7 @@ impl Reference {
                 for (class, p) in &contribution.right {
                     if self.counts[*class] < 1 << 32 {
                         self.counts[*class] += 1;
-                        for k in 0..classes {
-                            self.sums[class * classes + k] += p[k];
-                        }
+                        self.sums[class * classes..][..classes].iter_mut().zip(p).for_each(|(sum, p)| *sum += p);
                     }
                 }
             }
@@ -368,9 +366,7 @@ impl Reference {
                 self.samples_skipped = (self.samples_skipped - contribution.skipped).max(0);
                 for (class, p) in &contribution.right {
                     self.counts[*class] -= 1;
-                    for k in 0..classes {
-                        self.sums[class * classes + k] -= p[k];
-                    }
+                    self.sums[class * classes..][..classes].iter_mut().zip(p).for_each(|(sum, p)| *sum -= p);
                 }
             }
         }
@@ -463,11 +459,24 @@ fn softmax(row: &[f64]) -> Option<Softmax> {
     if row.iter().any(|z| z.is_nan()) || largest.is_infinite() {
         return None;
     }
-    let sum: f64 = row.iter().map(|z| (z - largest).exp()).sum();
+    let sum = sum(row.iter().map(|z| (z - largest).exp()));
     Some(Softmax {
         p: row.iter().map(|z| (z - largest).exp() / sum).collect(),
         log_p: row.iter().map(|z| (z - largest) - sum.ln()).collect(),
     })
+}
+
+/// A sum with the rounding errors of its additions added at the end (Neumaier): thousands of equal terms beside a large one would all lose the same
+/// bits.
+fn sum(terms: impl Iterator<Item = f64>) -> f64 {
+    let (mut sum, mut error) = (0f64, 0f64);
+    for term in terms {
+        let next = sum + term;
+        error += if sum.abs() >= term.abs() { (sum - next) + term } else { (term - next) + sum };
+        sum = next;
+    }
+    // An infinite term has no such errors.
+    if sum.is_finite() { sum + error } else { sum }
 }
 
 /// The first index of the largest value; -0 equals +0.
@@ -720,6 +729,16 @@ mod tests {
     /// Logits that are no round numbers.
     fn some_logits(n: usize) -> Vec<f64> {
         (0..n).map(|i| 2.0 * (1.0 + i as f64 * 1.7).sin() + (i as f64 * 0.3).cos()).collect()
+    }
+
+    #[test]
+    fn a_peaked_row_loses_nothing() {
+        // p[0] = 1 / (1 + 4095 e^-17), so the loss of class 0 is log(1 + x) with x = 4095 e^-17.
+        let mut logits = vec![0.0; 4096];
+        logits[0] = 17.0;
+        let criterion = Reference::new(&Options::new(4096).alpha(1.0)).unwrap();
+        let found = criterion.backward(&Samples::new(&logits, &[0])).unwrap().loss[0];
+        assert!((found - (4095.0 * (-17f64).exp()).ln_1p()).abs() < 1e-15, "{found:e}");
     }
 
     #[test]

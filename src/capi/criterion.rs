@@ -1,0 +1,85 @@
+//! The handle: a criterion behind a lock, and its life.
+
+use std::sync::{Mutex, MutexGuard};
+
+use safer_ffi::prelude::*;
+
+use super::args::{Region, check_pointer, read_struct};
+use super::boundary::{boundary, silent_boundary};
+use super::options::{CreationOptions, ols_options_t};
+use super::status::ols_status_t;
+use crate::criterion::Criterion;
+use crate::error::{Result, fail};
+
+/// The loss with the soft labels that it learns. Made by `ols_create`, ended by `ols_destroy`. Any thread may use it; calls on one criterion wait
+/// for each other, and two criteria share nothing.
+#[derive_ReprC]
+#[repr(opaque)]
+pub struct ols_criterion_t {
+    criterion: Mutex<Criterion>,
+}
+
+// Handles go from thread to thread as bare pointers, where the compiler cannot ask.
+const _: () = {
+    const fn crosses_threads<T: Send + Sync>() {}
+    crosses_threads::<ols_criterion_t>();
+};
+
+/// Locks the criterion that `pointer` names.
+///
+/// # Safety
+/// `pointer` is NULL or came from `ols_create` and is not destroyed during `'a`.
+pub(super) unsafe fn lock<'a>(pointer: *const ols_criterion_t) -> Result<MutexGuard<'a, Criterion>> {
+    check_pointer("criterion", pointer)?;
+    // SAFETY: neither NULL nor misaligned; the rest is the caller's promise.
+    match unsafe { &*pointer }.criterion.lock() {
+        Ok(criterion) => Ok(criterion),
+        Err(_) => fail!(InvalidState, "an earlier call on this criterion panicked, so its state cannot be trusted; destroy it"),
+    }
+}
+
+/// Creates a criterion and stores it in `*out`.
+///
+/// The options are copied, with the class weights and the initial soft labels. Memory that `soft_labels`, `sums`, `counts` or `counters` name
+/// stays the caller's and is used until `ols_destroy`. Release the criterion with `ols_destroy`. Safe from any thread. On failure `*out` and the
+/// caller's memory are as before.
+///
+/// Fails on options outside their ranges, on memory that overlaps, with `OLS_STATUS_UNSUPPORTED` for a device that this build does not have, and
+/// with `OLS_STATUS_OUT_OF_MEMORY`: a criterion of its own memory needs 12 K^2 bytes. Without the flag `OLS_OPTIONS_ADOPT_STATE` the state in the
+/// caller's memory is set to that of a new criterion.
+///
+/// # Safety
+/// `options` is NULL or points to an initialised `ols_options_t` whose tensors name readable memory, and writable memory for the state; `out` is
+/// NULL or points to a writable pointer, which need not be initialised.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ols_create(options: *const ols_options_t, out: *mut Option<repr_c::Box<ols_criterion_t>>) -> ols_status_t {
+    boundary("ols_create", || {
+        // SAFETY: the caller's promise.
+        let given = unsafe { read_struct("options", options)? };
+        check_pointer("out", out)?;
+        let out_region = Region::of("out", out);
+        out_region.check_apart(&[Region::bytes("options", options.cast(), given.struct_size)])?;
+        // SAFETY: the caller's promise, for the arguments and for the memory of the state.
+        let criterion = unsafe {
+            let CreationOptions { options, memory } = given.to_core(options, &out_region)?;
+            Mutex::new(Criterion::with_memory(&options, &memory)?)
+        };
+        let handle = Box::new(ols_criterion_t { criterion }).into();
+        // SAFETY: neither NULL nor misaligned. `write`, not `=`: the caller's pointer need not be initialised and must not be dropped.
+        unsafe { out.write(Some(handle)) };
+        Ok(())
+    })
+}
+
+/// Ends a criterion. NULL is fine.
+///
+/// Frees what the library allocated, and waits for its device before; afterwards the handle and every view of its state are invalid, and the
+/// caller's own state memory is the caller's alone again. No other call on the criterion may run or come. Any thread may destroy what another one
+/// created. Cannot fail, and leaves the text of `ols_last_error` as it is.
+///
+/// # Safety
+/// `criterion` is NULL or came from `ols_create` and has not been destroyed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ols_destroy(criterion: Option<repr_c::Box<ols_criterion_t>>) {
+    silent_boundary(|| drop(criterion));
+}

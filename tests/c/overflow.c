@@ -1,0 +1,14 @@
+/* A mistake that no library can find, and a sanitizer must: a gradient for four samples in memory for one. Not one of the tests, but a test of them. */
+#include "check.h"
+
+int main(void) {
+    ols_options_t options = options_for(K);
+    world_t w;
+    world_init(&w, &options);
+    float *too_short = malloc(K * sizeof *too_short);
+    w.now.to_grad.data = too_short;
+    OK(ols_forward(w.now.criterion, &w.now.batch, NULL, &w.now.to_grad));
+    free(too_short);
+    world_free(&w);
+    return finish();
+}
