@@ -456,11 +456,11 @@ typedef struct ols_batch_t {
     ols_tensor_t sample_weights;
     /** The second targets of Mixup and CutMix, as `targets`. Not given: none. Given together with `lam` only. */
     ols_tensor_t targets2;
-    /** The weight of the first target in [0, 1], f32 or f64: of the shape of the targets, or one value for all. */
+    /** The weight of the first target in [0, 1], f32 or f64: of the shape of the targets, or one value (`ndim` 0 or shape (1)) for all. */
     ols_tensor_t lam;
     /**
-     * The gradient of the whole with respect to the loss, f32 or f64: one value, or with `OLS_REDUCTION_NONE` one of the shape of the targets.
-     * Not given: 1. A loss scale belongs here: it is multiplied in before a 16-bit gradient is rounded.
+     * The gradient of the whole with respect to the loss, f32 or f64: one value (`ndim` 0 or shape (1)), or with `OLS_REDUCTION_NONE` of the
+     * shape of the targets. Not given: 1. A loss scale belongs here: it is multiplied in before a 16-bit gradient is rounded.
      */
     ols_tensor_t grad_loss;
     /** The class is `target - target_offset`: 1 for labels that count from 1. The ignore index is compared before. */

@@ -9,7 +9,7 @@ use crate::batch::RawBatch;
 use crate::error::{Result, fail};
 use crate::options::{Options, Reduction};
 use crate::state::State;
-use crate::tensor::{DType, RawTensor};
+use crate::tensor::{DType, RawTensor, Sizes};
 
 /// Samples whose sums are added up one after the other; the sums of blocks are added in the order of the blocks. Part of the definition of the
 /// loss's bits, whatever the number of threads.
@@ -51,6 +51,11 @@ pub(crate) struct PerSample {
 impl PerSample {
     fn new(tensor: &RawTensor) -> Self {
         Self { data: tensor.data, dtype: tensor.dtype, strides: [tensor.strides[0], tensor.strides[1]] }
+    }
+
+    /// The same value for every sample.
+    fn one(tensor: &RawTensor) -> Self {
+        Self { strides: [0, 0], ..Self::new(tensor) }
     }
 
     /// The address of a sample's value.
@@ -184,11 +189,12 @@ impl Samples {
                 fail!(InvalidDtype, "{name}.dtype = {} is not one of {}", tensor.dtype, Names(dtypes));
             }
             check_device(options, name, tensor)?;
-            if !(scalar && tensor.ndim == 0) {
+            let one = scalar && tensor.is_one_value();
+            if !one {
                 tensor.check_shape(name, shape, of)?;
             }
             tensor.check(name)?;
-            Ok(PerSample::new(tensor))
+            Ok(if one { PerSample::one(tensor) } else { PerSample::new(tensor) })
         };
         let targets = per_sample("targets", &batch.targets, false, TARGETS)?;
         let targets2 = batch.targets2.map(|tensor| per_sample("targets2", &tensor, false, TARGETS)).transpose()?;
@@ -200,10 +206,10 @@ impl Samples {
         }
         let each = options.reduction == Reduction::None;
         if let Some(tensor) = &batch.grad_loss
-            && tensor.ndim != 0
+            && !tensor.is_one_value()
             && !each
         {
-            fail!(InvalidShape, "grad_loss.ndim = {} is not 0: with this reduction it is one value", tensor.ndim);
+            fail!(InvalidShape, "grad_loss.shape = {} is not one value, () or (1), as this reduction needs", Sizes(tensor.sizes()));
         }
         let grad_loss = batch.grad_loss.map(|tensor| per_sample("grad_loss", &tensor, true, REALS)).transpose()?;
 
@@ -236,8 +242,8 @@ impl Samples {
         };
         if let Some(loss) = loss {
             let (expected, of) = if each { (shape, of) } else { (&[][..], "one value, as this reduction gives") };
-            let one = !each && loss.sizes() == [1];
-            check_output("loss", loss, logits.dtype.of_loss(), if one { &[1] } else { expected }, of)?;
+            let expected = if !each && loss.is_one_value() { loss.sizes() } else { expected };
+            check_output("loss", loss, logits.dtype.of_loss(), expected, of)?;
         }
         if let Some(grad) = grad {
             check_output("grad", grad, logits.dtype, logits.sizes(), "logits.shape")?;

@@ -177,6 +177,11 @@ impl RawTensor {
         &self.shape[..self.ndim]
     }
 
+    /// Whether it is one value: without dimensions, or of shape (1).
+    pub fn is_one_value(&self) -> bool {
+        matches!(self.sizes(), [] | [1])
+    }
+
     /// Whether there is no element.
     pub fn is_empty(&self) -> bool {
         self.sizes().contains(&0)
@@ -228,7 +233,7 @@ impl RawTensor {
     /// Whether some byte may belong to both; by byte ranges, so interleaved tensors count as overlapping.
     pub fn overlaps(&self, other: &Self) -> bool {
         match (self.byte_range(), other.byte_range()) {
-            (Some(a), Some(b)) => a.start < b.end && b.start < a.end,
+            (Some(a), Some(b)) => !a.is_empty() && !b.is_empty() && a.start < b.end && b.start < a.end,
             _ => true,
         }
     }

@@ -37,10 +37,10 @@ pub struct ols_batch_t {
     pub sample_weights: ols_tensor_t,
     /// The second targets of Mixup and CutMix, as `targets`. Not given: none. Given together with `lam` only.
     pub targets2: ols_tensor_t,
-    /// The weight of the first target in [0, 1], f32 or f64: of the shape of the targets, or one value for all.
+    /// The weight of the first target in [0, 1], f32 or f64: of the shape of the targets, or one value (`ndim` 0 or shape (1)) for all.
     pub lam: ols_tensor_t,
-    /// The gradient of the whole with respect to the loss, f32 or f64: one value, or with `OLS_REDUCTION_NONE` one of the shape of the targets.
-    /// Not given: 1. A loss scale belongs here: it is multiplied in before a 16-bit gradient is rounded.
+    /// The gradient of the whole with respect to the loss, f32 or f64: one value (`ndim` 0 or shape (1)), or with `OLS_REDUCTION_NONE` of the
+    /// shape of the targets. Not given: 1. A loss scale belongs here: it is multiplied in before a 16-bit gradient is rounded.
     pub grad_loss: ols_tensor_t,
     /// The class is `target - target_offset`: 1 for labels that count from 1. The ignore index is compared before.
     pub target_offset: i64,
