@@ -47,7 +47,7 @@ test-c: ## the C ABI from C and C++: header, misuse, conformance, sanitizers, in
 test-demo: ## the demo's own tests and its shortest run
 	$(CARGO) test --locked --release -p ols-demo
 
-bench: build ## times the loss; see docs/benchmarks.md
+bench: build ## times the loss beside a copy of its logits
 	$(CARGO) bench --locked
 
 install: build ## installs library, header and pkg-config file under PREFIX

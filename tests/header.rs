@@ -4,7 +4,7 @@ mod abi;
 
 use std::fs;
 
-use abi::{header, root};
+use abi::{header, root, text};
 
 /// `OLS_BLESS=1 cargo test --test header` rewrites the header.
 #[test]
@@ -83,4 +83,16 @@ fn version_number_is_composed_of_all_parts() {
     assert_eq!((composed / 1_000_000, composed / 1_000 % 1_000, composed % 1_000), (major, minor, patch));
     let abi = number("OLS_ABI_VERSION");
     assert_eq!(abi, major, "the ABI's version is the major version, which is also the SONAME's");
+}
+
+/// The README's C program is examples/c/first.c, which is compiled and run: each of its lines stands there, less the error handling.
+#[test]
+fn the_readme_shows_the_first_example() {
+    let readme = text("README.md");
+    let snippet = readme.split("```c\n").nth(1).and_then(|rest| rest.split("```").next()).expect("the README has a C program");
+    let example = text("examples/c/first.c");
+    for line in snippet.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        let code = line.split("//").next().unwrap_or(line).trim().trim_end_matches(';');
+        assert!(example.contains(code), "{code:?} is not in examples/c/first.c");
+    }
 }
