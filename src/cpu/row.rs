@@ -137,21 +137,22 @@ pub(super) fn softmax<R: Real, V: Vectors, const GENERAL: bool>(
     let chain = CHAIN * R::Lanes::<V>::WIDTH;
     let mut begin = 0;
     while begin < classes {
-        let (mut chain_sum, mut chain_mass, mut chain_distance) = (zero, zero, zero);
+        // Two sums in turns halve what a large term among small ones loses.
+        let (mut chain_sum, mut other_sum, mut chain_mass, mut other_mass, mut chain_distance) = (zero, zero, zero, zero, zero);
         for_vectors!(R::Lanes<V>, chain.min(classes - begin), |offset, length| {
             let start = begin + offset;
             // Lanes behind the row's end hold -inf, whose exponential is 0; their q is 0 as well.
             let vector = part::<R, V>(&z[start..start + length], R::LOWEST);
             let e = R::exp_nonpositive(vector.sub(all_max));
             e.store(&mut exponentials[start..]);
-            chain_sum = chain_sum.add(e);
+            (chain_sum, other_sum) = (other_sum, chain_sum.add(e));
             let q = soft.lanes::<V, GENERAL>(start, length);
-            chain_mass = chain_mass.add(q);
+            (chain_mass, other_mass) = (other_mass, chain_mass.add(q));
             let vector = if length == R::Lanes::<V>::WIDTH { vector } else { part::<R, V>(&z[start..start + length], max) };
             chain_distance = q.mul_add(all_max.sub(vector), chain_distance);
         });
-        sum = chain_sum.wide_add(sum);
-        mass = chain_mass.wide_add(mass);
+        sum = chain_sum.add(other_sum).wide_add(sum);
+        mass = chain_mass.add(other_mass).wide_add(mass);
         distance = chain_distance.wide_add(distance);
         begin += chain;
     }
@@ -275,5 +276,72 @@ pub(super) fn gradient<R: Real, V: Vectors, const GENERAL: bool>(
                 units.add_fixed_part(sums);
             }
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::lanes::Portable;
+    use super::*;
+
+    /// ImageNet-21k.
+    const CLASSES: usize = 21_841;
+
+    /// The errors of loss and largest gradient entry for one row: f64 and compensated sums are the truth.
+    fn errors<R: Real>(z: &[f64], alpha: f64, target: usize) -> (f64, f64) {
+        let row: Vec<R> = z.iter().map(|&z| R::from_f64(z)).collect();
+        let soft_label: Vec<f32> = (0..CLASSES).map(|k| if k == target { 0.9 } else { 0.1 / (CLASSES - 1) as f32 }).collect();
+        let scale = R::from_f64(1.0 - alpha);
+        let zero = R::from_f64(0.0);
+        let soft = SoftLabel { first: &soft_label, first_scale: scale, second: &soft_label, second_scale: zero, weights: &[] };
+        let hard = Hard { classes: [target; 2], weights: [alpha, 0.0] };
+        let mut exponentials = vec![zero; CLASSES.next_multiple_of(64)];
+        let found = softmax::<R, Portable, false>(&row, &soft, &mut exponentials).expect("the row is finite");
+        let mut grad = vec![zero; CLASSES];
+        let what = Gradient { softmax: found, hard, factor: 1.0, grad: Some(&mut grad) };
+        gradient::<R, Portable, false>(&exponentials, &soft, what, None, false);
+
+        let max = z.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let sum = neumaier(z.iter().map(|z| (z - max).exp()));
+        let q = |k: usize| (1.0 - alpha) * f64::from(soft_label[k]) + if k == target { alpha } else { 0.0 };
+        let q_sum = neumaier((0..CLASSES).map(q));
+        let loss = neumaier((0..CLASSES).map(|k| q(k) * (sum.ln() - (z[k] - max))));
+        let worst = (0..CLASSES).map(|k| (grad[k].to_f64() - (q_sum * (z[k] - max).exp() / sum - q(k))).abs()).fold(0.0, f64::max);
+        ((found.loss(&row, &hard) - loss).abs() / loss.max(1.0), worst)
+    }
+
+    /// A sum that loses nothing to its size.
+    fn neumaier(terms: impl Iterator<Item = f64>) -> f64 {
+        let (mut sum, mut lost) = (0.0f64, 0.0);
+        for term in terms {
+            let next = sum + term;
+            lost += if sum.abs() >= term.abs() { (sum - next) + term } else { (term - next) + sum };
+            sum = next;
+        }
+        sum + lost
+    }
+
+    /// |error of loss| <= 2e-6 * max(1, loss) and |error of gradient| <= 4e-7 in f32; 1e-13 in f64; for any row.
+    #[test]
+    fn long_and_peaked_rows_are_accurate() {
+        let wave = |k: usize, spread: f64| f64::from((spread * ((k * 7919) % 1000) as f64 / 1000.0) as f32);
+        for height in [0.0, 3.0, 8.25, 12.0, 16.0, 16.6, 17.0, 20.0, 30.0, 80.0] {
+            for (offset, spread) in [(0.0, 0.0), (0.5, 0.0), (-1000.0, 0.0), (0.0, 4.0), (3.0, 30.0)] {
+                for (peak, target) in [(0, 0), (5, 5), (CLASSES - 1, 3), (10_000, CLASSES - 1)] {
+                    let mut z: Vec<f64> = (0..CLASSES).map(|k| offset + wave(k, spread)).collect();
+                    z[peak] = offset + spread + f64::from(height as f32);
+                    let z: Vec<f64> = z.into_iter().map(|z| f64::from(z as f32)).collect();
+                    for alpha in [0.0, 0.5, 1.0] {
+                        let (loss, gradient) = errors::<f32>(&z, alpha, target);
+                        assert!(loss <= 2e-6 && gradient <= 4e-7, "f32, {height} {offset} {spread} {peak} {alpha}: {loss:e} {gradient:e}");
+                        let (loss, gradient) = errors::<f64>(&z, alpha, target);
+                        assert!(
+                            loss <= 1e-13 && gradient <= 1e-13,
+                            "f64, {height} {offset} {spread} {peak} {alpha}: {loss:e} {gradient:e}"
+                        );
+                    }
+                }
+            }
+        }
     }
 }

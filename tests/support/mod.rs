@@ -5,6 +5,7 @@ pub mod buffer;
 pub mod c_include;
 pub mod cases;
 pub mod hex;
+pub mod life;
 pub mod model;
 pub mod oracle;
 pub mod runner;
