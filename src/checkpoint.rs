@@ -17,7 +17,7 @@ use safetensors::{Dtype, SafeTensorError, SafeTensors, View};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result, fail};
-use crate::options::{EmptyClass, Initial, Options};
+use crate::options::{EmptyClass, Initial, Options, validate_soft_labels};
 use crate::state::{Matrix, State, try_vec};
 use crate::tensor::Element;
 
@@ -179,7 +179,7 @@ pub(crate) fn to_bytes(options: &Options, state: &State, epoch: i64) -> Result<V
 /// Writes the file: first a temporary one beside it, then, once that is on the disk, under its name.
 pub(crate) fn save(options: &Options, state: &State, epoch: i64, path: &Path) -> Result<()> {
     let failed = |error: &dyn std::fmt::Display| Error::new(ErrorKind::Io, format!("{}: cannot be written: {error}", path.display()));
-    // A link stays a link; what is there and no file (a device, a folder) is not replaced by one.
+    // A link to a file stays a link; what is there and no file (a device, a folder) is not replaced by one.
     let target: PathBuf = match std::fs::metadata(path) {
         Ok(there) if !there.is_file() => return Err(failed(&"it is there and is not a regular file")),
         Ok(_) => std::fs::canonicalize(path).map_err(|error| failed(&error))?,
@@ -195,7 +195,8 @@ pub(crate) fn save(options: &Options, state: &State, epoch: i64, path: &Path) ->
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
-        builder.permissions(std::fs::Permissions::from_mode(0o666)); // less the process's umask, as for any new file
+        // A new file gets what the process's umask leaves; a file that is there keeps its own.
+        builder.permissions(std::fs::Permissions::from_mode(0o666));
     }
     let temporary = builder.tempfile_in(folder).map_err(|error| failed(&error))?;
     safetensors::serialize_to_file(tensors.iter().map(|(name, tensor)| (*name, tensor)), Some(metadata), temporary.path()).map_err(
@@ -204,6 +205,9 @@ pub(crate) fn save(options: &Options, state: &State, epoch: i64, path: &Path) ->
             error => failed(&error),
         },
     )?;
+    if let Ok(there) = std::fs::metadata(&target) {
+        temporary.as_file().set_permissions(there.permissions()).map_err(|error| failed(&error))?;
+    }
     temporary.as_file().sync_all().map_err(|error| failed(&error))?;
     temporary.persist(&target).map_err(|error| failed(&error.error))?;
     // The new name is on the disk once its folder is. Not every file system can do this, and the data is safe already.
@@ -289,9 +293,10 @@ pub(crate) fn parse<'a>(bytes: &'a [u8], options: &Options) -> Result<Loaded<'a>
         ..loaded.options
     };
     options.validate().map_err(|error| damaged(&error))?;
-    if loaded.epoch < 0 {
-        return Err(damaged(&format_args!("epoch = {} is less than 0", loaded.epoch)));
+    if !(0..i64::MAX).contains(&loaded.epoch) {
+        return Err(damaged(&format_args!("epoch = {} is outside [0, {})", loaded.epoch, i64::MAX)));
     }
+    loaded.check_values(classes)?;
     Ok(Loaded { options, ..loaded })
 }
 
@@ -309,6 +314,21 @@ impl Loaded<'_> {
         copy(bytes("sums"), &mut state.sums);
         copy(bytes("counts"), &mut state.counts);
         copy(bytes("counters"), &mut state.counters);
+    }
+
+    /// A file with a right checksum may still hold what no criterion can: others may write this format too.
+    fn check_values(&self, classes: usize) -> Result<()> {
+        let bytes = |name: &str| self.tensors.tensor(name).map(|view| view.data()).unwrap_or_default();
+        let soft_labels = bytes("soft_labels").chunks_exact(4).map(|bytes| f64::from(bytemuck::pod_read_unaligned::<f32>(bytes)));
+        validate_soft_labels("soft_labels", classes, soft_labels)
+            .map_err(|error| Error::new(ErrorKind::InvalidFile, format!("corrupted file: {error}")))?;
+        for name in ["sums", "counts", "counters"] {
+            let mut values = bytes(name).chunks_exact(8).map(bytemuck::pod_read_unaligned::<i64>).enumerate();
+            if let Some((index, value)) = values.find(|(_, value)| *value < 0) {
+                fail!(InvalidFile, "corrupted file: element {index} of {name} is {value}, less than 0");
+            }
+        }
+        Ok(())
     }
 
     fn bytes(&self, name: &str, dtype: Dtype, shape: &[usize]) -> Result<&[u8]> {

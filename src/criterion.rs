@@ -125,8 +125,8 @@ impl Criterion {
 
     /// Sets the number of epochs that have ended, for those who restore a state themselves.
     pub fn set_epoch(&mut self, epoch: i64) -> Result<()> {
-        if epoch < 0 {
-            fail!(InvalidArgument, "epoch = {epoch} is less than 0");
+        if !(0..i64::MAX).contains(&epoch) {
+            fail!(InvalidArgument, "epoch = {epoch} is outside [0, {})", i64::MAX);
         }
         self.epoch = epoch;
         Ok(())

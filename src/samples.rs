@@ -223,6 +223,11 @@ impl Samples {
             ("lam", batch.lam),
             ("grad_loss", batch.grad_loss),
         ];
+        for (name, input) in inputs.iter().filter_map(|(name, input)| input.as_ref().map(|input| (name, input))) {
+            if state.statistics_overlap(input) {
+                fail!(InvalidArgument, "{name} overlaps the criterion's statistics, which this call may write");
+            }
+        }
         let check_output = |name: &str, tensor: &RawTensor, dtype: DType, expected: &[i64], of: &str| -> Result<()> {
             if tensor.dtype != dtype {
                 fail!(InvalidDtype, "{name}.dtype = {}, but {dtype} is needed for logits of {}", tensor.dtype, logits.dtype);

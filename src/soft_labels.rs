@@ -35,7 +35,7 @@ pub(crate) fn fill_initial(initial: &Initial, soft_labels: &mut Matrix<f32>) {
 pub(crate) fn running_report(state: &State, epoch: i64) -> Report {
     let (counts, counters) = (state.counts.row(0), state.counters.row(0));
     Report {
-        epoch: epoch + 1,
+        epoch: epoch.saturating_add(1),
         samples_accumulated: counts.iter().fold(0i64, |sum, &count| sum.saturating_add(count)),
         samples_skipped: counters[Counter::SkippedNonFinite as usize],
         classes_full: counts.iter().filter(|&&count| count >= FULL_CLASS).count() as i64,

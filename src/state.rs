@@ -62,6 +62,11 @@ impl State {
         }
     }
 
+    /// Whether any memory of the statistics, which passes write, may be part of `tensor`.
+    pub fn statistics_overlap(&self, tensor: &RawTensor) -> bool {
+        [self.sums.as_raw(), self.counts.as_raw(), self.counters.as_raw()].iter().any(|own| own.overlaps(tensor))
+    }
+
     /// Whether any memory of the state may be part of `tensor`.
     pub fn overlaps(&self, tensor: &RawTensor) -> bool {
         [self.soft_labels.as_raw(), self.sums.as_raw(), self.counts.as_raw(), self.counters.as_raw()].iter().any(|own| own.overlaps(tensor))

@@ -80,3 +80,26 @@ fn loss_scaling_reaches_small_gradients() {
     let expected = 65536.0 / (1.0 + 18f64.exp());
     assert!((f64::from(gradient[1]) - expected).abs() <= 2f64.powi(-11) * expected, "{gradient:?} {expected}");
 }
+
+/// The mean does not change when all weights are scaled, whatever the scale.
+#[test]
+fn tiny_and_huge_weights_are_weights() {
+    let (logits, targets) = plain_batch(6, 3, 5);
+    let run = |class_weight: f64, sample_weight: f64| {
+        let mut criterion = Criterion::new(&Options::new(3).class_weights(vec![class_weight, 2.0 * class_weight, class_weight])).unwrap();
+        let weights: Vec<f64> = (0..6).map(|n| sample_weight * f64::from(1 + n % 2)).collect();
+        let (mut loss, mut gradient) = (0f32, vec![0f32; logits.len()]);
+        let batch = Batch::new(TensorRef::new(&logits, &[6, 3]).unwrap(), targets[..].into()).sample_weights(weights[..].into());
+        let grad = TensorMut::new(&mut gradient, &[6, 3]).unwrap();
+        criterion.forward(&batch, Some(TensorMut::scalar(&mut loss)), Some(grad)).unwrap();
+        (loss, gradient)
+    };
+    let (loss, gradient) = run(1.0, 1.0);
+    for (class_weight, sample_weight) in [(1e-40, 1.0), (1e-46, 1.0), (1e39, 1.0), (1.0, 1e-310), (1.0, 1e200), (1e-150, 1e-100)] {
+        let (scaled_loss, scaled_gradient) = run(class_weight, sample_weight);
+        assert!((scaled_loss - loss).abs() <= 2e-6, "{class_weight:e} {sample_weight:e}: {scaled_loss} {loss}");
+        for (scaled, plain) in scaled_gradient.iter().zip(&gradient) {
+            assert!((scaled - plain).abs() <= 1e-6, "{class_weight:e} {sample_weight:e}: {scaled} {plain}");
+        }
+    }
+}

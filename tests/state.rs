@@ -166,3 +166,36 @@ fn workers_that_merge_learn_what_one_would() {
     assert_eq!(first.next_epoch().unwrap(), alone.next_epoch().unwrap());
     assert_eq!(memory(&first), memory(&alone));
 }
+
+#[test]
+fn a_file_with_values_that_no_criterion_has_is_refused() {
+    let mut criterion = Criterion::new(&Options::new(2)).unwrap();
+    let bytes = criterion.to_bytes().unwrap();
+    let before = criterion.soft_label(0).to_vec();
+    // Another writer: the same file with one value changed and a checksum to match.
+    let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
+    let text = header.metadata().as_ref().unwrap()["libols"].clone();
+    let stated = text.split("\"checksum\":\"").nth(1).unwrap()[..8].to_owned();
+    for (name, value) in [("soft_labels", f32::NAN.to_le_bytes().to_vec()), ("counts", (-1i64).to_le_bytes().to_vec())] {
+        let mut contents: Vec<(String, safetensors::Dtype, Vec<usize>, Vec<u8>)> =
+            tensors.iter().map(|(name, view)| (name.to_owned(), view.dtype(), view.shape().to_vec(), view.data().to_vec())).collect();
+        contents.sort();
+        contents.iter_mut().filter(|tensor| tensor.0 == name).for_each(|tensor| tensor.3[..value.len()].copy_from_slice(&value));
+        let mut crc = crc32fast::Hasher::new();
+        crc.update(text.replace(&stated, "00000000").as_bytes());
+        contents.iter().for_each(|(name, _, _, data)| {
+            crc.update(name.as_bytes());
+            crc.update(data);
+        });
+        let metadata = text.replace(&stated, &format!("{:08x}", crc.finalize()));
+        let views = contents
+            .iter()
+            .map(|(name, dtype, shape, data)| (name.as_str(), safetensors::tensor::TensorView::new(*dtype, shape.clone(), data).unwrap()));
+        let file = safetensors::serialize(views, Some([("libols".to_owned(), metadata)].into())).unwrap();
+        let error = criterion.load_bytes(&file).unwrap_err();
+        assert!(error.kind() == ErrorKind::InvalidFile && error.message().contains(name), "{error}");
+    }
+    assert_eq!(criterion.soft_label(0), before);
+    assert!(criterion.set_epoch(i64::MAX).is_err());
+}

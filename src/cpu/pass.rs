@@ -54,7 +54,9 @@ struct RowScratch<R> {
     logits: Vec<R>,
     exponentials: Vec<R>,
     gradient: Vec<R>,
+    /// Divided by `weight_scale`.
     class_weights: Vec<R>,
+    weight_scale: f64,
 }
 
 impl<R: Real> RowScratch<R> {
@@ -66,16 +68,23 @@ impl<R: Real> RowScratch<R> {
             self.exponentials = try_vec("a row of exponentials", padded)?;
         }
         // Weights may have been loaded anew.
+        self.weight_scale = 1.0;
         self.class_weights.clear();
         if let Some(weights) = class_weights {
             if self.class_weights.capacity() < classes {
                 self.class_weights = try_vec("class weights", classes)?;
                 self.class_weights.clear();
             }
-            self.class_weights.extend(weights.iter().map(|&weight| R::from_f64(weight)));
+            self.weight_scale = power_of_two_below(weights.iter().copied().fold(0.0, f64::max));
+            self.class_weights.extend(weights.iter().map(|&weight| R::from_f64(weight / self.weight_scale)));
         }
         Ok(())
     }
+}
+
+/// The largest power of two that is not above `value`; at least the smallest normal number.
+fn power_of_two_below(value: f64) -> f64 {
+    f64::from_bits(value.to_bits() & f64::INFINITY.to_bits()).max(f64::MIN_POSITIVE)
 }
 
 /// Picks the scratch of an arithmetic type.
@@ -143,7 +152,7 @@ where
     if let Some(loss) = samples.loss
         && !pass.each
     {
-        let sum: f64 = partials[..blocks].iter().sum();
+        let sum = partials[..blocks].iter().fold(0.0, |sum, partial| sum + partial);
         let value = if pass.divisor == 0.0 { 0.0 } else { sum / pass.divisor };
         // SAFETY: the caller's promise; a reduced loss has one element.
         unsafe { loss.write(Place { outer: 0, inner: 0 }, value) };
@@ -247,6 +256,7 @@ unsafe fn run_row<L: Storage, V: Vectors, const GENERAL: bool>(
         second: pass.soft_labels.row(sample.second),
         second_scale: L::Real::from_f64((1.0 - lam) * (1.0 - pass.alpha)),
         weights: &scratch.class_weights,
+        weight_scale: scratch.weight_scale,
     };
     let hard = Hard::new(sample, pass.alpha, pass.class_weights);
     let class = sample.class();
@@ -257,7 +267,7 @@ unsafe fn run_row<L: Storage, V: Vectors, const GENERAL: bool>(
         let Some(softmax) = found else {
             if let Statistics::Apply { counters, negate, .. } = statistics {
                 let skipped = &mut counters.row_mut(0)[Counter::SkippedNonFinite as usize];
-                *skipped = if *negate { (*skipped - 1).max(0) } else { skipped.saturating_add(1) };
+                *skipped = if *negate { skipped.saturating_sub(1).max(0) } else { skipped.saturating_add(1) };
             }
             let (loss, entry) = if silent { (0.0, L::Real::default()) } else { (f64::NAN, L::Real::NAN) };
             // SAFETY: the caller's promise; `z` is not used any more.
@@ -297,7 +307,8 @@ unsafe fn run_row<L: Storage, V: Vectors, const GENERAL: bool>(
     } else {
         // SAFETY: the caller's promise.
         let grad_loss = samples.grad_loss.map_or(1.0, |grad_loss| unsafe { grad_loss.real(place) });
-        sample.weight * (grad_loss / pass.divisor)
+        // In this order a divisor of tiny weights is met by a tiny weight.
+        (sample.weight / pass.divisor) * grad_loss
     };
     let entries = samples.classes;
     // SAFETY: the caller's promise; no reference to the logits is alive.
@@ -433,7 +444,7 @@ unsafe fn accumulate_as<L: Storage>(samples: &Samples, statistics: &mut Statisti
             match statistics {
                 Statistics::Apply { counters, negate, .. } if skipped => {
                     let counter = &mut counters.row_mut(0)[Counter::SkippedNonFinite as usize];
-                    *counter = if *negate { (*counter - 1).max(0) } else { counter.saturating_add(1) };
+                    *counter = if *negate { counter.saturating_sub(1).max(0) } else { counter.saturating_add(1) };
                 }
                 Statistics::Apply { sums, counts, negate, .. } if right => {
                     let count = &mut counts.row_mut(0)[class];
@@ -443,7 +454,7 @@ unsafe fn accumulate_as<L: Storage>(samples: &Samples, statistics: &mut Statisti
                     *count += if *negate { -1 } else { 1 };
                     for (to, (_, p)) in sums.row_mut(class).iter_mut().zip(row(place)) {
                         let units = (p * f64::from(1u32 << FRACTION_BITS)).round_ties_even() as i64;
-                        *to += if *negate { -units } else { units };
+                        *to = to.wrapping_add(if *negate { -units } else { units });
                     }
                 }
                 Statistics::Tally(tally) if right => tally[class] += 1,

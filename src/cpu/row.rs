@@ -19,6 +19,8 @@ pub(super) struct SoftLabel<'a, R> {
     pub second: &'a [f32],
     pub second_scale: R,
     pub weights: &'a [R],
+    /// What `weights` are still to be multiplied by: a power of two, so that no weight is too small or too large for the row's type.
+    pub weight_scale: f64,
 }
 
 impl<R: Real> SoftLabel<'_, R> {
@@ -36,15 +38,15 @@ impl<R: Real> SoftLabel<'_, R> {
 
     /// What `lanes` is still to be multiplied by.
     #[inline(always)]
-    fn scale<const GENERAL: bool>(&self) -> R {
-        if GENERAL { R::from_f64(1.0) } else { self.first_scale }
+    fn scale<const GENERAL: bool>(&self) -> f64 {
+        if GENERAL { self.weight_scale } else { self.first_scale.to_f64() }
     }
 
     /// q of one class, from the same numbers.
     #[inline(always)]
     fn class(&self, class: usize) -> f64 {
         let of = |row: &[f32], scale: R| f64::from(row[class]) * scale.to_f64();
-        let weight = if self.weights.is_empty() { 1.0 } else { self.weights[class].to_f64() };
+        let weight = if self.weights.is_empty() { 1.0 } else { self.weights[class].to_f64() * self.weight_scale };
         (of(self.first, self.first_scale) + of(self.second, self.second_scale)) * weight
     }
 }
@@ -160,7 +162,7 @@ pub(super) fn softmax<R: Real, V: Vectors, const GENERAL: bool>(
     if sum.is_nan() {
         return None;
     }
-    let scale = soft.scale::<GENERAL>().to_f64();
+    let scale = soft.scale::<GENERAL>();
     let mut distance = R::Lanes::<V>::wide_sum(distance) * scale;
     if !distance.is_finite() {
         distance = distance_with_masked(z, max, soft);
@@ -248,7 +250,7 @@ pub(super) fn gradient<R: Real, V: Vectors, const GENERAL: bool>(
         // Both factors are formed once, so that an entry costs a product and a fused product.
         let q_sum = softmax.mass + hard.mass();
         let to_p = R::Lanes::<V>::splat(R::from_f64(q_sum * softmax.inverse.to_f64() * factor));
-        let to_q = R::Lanes::<V>::splat(R::from_f64(soft.scale::<GENERAL>().to_f64() * factor));
+        let to_q = R::Lanes::<V>::splat(R::from_f64(soft.scale::<GENERAL>() * factor));
         for_vectors!(R::Lanes<V>, grad.len(), |start, length| {
             let e = R::Lanes::<V>::load(&exponentials[start..]);
             let g = e.mul_sub(to_p, soft.lanes::<V, GENERAL>(start, length).mul(to_q));
@@ -293,7 +295,8 @@ mod tests {
         let soft_label: Vec<f32> = (0..CLASSES).map(|k| if k == target { 0.9 } else { 0.1 / (CLASSES - 1) as f32 }).collect();
         let scale = R::from_f64(1.0 - alpha);
         let zero = R::from_f64(0.0);
-        let soft = SoftLabel { first: &soft_label, first_scale: scale, second: &soft_label, second_scale: zero, weights: &[] };
+        let soft =
+            SoftLabel { first: &soft_label, first_scale: scale, second: &soft_label, second_scale: zero, weights: &[], weight_scale: 1.0 };
         let hard = Hard { classes: [target; 2], weights: [alpha, 0.0] };
         let mut exponentials = vec![zero; CLASSES.next_multiple_of(64)];
         let found = softmax::<R, Portable, false>(&row, &soft, &mut exponentials).expect("the row is finite");
@@ -325,7 +328,7 @@ mod tests {
     #[test]
     fn long_and_peaked_rows_are_accurate() {
         let wave = |k: usize, spread: f64| f64::from((spread * ((k * 7919) % 1000) as f64 / 1000.0) as f32);
-        for height in [0.0, 3.0, 8.25, 12.0, 16.0, 16.6, 17.0, 20.0, 30.0, 80.0] {
+        for height in [0.0, 3.0, 8.25, 12.0, 16.0, 16.6, 16.635, 17.0, 20.0, 30.0, 80.0] {
             for (offset, spread) in [(0.0, 0.0), (0.5, 0.0), (-1000.0, 0.0), (0.0, 4.0), (3.0, 30.0)] {
                 for (peak, target) in [(0, 0), (5, 5), (CLASSES - 1, 3), (10_000, CLASSES - 1)] {
                     let mut z: Vec<f64> = (0..CLASSES).map(|k| offset + wave(k, spread)).collect();

@@ -127,13 +127,13 @@ macro_rules! halves {
         #[inline(always)]
         fn add_fixed_part(self, to: &mut [i64]) {
             for (to, unit) in to.iter_mut().zip(self.units()) {
-                *to += i64::from(unit);
+                *to = to.wrapping_add(i64::from(unit));
             }
         }
         #[inline(always)]
         fn sub_fixed(self, to: &mut [i64]) {
             for (to, unit) in to.iter_mut().zip(self.units()) {
-                *to -= i64::from(unit);
+                *to = to.wrapping_sub(i64::from(unit));
             }
         }
     };

@@ -143,13 +143,13 @@ macro_rules! lanes {
             #[inline(always)]
             fn add_fixed_part(self, to: &mut [i64]) {
                 for (to, lane) in to.iter_mut().zip(self.0) {
-                    *to += lane.round_ties_even() as i64;
+                    *to = to.wrapping_add(lane.round_ties_even() as i64);
                 }
             }
             #[inline(always)]
             fn sub_fixed(self, to: &mut [i64]) {
                 for (to, lane) in to.iter_mut().zip(self.0) {
-                    *to -= lane.round_ties_even() as i64;
+                    *to = to.wrapping_sub(lane.round_ties_even() as i64);
                 }
             }
         }
