@@ -418,7 +418,10 @@ typedef struct ols_options_t {
     int32_t device_type;
     /** Which CUDA device. Default 0. */
     int32_t device_id;
-    /** The most threads that a call may use, the caller's own included; 0: as many as the process may run on. Results do not depend on it. Default 0. */
+    /**
+     * The most threads that a call may use, the caller's own included; 0: as many as the process may run on. Results do not depend on it. Default 0.
+     * This release runs on the caller's thread alone.
+     */
     int32_t n_threads;
     /** 0 or `OLS_OPTIONS_ADOPT_STATE`. */
     uint32_t flags;
@@ -875,6 +878,7 @@ ols_status_t ols_set_epoch(ols_criterion_t *criterion, int64_t epoch);
  *
  * `path` is copied: bytes as the system takes them (UTF-8 on Windows), ending with 0. `stream`: a `cudaStream_t` whose work is waited for; the CPU
  * does not look at it. Safe from any thread. On failure (`OLS_STATUS_IO`, `OLS_STATUS_OUT_OF_MEMORY`) a file of that name is as before.
+ * A limit on file sizes (`RLIMIT_FSIZE`) is such a failure where the program ignores `SIGXFSZ`; else the system ends the program.
  *
  * Requirements: `criterion` is NULL or a live criterion; `path` is NULL or a string.
  */

@@ -13,6 +13,7 @@ use crate::error::fail;
 ///
 /// `path` is copied: bytes as the system takes them (UTF-8 on Windows), ending with 0. `stream`: a `cudaStream_t` whose work is waited for; the CPU
 /// does not look at it. Safe from any thread. On failure (`OLS_STATUS_IO`, `OLS_STATUS_OUT_OF_MEMORY`) a file of that name is as before.
+/// A limit on file sizes (`RLIMIT_FSIZE`) is such a failure where the program ignores `SIGXFSZ`; else the system ends the program.
 ///
 /// # Safety
 /// `criterion` is NULL or a live criterion; `path` is NULL or a string.

@@ -244,7 +244,7 @@ static void numbers_of_options(void) {
 
     REFUSED(&w, BAD, "alpha = 1.5 is outside [0, 1]", ols_set_alpha(w.now.criterion, 1.5));
     REFUSED(&w, BAD, "alpha = NaN is outside [0, 1]", ols_set_alpha(w.now.criterion, NAN));
-    REFUSED(&w, BAD, "epoch = -1 is less than 0", ols_set_epoch(w.now.criterion, -1));
+    REFUSED(&w, BAD, "epoch = -1|outside [0, 9223372036854775807)", ols_set_epoch(w.now.criterion, -1));
     CHECK(criterion == NULL);
     options = good;
     REFUSED(&w, BAD, "out and options overlap", ols_create(&options, (ols_criterion_t **)(void *)&options.alpha));

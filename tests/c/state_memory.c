@@ -49,6 +49,12 @@ static void one_truth(void) {
     OK(ols_soft_labels(criterion, &view));
     CHECK(view.data == (void *)owned->soft_labels && view.strides[0] == ROW && view.strides[1] == 1);
 
+    /* The statistics are written during a call, so they cannot be its targets. */
+    ols_batch_t circular = m->batch;
+    circular.logits = ols_tensor_2d(m->logits, OLS_DTYPE_F32, K, K);
+    circular.targets = ols_tensor_1d(owned->counts, OLS_DTYPE_I64, K);
+    FAILS(OLS_STATUS_INVALID_ARGUMENT, "targets overlaps the criterion's statistics", ols_forward(criterion, &circular, NULL, NULL));
+
     /* What the caller changes between calls holds: twice the samples of another rank, another soft label. */
     for (int i = 0; i < K; i++) {
         for (int k = 0; k < K; k++) owned->sums[i * ROW + k] *= 2;
