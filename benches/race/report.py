@@ -158,7 +158,7 @@ def finish(result, work, write_docs):
         print(line)
     worst = max((case["others_used"] for case in result["cases"]), default=0)
     if worst > 0.2:
-        print(f"\nothers used up to {worst:.2f} processors meanwhile: not a calm machine; trust the ratios of single-threaded cases alone")
+        print(f"\nothers used up to {worst:.2f} processors meanwhile: not a calm machine. Read its ratios with care and its times not at all")
     path = os.path.join(work, "cpu.json")
     with open(path, "w") as file:
         json.dump(result, file, indent=1)
