@@ -136,7 +136,7 @@ def plot(result, path):
     dtypes = list(dict.fromkeys(case["dtype"] for case in cases))
     if not dtypes:
         return
-    figure, axes = plt.subplots(1, len(dtypes), figsize=(6 * len(dtypes), 5), sharey=True, squeeze=False, layout="constrained")
+    figure, axes = plt.subplots(1, len(dtypes), figsize=(5.5 * len(dtypes) + 2, 5), sharey=True, squeeze=False, layout="constrained")
     for axis, dtype in zip(axes[0], dtypes):
         chosen = [case for case in cases if case["dtype"] == dtype]
         sizes = [numpy.prod(list(map(int, case["shape"].split("x")))) for case in chosen]
@@ -148,7 +148,7 @@ def plot(result, path):
         axis.set_xticklabels([case["shape"] for case in chosen], rotation=20)
         axis.grid(True, which="major", alpha=0.3)
     axes[0][0].set_ylabel("nanoseconds per logit: loss and gradient")
-    axes[0][-1].legend(fontsize=8)
+    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside right upper", fontsize=8)
     figure.savefig(path, dpi=110)
 
 
