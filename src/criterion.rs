@@ -65,6 +65,7 @@ impl Criterion {
         if options.device != Device::CPU {
             fail!(InvalidDevice, "device_id = {} is not 0, the only CPU", options.device.id);
         }
+        let _environment = DefaultFloatEnvironment::enter();
         let options = options.try_clone()?;
         let tally = try_vec("tally", options.classes)?;
         // SAFETY: the caller's promise.
@@ -365,6 +366,7 @@ impl Criterion {
     /// `matrix` describes memory that can be read.
     pub(crate) unsafe fn set_soft_labels_raw(&mut self, matrix: RawTensor) -> Result<()> {
         const NAME: &str = "soft_labels";
+        let _environment = DefaultFloatEnvironment::enter();
         let classes = self.options.classes;
         // SAFETY: the caller's promise.
         let read = unsafe { read_matrix(NAME, &matrix, classes, self.options.device)? };

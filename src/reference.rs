@@ -184,7 +184,7 @@ impl Reference {
     /// Statistics from given probabilities, in place of the softmax of logits.
     ///
     /// A sample counts where the largest of its probabilities is its class's. A row with an entry that is not finite is skipped and counted as
-    /// such; a finite entry outside [0, 1] of a sample that takes part is an error. Mode and `samples.update` decide as in
+    /// such; in any other row of a sample that takes part an entry outside [0, 1] is an error. Mode and `samples.update` decide as in
     /// [`forward`](Self::forward).
     pub fn accumulate(&mut self, samples: &Samples<'_>) -> Result<()> {
         let classes = self.options.classes;
@@ -192,14 +192,14 @@ impl Reference {
         for participant in self.participants(samples)? {
             let sample = participant.sample;
             let row = &samples.logits[sample * classes..][..classes];
-            for (k, &value) in row.iter().enumerate() {
-                if value.is_finite() && !(0.0..=1.0).contains(&value) {
-                    fail!(InvalidArgument, "logits[{sample}, {k}] = {value} is not a probability: it is outside [0, 1]");
-                }
-            }
             if row.iter().any(|value| !value.is_finite()) {
                 contribution.skipped += 1;
-            } else if argmax(row) == participant.counted_class() {
+                continue;
+            }
+            if let Some(k) = row.iter().position(|value| !(0.0..=1.0).contains(value)) {
+                fail!(InvalidArgument, "logits[{sample}, {k}] = {} is not a probability: it is outside [0, 1]", row[k]);
+            }
+            if argmax(row) == participant.counted_class() {
                 contribution.right.push((participant.counted_class(), row.iter().map(|&p| units(p)).collect()));
             }
         }

@@ -57,6 +57,7 @@ impl PerSample {
     }
 
     /// The address of a sample's value.
+    #[inline]
     fn at(&self, place: Place) -> *mut u8 {
         let elements = place.outer as i64 * self.strides[0] + place.inner as i64 * self.strides[1];
         self.data.wrapping_offset((elements * self.dtype.size() as i64) as isize)
@@ -64,6 +65,7 @@ impl PerSample {
 
     /// # Safety
     /// The tensor was checked, has an element for the place, and may be read.
+    #[inline]
     unsafe fn integer(&self, place: Place) -> i64 {
         let address = self.at(place);
         // SAFETY: the caller's promise; `check` found the address aligned.
@@ -78,6 +80,7 @@ impl PerSample {
 
     /// # Safety
     /// As [`integer`](Self::integer).
+    #[inline]
     pub unsafe fn real(&self, place: Place) -> f64 {
         let address = self.at(place);
         // SAFETY: as in `integer`.
@@ -128,6 +131,7 @@ impl Rows {
     }
 
     /// The address of a sample's class 0.
+    #[inline]
     pub fn at(&self, place: Place) -> *mut u8 {
         let elements = place.outer as i64 * self.outer + place.inner as i64 * self.inner;
         self.data.wrapping_offset((elements * self.dtype.size() as i64) as isize)
@@ -275,6 +279,7 @@ impl Samples {
     }
 
     /// Where sample number `index` is.
+    #[inline]
     pub fn place(&self, index: usize) -> Place {
         if self.inner == 1 { Place { outer: index, inner: 0 } } else { Place { outer: index / self.inner, inner: index % self.inner } }
     }
@@ -283,6 +288,7 @@ impl Samples {
     ///
     /// # Safety
     /// The batch's tensors can be read, and [`validate`](Self::validate) found no error.
+    #[inline]
     pub unsafe fn sample(&self, place: Place) -> Option<Sample> {
         // SAFETY: the caller's promise; the tensors were checked and have an element for each place.
         unsafe {
@@ -324,6 +330,7 @@ impl Samples {
 
     /// # Safety
     /// The batch's tensors can be read.
+    #[inline]
     unsafe fn validate_values(&self, place: Place) -> Result<()> {
         let at = At { place, images: self.images };
         let check_target = |name: &str, target: i64| -> Result<()> {

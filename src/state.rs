@@ -129,6 +129,7 @@ impl<T: Element + Zeroable> Matrix<T> {
     }
 
     /// The elements of row `row`.
+    #[inline]
     pub fn row(&self, row: usize) -> &[T] {
         assert!(row < self.rows, "row {row} of {}", self.rows);
         match &self.memory {
@@ -139,6 +140,7 @@ impl<T: Element + Zeroable> Matrix<T> {
     }
 
     /// The elements of row `row`, to write.
+    #[inline]
     pub fn row_mut(&mut self, row: usize) -> &mut [T] {
         assert!(row < self.rows, "row {row} of {}", self.rows);
         match &mut self.memory {

@@ -58,7 +58,10 @@ proptest! {
             let dtype = batch.logits.dtype.0;
             for (index, value) in &mut batch.logits.set {
                 let view = View::new(&[1]);
-                *value = Hex(Buffer::numbers(dtype, &view, &[unit(number as u64, *index)]).get(0));
+                // Every third one lies between two units.
+                let between = ((*index % 64) as f64 + 0.5) * 2f64.powi(-30);
+                let p = if *index % 3 == 0 { between } else { unit(number as u64, *index) };
+                *value = Hex(Buffer::numbers(dtype, &view, &[p]).get(0));
             }
             if nan && !batch.logits.set.is_empty() {
                 batch.logits.set[0].1 = Hex(f64::NAN);
@@ -261,8 +264,8 @@ proptest! {
                 }
             }
             let found = outputs.loss.as_ref().unwrap().0.get(sample);
-            // S holds the smoothing as f32.
-            let tolerance = loss_error(dtype) + if hard { 0.0 } else { 2f64.powi(-23) };
+            // The sum here is a plain one, and S holds the smoothing as f32.
+            let tolerance = 2.0 * loss_error(dtype) + if hard { 0.0 } else { 2f64.powi(-23) };
             prop_assert!((found - expected).abs() <= tolerance * expected.max(1.0), "{found} differs from {expected}");
         }
     }
@@ -273,7 +276,9 @@ proptest! {
         let (options, batches) = life.parts();
         let mut bad = batches.last().unwrap().clone();
         let n = bad.targets.values.len();
-        prop_assume!(n > 0);
+        if n == 0 {
+            return Ok(());
+        }
         let one = |value: f64| {
             let mut values = vec![Hex(0.5); n];
             values[place % n] = Hex(value);

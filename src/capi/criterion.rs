@@ -8,6 +8,7 @@ use super::args::{Region, check_pointer, read_struct};
 use super::boundary::{boundary, silent_boundary};
 use super::options::{CreationOptions, ols_options_t};
 use super::status::ols_status_t;
+use crate::cpu::DefaultFloatEnvironment;
 use crate::criterion::Criterion;
 use crate::error::{Result, fail};
 
@@ -59,6 +60,8 @@ pub unsafe extern "C" fn ols_create(options: *const ols_options_t, out: *mut Opt
         check_pointer("out", out)?;
         let out_region = Region::of("out", out);
         out_region.check_apart(&[Region::bytes("options", options.cast(), given.struct_size)])?;
+        // A matrix of f64 is rounded here.
+        let _environment = DefaultFloatEnvironment::enter();
         // SAFETY: the caller's promise, for the arguments and for the memory of the state.
         let criterion = unsafe {
             let CreationOptions { options, memory } = given.to_core(options, &out_region)?;

@@ -72,6 +72,12 @@ const LN2_HIGH: f64 = 6.931_471_803_691_238_164_90e-1;
 /// ln 2 - LN2_HIGH.
 const LN2_LOW: f64 = 1.908_214_929_270_587_700_02e-10;
 
+/// `1 / odd + w / (odd + 2)`.
+#[inline(always)]
+fn pair(w: f64, odd: f64) -> f64 {
+    w.mul_add(1.0 / (odd + 2.0), 1.0 / odd)
+}
+
 /// `ln(x)` for finite x >= 1, within 2 ulp: ln(2^k m) with m in [sqrt(1/2), sqrt(2)] by the series of 2*atanh((m - 1)/(m + 1)).
 #[inline(always)]
 pub(crate) fn ln_f64(x: f64) -> f64 {
@@ -84,11 +90,11 @@ pub(crate) fn ln_f64(x: f64) -> f64 {
     let (f, k) = (m - 1.0, k as f64);
     let s = f / (f + 2.0);
     let w = s * s;
-    // 1/21, 1/19, ..., 1/3
-    let mut p = 1.0 / 21.0_f64;
-    for odd in [19.0, 17.0, 15.0, 13.0, 11.0, 9.0, 7.0, 5.0, 3.0_f64] {
-        p = p.mul_add(w, 1.0 / odd);
-    }
+    // 1/3 + w/5 + ... + w^9/21, in pairs (Estrin), so that no step waits for more than a few others.
+    let (w2, w4) = (w * w, (w * w) * (w * w));
+    let low = w2.mul_add(pair(w, 7.0), pair(w, 3.0));
+    let high = w4.mul_add(pair(w, 19.0), w2.mul_add(pair(w, 15.0), pair(w, 11.0)));
+    let p = w4.mul_add(high, low);
     // 2s + 2s*w*p, with 2s = f - s*f kept apart from f so that f's own bits survive.
     let tail = s.mul_add((2.0 * w) * p - f, k * LN2_LOW);
     k.mul_add(LN2_HIGH, f + tail)

@@ -11,12 +11,17 @@ pub(crate) struct DefaultFloatEnvironment {
 impl DefaultFloatEnvironment {
     /// Round to nearest, no flush to zero, exceptions masked: the state in which a program starts.
     const DEFAULT: u32 = 0x1f80;
+    /// Exceptions that have been raised; no setting.
+    const RAISED: u32 = 0x3f;
 
     pub fn enter() -> Self {
         let mut callers = 0u32;
         // SAFETY: stores MXCSR to a local variable.
         unsafe { std::arch::asm!("stmxcsr [{}]", in(reg) &raw mut callers, options(nostack, preserves_flags)) };
-        Self::set(Self::DEFAULT);
+        // Setting the register costs more than looking at it.
+        if callers & !Self::RAISED != Self::DEFAULT {
+            Self::set(Self::DEFAULT);
+        }
         Self { callers }
     }
 
@@ -29,7 +34,9 @@ impl DefaultFloatEnvironment {
 #[cfg(target_arch = "x86_64")]
 impl Drop for DefaultFloatEnvironment {
     fn drop(&mut self) {
-        Self::set(self.callers);
+        if self.callers & !Self::RAISED != Self::DEFAULT {
+            Self::set(self.callers);
+        }
     }
 }
 

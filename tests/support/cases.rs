@@ -346,6 +346,10 @@ fn options() -> Vec<Case> {
             .end(),
         );
     }
+    let half = Options::new(3).initial(Initial::Smoothing(0.5)).freeze_above(0.5);
+    cases.push(
+        case("freeze-equal", "a class at the threshold is frozen", half).batch(batch(F32, &[8, 3], 38)).forward(0).next_epoch().end(),
+    );
     for (name, initial, policy) in [("reference", Initial::Smoothing(0.1), EmptyClass::Zero), ("paper", Initial::Zero, EmptyClass::Uniform)]
     {
         cases.push(
@@ -827,6 +831,20 @@ fn epochs() -> Vec<Case> {
                 .next_epoch()
                 .end(),
         );
+        let poisoned = batch(dtype, &[6, classes], 101).set(3, f64::NAN).set(classes, f64::INFINITY);
+        cases.push(
+            case(name("take-back-skipped"), "a row that was skipped is taken back too", options.clone())
+                .batch(poisoned)
+                .batch(batch(dtype, &[5, classes], 102))
+                .forward(0)
+                .forward(1)
+                .count(0, Update::TakeBack)
+                .forward(0)
+                .forward(0)
+                .count(0, Update::TakeBack)
+                .next_epoch()
+                .end(),
+        );
         let soft_label = Options::new(classes)
             .momentum(0.5)
             .min_count(2)
@@ -929,6 +947,18 @@ fn epochs() -> Vec<Case> {
             .accumulate(0, Update::Add)
             .next_epoch()
             .end(),
+    );
+    let infinite = probabilities(F32, &[4, 3], 103).set(1, f64::INFINITY).set(3, f64::NEG_INFINITY).set(6, f64::NAN).set(7, 7.0);
+    cases.push(
+        case(
+            "accumulate-not-finite",
+            "a row with any entry that is not finite is skipped and counted, whatever else it holds",
+            Options::new(3),
+        )
+        .batch(infinite)
+        .accumulate(0, Update::Add)
+        .next_epoch()
+        .end(),
     );
     let half = probabilities(F32, &[4, 3], 100)
         .row(0, &[1.0, 0.5 * 2f64.powi(-30), 1.5 * 2f64.powi(-30)])
