@@ -47,8 +47,8 @@ test-c: ## the C ABI from C and C++: header, misuse, conformance, sanitizers, in
 test-demo: ## the demo's own tests and its shortest run
 	$(CARGO) test --locked --release -p ols-demo
 
-bench: build ## times the loss beside a copy of its logits
-	$(CARGO) bench --locked
+bench: build ## the race against PyTorch and a copy of the logits (ARGS="--help" for more); see docs/benchmarks.md
+	benches/race/run $(ARGS)
 
 install: build ## installs library, header and pkg-config file under PREFIX
 	install -d $(ROOT)/lib/pkgconfig $(ROOT)/include
