@@ -40,6 +40,38 @@ pub(crate) enum Statistics<'a> {
     Tally(&'a mut [i64]),
 }
 
+impl Statistics<'_> {
+    /// Counts a row that is kept out because it is not finite.
+    #[inline(always)]
+    fn skip(&mut self) {
+        if let Self::Apply { counters, negate, .. } = self {
+            let skipped = &mut counters.row_mut(0)[Counter::SkippedNonFinite as usize];
+            *skipped = if *negate { skipped.saturating_sub(1).max(0) } else { skipped.saturating_add(1) };
+        }
+    }
+
+    /// Counts a sample of `class` that is classified right; gives the sums that its distribution is to be added to, or, where the second value
+    /// says so, subtracted from. A full class takes no more.
+    #[inline(always)]
+    fn count(&mut self, class: usize) -> Option<(&mut [i64], bool)> {
+        match self {
+            Self::Leave => None,
+            Self::Tally(tally) => {
+                tally[class] += 1;
+                None
+            }
+            Self::Apply { sums, counts, negate, .. } => {
+                let count = &mut counts.row_mut(0)[class];
+                if !*negate && *count >= FULL_CLASS {
+                    return None;
+                }
+                *count += if *negate { -1 } else { 1 };
+                Some((sums.row_mut(class), *negate))
+            }
+        }
+    }
+}
+
 /// Working memory: some rows, and a partial loss per block of samples. It grows to what calls need and is kept.
 #[derive(Debug, Default)]
 pub(crate) struct Scratch {
@@ -265,10 +297,7 @@ unsafe fn run_row<L: Storage, V: Vectors, const GENERAL: bool>(
         let z = unsafe { read_row::<L>(&samples.logits, place, samples.classes, &mut scratch.logits) };
         let found = softmax::<L::Real, V, GENERAL>(z, &soft, &mut scratch.exponentials);
         let Some(softmax) = found else {
-            if let Statistics::Apply { counters, negate, .. } = statistics {
-                let skipped = &mut counters.row_mut(0)[Counter::SkippedNonFinite as usize];
-                *skipped = if *negate { skipped.saturating_sub(1).max(0) } else { skipped.saturating_add(1) };
-            }
+            statistics.skip();
             let (loss, entry) = if silent { (0.0, L::Real::default()) } else { (f64::NAN, L::Real::NAN) };
             // SAFETY: the caller's promise; `z` is not used any more.
             unsafe { write_constant::<L>(pass, place, loss, L::narrow(entry)) };
@@ -283,22 +312,7 @@ unsafe fn run_row<L: Storage, V: Vectors, const GENERAL: bool>(
         // SAFETY: the caller's promise.
         unsafe { to.write(place, loss) };
     }
-    let (sums, negate) = match statistics {
-        Statistics::Apply { sums, counts, negate, .. } if right => {
-            let count = &mut counts.row_mut(0)[class];
-            if !*negate && *count >= FULL_CLASS {
-                (None, false)
-            } else {
-                *count += if *negate { -1 } else { 1 };
-                (Some(sums.row_mut(class)), *negate)
-            }
-        }
-        Statistics::Tally(tally) if right => {
-            tally[class] += 1;
-            (None, false)
-        }
-        _ => (None, false),
-    };
+    let sums = if right { statistics.count(class) } else { None };
     if samples.grad.is_none() && sums.is_none() {
         return loss;
     }
@@ -319,6 +333,7 @@ unsafe fn run_row<L: Storage, V: Vectors, const GENERAL: bool>(
         None => indirect.map(|_| &mut scratch.gradient[..]),
     };
     let what = Gradient { softmax: found, hard, factor, grad };
+    let (sums, negate) = sums.map_or((None, false), |(sums, negate)| (Some(sums), negate));
     gradient::<L::Real, V, GENERAL>(&scratch.exponentials, &soft, what, sums, negate);
     if let Some(rows) = indirect {
         // SAFETY: as above.
@@ -441,24 +456,13 @@ unsafe fn accumulate_as<L: Storage>(samples: &Samples, statistics: &mut Statisti
             }
             let class = sample.class();
             let right = !skipped && row(place).all(|(k, p)| if k < class { p < read(place, class) } else { p <= read(place, class) });
-            match statistics {
-                Statistics::Apply { counters, negate, .. } if skipped => {
-                    let counter = &mut counters.row_mut(0)[Counter::SkippedNonFinite as usize];
-                    *counter = if *negate { counter.saturating_sub(1).max(0) } else { counter.saturating_add(1) };
+            if skipped {
+                statistics.skip();
+            } else if right && let Some((sums, negate)) = statistics.count(class) {
+                for (to, (_, p)) in sums.iter_mut().zip(row(place)) {
+                    let units = (p * f64::from(1u32 << FRACTION_BITS)).round_ties_even() as i64;
+                    *to = to.wrapping_add(if negate { -units } else { units });
                 }
-                Statistics::Apply { sums, counts, negate, .. } if right => {
-                    let count = &mut counts.row_mut(0)[class];
-                    if !*negate && *count >= FULL_CLASS {
-                        continue;
-                    }
-                    *count += if *negate { -1 } else { 1 };
-                    for (to, (_, p)) in sums.row_mut(class).iter_mut().zip(row(place)) {
-                        let units = (p * f64::from(1u32 << FRACTION_BITS)).round_ties_even() as i64;
-                        *to = to.wrapping_add(if *negate { -units } else { units });
-                    }
-                }
-                Statistics::Tally(tally) if right => tally[class] += 1,
-                _ => {}
             }
         }
     }
