@@ -420,7 +420,7 @@ typedef struct ols_options_t {
     int32_t device_id;
     /**
      * The most threads that a call may use, the caller's own included; 0: as many as the process may run on. Results do not depend on it. Default 0.
-     * This release runs on the caller's thread alone.
+     * Threads are made for the first batch that is worth them, wait asleep, and end with the criterion.
      */
     int32_t n_threads;
     /** 0 or `OLS_OPTIONS_ADOPT_STATE`. */

@@ -38,6 +38,8 @@ pub struct Criterion {
     epoch: i64,
     finished: Report,
     level: Level,
+    /// Those that the process may run on, as they were at creation.
+    processors: usize,
     scratch: Scratch,
     /// Samples per class of a batch that is to be taken back.
     tally: Vec<i64>,
@@ -86,7 +88,8 @@ impl Criterion {
             state.counters.fill(0);
         }
         let (mode, level) = (options.mode, Level::detect());
-        Ok(Self { options, state, mode, epoch: 0, finished: Report::default(), level, scratch: Scratch::default(), tally })
+        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        Ok(Self { options, state, mode, epoch: 0, finished: Report::default(), level, processors, scratch: Scratch::default(), tally })
     }
 
     /// The same criterion at another level of the instruction set.
@@ -94,6 +97,14 @@ impl Criterion {
     pub(crate) fn at_level(mut self, level: Level) -> Self {
         self.level = level;
         self
+    }
+
+    /// The most threads that a call may use.
+    fn threads(&self) -> usize {
+        match self.options.threads {
+            0 => self.processors,
+            threads => threads,
+        }
     }
 
     /// The options; `alpha` as it is now, and what [`load`](Self::load) replaced.
@@ -340,24 +351,23 @@ impl Criterion {
         let _environment = DefaultFloatEnvironment::enter();
         // SAFETY: the caller's promise.
         let divisor = unsafe { samples.validate(weights)? };
-        self.scratch.prepare(samples, weights)?;
         let divisor = if self.options.reduction == Reduction::Mean { divisor } else { 1.0 };
         let each = self.options.reduction == Reduction::None;
-        let (alpha, level) = (self.options.alpha, self.level);
+        let (alpha, level, threads) = (self.options.alpha, self.level, self.threads());
         if update == Update::TakeBack {
             // First how many samples of each class that is, so that nothing is touched if it cannot be.
             let silent = samples.without_outputs();
-            let soft_labels = &self.state.soft_labels;
-            let pass = Pass { samples: &silent, soft_labels, alpha, class_weights: weights, divisor, each };
-            // SAFETY: as above; the batch was validated and the scratch prepared for it.
-            unsafe { cpu::run(level, &pass, &mut self.scratch, &mut Statistics::Tally(&mut self.tally)) };
-            finish_tally(&mut self.tally, self.state.counts.row(0), Ok(()))?;
+            let soft_labels = self.state.soft_labels.view();
+            let pass = Pass { samples: &silent, soft_labels, alpha, class_weights: weights, divisor, each, level, threads };
+            // SAFETY: as above; the batch was validated.
+            let tallied = unsafe { cpu::run(&pass, &mut self.scratch, &mut Statistics::Tally(&mut self.tally)) };
+            finish_tally(&mut self.tally, self.state.counts.row(0), tallied)?;
         }
         let (soft_labels, mut statistics) = statistics(&mut self.state, self.mode, update);
         if samples.loss.is_some() || samples.grad.is_some() || !matches!(statistics, Statistics::Leave) {
-            let pass = Pass { samples, soft_labels, alpha, class_weights: weights, divisor, each };
-            // SAFETY: as above; the batch was validated and the scratch prepared for it.
-            unsafe { cpu::run(level, &pass, &mut self.scratch, &mut statistics) };
+            let pass = Pass { samples, soft_labels: soft_labels.view(), alpha, class_weights: weights, divisor, each, level, threads };
+            // SAFETY: as above; the batch was validated.
+            unsafe { cpu::run(&pass, &mut self.scratch, &mut statistics)? };
         }
         Ok(())
     }

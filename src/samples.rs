@@ -78,6 +78,28 @@ impl PerSample {
         }
     }
 
+    /// The values of samples that follow `first`, as many as `to` has room for.
+    ///
+    /// # Safety
+    /// As [`integer`](Self::integer), for each of them.
+    #[inline]
+    unsafe fn integers(&self, first: Place, along_inner: bool, to: &mut [i64]) {
+        let (start, stride) = (self.at(first), self.strides[usize::from(along_inner)] as isize);
+        macro_rules! read {
+            ($integer:ty) => {
+                for (index, to) in to.iter_mut().enumerate() {
+                    // SAFETY: the caller's promise; `check` found the address aligned.
+                    *to = unsafe { start.cast::<$integer>().wrapping_offset(index as isize * stride).read() }.into();
+                }
+            };
+        }
+        match self.dtype {
+            DType::I64 => read!(i64),
+            DType::I32 => read!(i32),
+            _ => read!(u8),
+        }
+    }
+
     /// # Safety
     /// As [`integer`](Self::integer).
     #[inline]
@@ -118,10 +140,12 @@ pub(crate) struct Place {
 pub(crate) struct Rows {
     data: *mut u8,
     pub dtype: DType,
-    outer: i64,
+    /// Elements from one outer index to the next.
+    pub outer: i64,
     /// Elements from one class to the next.
     pub class: i64,
-    inner: i64,
+    /// Elements from one sample to the next with the same outer index.
+    pub inner: i64,
 }
 
 impl Rows {
@@ -144,7 +168,8 @@ pub(crate) struct Samples {
     /// Samples in all.
     pub count: usize,
     pub classes: usize,
-    inner: usize,
+    /// Samples that share an outer index: 1 but for (N, K, inner).
+    pub inner: usize,
     pub logits: Rows,
     pub grad: Option<Rows>,
     pub loss: Option<PerSample>,
@@ -223,8 +248,10 @@ impl Samples {
             ("lam", batch.lam),
             ("grad_loss", batch.grad_loss),
         ];
-        for (name, input) in inputs.iter().filter_map(|(name, input)| input.as_ref().map(|input| (name, input))) {
-            if state.statistics_overlap(input) {
+        let state_bytes = state.bytes();
+        let input_bytes = inputs.map(|(name, input)| (name, input.map(|input| input.bytes())));
+        for (name, bytes) in input_bytes.iter().filter_map(|(name, bytes)| bytes.as_ref().map(|bytes| (name, bytes))) {
+            if state_bytes[1..].iter().any(|own| own.overlap(bytes)) {
                 fail!(InvalidArgument, "{name} overlaps the criterion's statistics, which this call may write");
             }
         }
@@ -236,12 +263,13 @@ impl Samples {
             tensor.check_shape(name, expected, of)?;
             tensor.check(name)?;
             tensor.check_writable(name)?;
-            if state.overlaps(tensor) {
+            let own = tensor.bytes();
+            if state_bytes.iter().any(|bytes| bytes.overlap(&own)) {
                 fail!(InvalidArgument, "{name} overlaps the criterion's state");
             }
-            for (other, input) in inputs.iter().filter_map(|(other, input)| input.as_ref().map(|input| (other, input))) {
-                let in_place = *other == "logits" && name == "grad" && tensor.same_view(input);
-                if !in_place && tensor.overlaps(input) {
+            for (other, bytes) in input_bytes.iter().filter_map(|(other, bytes)| bytes.as_ref().map(|bytes| (other, bytes))) {
+                let in_place = *other == "logits" && name == "grad" && tensor.same_view(logits);
+                if !in_place && bytes.overlap(&own) {
                     fail!(InvalidArgument, "{name} overlaps {other}");
                 }
             }
@@ -289,6 +317,38 @@ impl Samples {
         if self.inner == 1 { Place { outer: index, inner: 0 } } else { Place { outer: index / self.inner, inner: index % self.inner } }
     }
 
+    /// The place `count` samples after `first`, with the same outer index where there are inner ones.
+    #[inline]
+    pub fn after(&self, first: Place, count: usize) -> Place {
+        if self.inner == 1 { Place { outer: first.outer + count, ..first } } else { Place { inner: first.inner + count, ..first } }
+    }
+
+    /// Whether samples may have two targets.
+    pub fn has_second_targets(&self) -> bool {
+        self.targets2.is_some()
+    }
+
+    /// Whether a sample is its target alone: nothing else differs from one to the next.
+    pub fn is_plain(&self) -> bool {
+        self.targets2.is_none() && self.weights.is_none() && self.grad_loss.is_none()
+    }
+
+    /// Reads the targets of samples that follow `first` (with the same outer index, where there are inner ones); as classes, or `None`'s stand-in
+    /// `usize::MAX` where a sample takes no part.
+    ///
+    /// # Safety
+    /// As [`sample`](Self::sample), for samples of an [`is_plain`](Self::is_plain) batch.
+    #[inline]
+    pub unsafe fn plain_classes(&self, first: Place, to: &mut [usize]) {
+        let mut targets = [0i64; BLOCK];
+        let targets = &mut targets[..to.len()];
+        // SAFETY: the caller's promise.
+        unsafe { self.targets.integers(first, self.inner != 1, targets) };
+        for (class, &target) in to.iter_mut().zip(&*targets) {
+            *class = if target == self.ignore_index { usize::MAX } else { target.wrapping_sub(self.target_offset) as usize };
+        }
+    }
+
     /// Reads what comes with the logits of a sample; `None` where it takes no part.
     ///
     /// # Safety
@@ -313,6 +373,13 @@ impl Samples {
     /// # Safety
     /// The batch's tensors can be read.
     pub unsafe fn validate(&self, class_weights: Option<&[f64]>) -> Result<f64> {
+        if class_weights.is_none()
+            && self.is_plain()
+            // SAFETY: the caller's promise.
+            && let Some(taking_part) = unsafe { self.count_plain() }
+        {
+            return Ok(taking_part as f64);
+        }
         let mut divisor = 0.0;
         let mut start = 0;
         while start < self.count {
@@ -331,6 +398,31 @@ impl Samples {
             start += BLOCK;
         }
         Ok(divisor)
+    }
+
+    /// The samples that take part in an [`is_plain`](Self::is_plain) batch; `None` where a target is out of range.
+    ///
+    /// # Safety
+    /// The batch's tensors can be read.
+    unsafe fn count_plain(&self) -> Option<usize> {
+        let (mut taking_part, mut wrong, mut index) = (0, false, 0);
+        while index < self.count {
+            let first = self.place(index);
+            let neighbours = if self.inner == 1 { BLOCK } else { self.inner - first.inner };
+            let count = BLOCK.min(self.count - index).min(neighbours);
+            let mut targets = [0i64; BLOCK];
+            // SAFETY: the caller's promise.
+            unsafe { self.targets.integers(first, self.inner != 1, &mut targets[..count]) };
+            for &target in &targets[..count] {
+                let ignored = target == self.ignore_index;
+                // The comparison rules out differences that wrap around.
+                let inside = (target.wrapping_sub(self.target_offset) as u64) < self.classes as u64 && target >= self.target_offset;
+                wrong |= !ignored && !inside;
+                taking_part += usize::from(!ignored);
+            }
+            index += count;
+        }
+        (!wrong).then_some(taking_part)
     }
 
     /// # Safety

@@ -1,11 +1,13 @@
 //! Where S, A, c and the counters live: memory of the criterion's own, or of the caller's.
 #![allow(unsafe_code, reason = "state may live in memory that the caller of the C ABI owns")]
 
+use std::marker::PhantomData;
+
 use bytemuck::Zeroable;
 
 use crate::error::{Error, ErrorKind, Result, fail};
 use crate::statistics::COUNTERS;
-use crate::tensor::{DType, Device, Element, RawTensor};
+use crate::tensor::{Bytes, DType, Device, Element, RawTensor};
 
 /// Memory of the caller's for the state, where it is given: S (K, K) f32, A (K, K) i64, c (K) i64, counters (`COUNTERS`) i64.
 #[derive(Clone, Copy, Debug, Default)]
@@ -62,14 +64,9 @@ impl State {
         }
     }
 
-    /// Whether any memory of the statistics, which passes write, may be part of `tensor`.
-    pub fn statistics_overlap(&self, tensor: &RawTensor) -> bool {
-        [self.sums.as_raw(), self.counts.as_raw(), self.counters.as_raw()].iter().any(|own| own.overlaps(tensor))
-    }
-
-    /// Whether any memory of the state may be part of `tensor`.
-    pub fn overlaps(&self, tensor: &RawTensor) -> bool {
-        [self.soft_labels.as_raw(), self.sums.as_raw(), self.counts.as_raw(), self.counters.as_raw()].iter().any(|own| own.overlaps(tensor))
+    /// The bytes of S, A, c and the counters.
+    pub fn bytes(&self) -> [Bytes; 4] {
+        [self.soft_labels.as_raw(), self.sums.as_raw(), self.counts.as_raw(), self.counters.as_raw()].map(|own| own.bytes())
     }
 }
 
@@ -155,6 +152,15 @@ impl<T: Element + Zeroable> Matrix<T> {
         }
     }
 
+    /// The rows, with all that finding one needs at hand.
+    pub fn view(&self) -> View<'_, T> {
+        let data = match &self.memory {
+            Memory::Owned(memory) => memory.as_ptr(),
+            Memory::Borrowed(data) => *data,
+        };
+        View { data, rows: self.rows, columns: self.columns, row_stride: self.row_stride, matrix: PhantomData }
+    }
+
     /// All elements, where no gap lies between the rows.
     pub fn contiguous(&self) -> Option<&[T]> {
         if self.rows > 1 && self.row_stride != self.columns {
@@ -208,13 +214,36 @@ impl<T: Element + Zeroable> Matrix<T> {
     }
 }
 
+/// The rows of a matrix.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct View<'a, T> {
+    data: *const T,
+    rows: usize,
+    columns: usize,
+    row_stride: usize,
+    matrix: PhantomData<&'a Matrix<T>>,
+}
+
+// SAFETY: a view is a shared borrow of the matrix.
+unsafe impl<T: Sync> Sync for View<'_, T> {}
+
+impl<'a, T> View<'a, T> {
+    /// The elements of row `row`.
+    #[inline(always)]
+    pub fn row(&self, row: usize) -> &'a [T] {
+        assert!(row < self.rows);
+        // SAFETY: the matrix has this row, and is borrowed for 'a.
+        unsafe { std::slice::from_raw_parts(self.data.add(row * self.row_stride), self.columns) }
+    }
+}
+
 /// A vector of `length` default elements, or the error that names it.
-pub(crate) fn try_vec<T: Default + Clone>(name: &str, length: usize) -> Result<Vec<T>> {
+pub(crate) fn try_vec<T: Default>(name: &str, length: usize) -> Result<Vec<T>> {
     let mut vector = Vec::new();
     vector.try_reserve_exact(length).map_err(|_| {
         Error::new(ErrorKind::OutOfMemory, format!("{name}: {length} elements of {} bytes could not be allocated", size_of::<T>()))
     })?;
-    vector.resize(length, T::default());
+    vector.resize_with(length, T::default);
     Ok(vector)
 }
 

@@ -166,6 +166,20 @@ pub(crate) struct RawTensor {
     pub strides: [i64; MAX_DIMENSIONS],
 }
 
+/// The bytes of a tensor; `None` stands for all there are.
+#[derive(Clone, Debug)]
+pub(crate) struct Bytes(Option<Range<usize>>);
+
+impl Bytes {
+    /// Whether some byte may belong to both.
+    pub fn overlap(&self, other: &Self) -> bool {
+        match (&self.0, &other.0) {
+            (Some(a), Some(b)) => !a.is_empty() && !b.is_empty() && a.start < b.end && b.start < a.end,
+            _ => true,
+        }
+    }
+}
+
 impl RawTensor {
     /// One value without dimensions.
     fn scalar<T: Element>(data: *mut T) -> Self {
@@ -232,10 +246,12 @@ impl RawTensor {
 
     /// Whether some byte may belong to both; by byte ranges, so interleaved tensors count as overlapping.
     pub fn overlaps(&self, other: &Self) -> bool {
-        match (self.byte_range(), other.byte_range()) {
-            (Some(a), Some(b)) => !a.is_empty() && !b.is_empty() && a.start < b.end && b.start < a.end,
-            _ => true,
-        }
+        self.bytes().overlap(&other.bytes())
+    }
+
+    /// Its byte range, to be compared with others'.
+    pub fn bytes(&self) -> Bytes {
+        Bytes(self.byte_range())
     }
 
     /// Whether both describe the same elements in the same order.

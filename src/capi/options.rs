@@ -126,7 +126,7 @@ pub struct ols_options_t {
     /// Which CUDA device. Default 0.
     pub device_id: i32,
     /// The most threads that a call may use, the caller's own included; 0: as many as the process may run on. Results do not depend on it. Default 0.
-    /// This release runs on the caller's thread alone.
+    /// Threads are made for the first batch that is worth them, wait asleep, and end with the criterion.
     pub n_threads: i32,
     /// 0 or `OLS_OPTIONS_ADOPT_STATE`.
     pub flags: u32,

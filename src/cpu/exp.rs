@@ -1,70 +1,144 @@
 //! exp for arguments <= 0, and log, the same bits on every machine: nothing but correctly rounded operations and fused multiply-add.
 #![expect(clippy::excessive_precision, reason = "constants are given with the digits they were computed with")]
 
+use std::hint::black_box;
+
 use super::lanes::Lanes;
 
 const LOG2_E: f64 = std::f64::consts::LOG2_E;
 
-/// Below this the result is less than the smallest normal f32, 2^-126, and becomes 0.
-const LOWEST_F32: f32 = -87.336_544_75;
+/// Rounds to -127 powers of two, whose factor has the bits of 0: what lies below becomes 0 with it.
+const LOWEST_F32: f32 = -88.03;
 
-/// `exp(x)` for lanes x <= 0, within 1 ulp; 0 below 2^-126; NaN for NaN.
-///
-/// x = n*ln 2 + r with |r| <= ln 2 / 2 (Cody and Waite); exp(r) is a polynomial with relative error 3e-9, fitted by iteratively reweighted least
-/// squares; 2^n comes from the bits that adding `MAGIC` leaves.
-#[inline(always)]
-pub(super) fn exp_f32<L: Lanes<f32>>(x: L) -> L {
-    // 1.5 * 2^23 rounds a small number to an integer and keeps it in the low bits; 127 is the exponent's bias.
-    const MAGIC: f32 = 12_582_912.0 + 127.0;
-    const LN2_HIGH: f32 = 0.693_145_752;
-    const LN2_LOW: f32 = 1.428_606_765e-6;
-    let shifted = x.mul_add(L::splat(LOG2_E as f32), L::splat(MAGIC));
-    let n = shifted.sub(L::splat(MAGIC));
-    let r = n.mul_add(L::splat(-LN2_LOW), n.mul_add(L::splat(-LN2_HIGH), x));
-    let mut p = L::splat(0.001_381_459_86);
-    p = p.mul_add(r, L::splat(0.008_368_716_91));
-    p = p.mul_add(r, L::splat(0.041_668_388_05));
-    p = p.mul_add(r, L::splat(0.166_665_206_3));
-    p = p.mul_add(r, L::splat(0.499_999_934_5));
-    p = p.mul_add(r, L::splat(1.0));
-    p = p.mul_add(r, L::splat(1.0));
-    p.mul(shifted.power_from_low_bits()).zero_where_less(x, L::splat(LOWEST_F32))
+/// exp with its constants in registers; a compiler that knows them would load them again for every use.
+pub(crate) trait Exp<L>: Copy {
+    fn new() -> Self;
+    /// exp of lanes <= 0 or NaN.
+    fn nonpositive(&self, x: L) -> L;
 }
 
-/// Below this the result is less than the smallest normal f64, 2^-1022, and becomes 0.
-const LOWEST_F64: f64 = -708.396_418_532_264_1;
+#[derive(Clone, Copy)]
+pub(crate) struct ExpF32<L> {
+    log2_e: L,
+    /// 1.5 * 2^23 rounds a small number to an integer and keeps it in the low bits; 127 is the exponent's bias.
+    magic: L,
+    minus_ln2_high: L,
+    minus_ln2_low: L,
+    /// Of the polynomial, the highest power first; the last two are 1.
+    coefficients: [L; 5],
+    one: L,
+    lowest: L,
+}
 
-/// `exp(x)` for lanes x <= 0, within 1 ulp; 0 below 2^-1022; NaN for NaN. As [`exp_f32`], with the Taylor polynomial of degree 13.
-#[inline(always)]
-pub(super) fn exp_f64<L: Lanes<f64>>(x: L) -> L {
-    const MAGIC: f64 = 6_755_399_441_055_744.0 + 1023.0;
-    // 1/13!, 1/12!, ..., 1/2!
-    const COEFFICIENTS: [f64; 12] = [
-        1.0 / 6_227_020_800.0,
-        1.0 / 479_001_600.0,
-        1.0 / 39_916_800.0,
-        1.0 / 3_628_800.0,
-        1.0 / 362_880.0,
-        1.0 / 40_320.0,
-        1.0 / 5_040.0,
-        1.0 / 720.0,
-        1.0 / 120.0,
-        1.0 / 24.0,
-        1.0 / 6.0,
-        0.5,
-    ];
-    let shifted = x.mul_add(L::splat(LOG2_E), L::splat(MAGIC));
-    let n = shifted.sub(L::splat(MAGIC));
-    let r = n.mul_add(L::splat(-LN2_LOW), n.mul_add(L::splat(-LN2_HIGH), x));
-    let mut p = L::splat(COEFFICIENTS[0]);
-    let mut i = 1;
-    while i < COEFFICIENTS.len() {
-        p = p.mul_add(r, L::splat(COEFFICIENTS[i]));
-        i += 1;
+impl<L: Lanes<f32>> Exp<L> for ExpF32<L> {
+    #[inline(always)]
+    fn new() -> Self {
+        let constant = |value: f32| black_box(L::splat(value));
+        Self {
+            log2_e: constant(LOG2_E as f32),
+            magic: constant(12_582_912.0 + 127.0),
+            minus_ln2_high: constant(-0.693_145_752),
+            minus_ln2_low: constant(-1.428_606_765e-6),
+            coefficients: [
+                constant(0.001_381_459_86),
+                constant(0.008_368_716_91),
+                constant(0.041_668_388_05),
+                constant(0.166_665_206_3),
+                constant(0.499_999_934_5),
+            ],
+            one: constant(1.0),
+            lowest: constant(LOWEST_F32),
+        }
     }
-    p = p.mul_add(r, L::splat(1.0));
-    p = p.mul_add(r, L::splat(1.0));
-    p.mul(shifted.power_from_low_bits()).zero_where_less(x, L::splat(LOWEST_F64))
+
+    /// `exp(x)` for lanes x <= 0, within 1 ulp down to 2^-126; 0 below 2^-127; NaN for NaN.
+    ///
+    /// x = n*ln 2 + r with |r| <= ln 2 / 2 (Cody and Waite); exp(r) is a polynomial with relative error 3e-9, fitted by iteratively reweighted
+    /// least squares; 2^n comes from the bits that adding `magic` leaves.
+    #[inline(always)]
+    fn nonpositive(&self, x: L) -> L {
+        let x = x.max(self.lowest);
+        let shifted = x.mul_add(self.log2_e, self.magic);
+        let n = shifted.sub(self.magic);
+        let r = n.mul_add(self.minus_ln2_low, n.mul_add(self.minus_ln2_high, x));
+        let [c6, c5, c4, c3, c2] = self.coefficients;
+        let mut p = c6.mul_add(r, c5);
+        p = p.mul_add(r, c4);
+        p = p.mul_add(r, c3);
+        p = p.mul_add(r, c2);
+        p = p.mul_add(r, self.one);
+        p = p.mul_add(r, self.one);
+        p.mul(shifted.power_from_low_bits())
+    }
+}
+
+/// As [`LOWEST_F32`], for -1023 powers of two.
+const LOWEST_F64: f64 = -709.1;
+
+// 1/13!, 1/12!, ..., 1/2!
+const COEFFICIENTS_F64: [f64; 12] = [
+    1.0 / 6_227_020_800.0,
+    1.0 / 479_001_600.0,
+    1.0 / 39_916_800.0,
+    1.0 / 3_628_800.0,
+    1.0 / 362_880.0,
+    1.0 / 40_320.0,
+    1.0 / 5_040.0,
+    1.0 / 720.0,
+    1.0 / 120.0,
+    1.0 / 24.0,
+    1.0 / 6.0,
+    0.5,
+];
+
+#[derive(Clone, Copy)]
+pub(crate) struct ExpF64<L> {
+    log2_e: L,
+    magic: L,
+    minus_ln2_high: L,
+    minus_ln2_low: L,
+    coefficients: [L; 12],
+    one: L,
+    lowest: L,
+}
+
+impl<L: Lanes<f64>> Exp<L> for ExpF64<L> {
+    #[inline(always)]
+    fn new() -> Self {
+        let mut coefficients = [L::splat(0.0); 12];
+        let mut i = 0;
+        while i < coefficients.len() {
+            coefficients[i] = L::splat(COEFFICIENTS_F64[i]);
+            i += 1;
+        }
+        Self {
+            log2_e: L::splat(LOG2_E),
+            magic: L::splat(6_755_399_441_055_744.0 + 1023.0),
+            minus_ln2_high: L::splat(-LN2_HIGH),
+            minus_ln2_low: L::splat(-LN2_LOW),
+            coefficients,
+            one: L::splat(1.0),
+            lowest: L::splat(LOWEST_F64),
+        }
+    }
+
+    /// `exp(x)` for lanes x <= 0, within 1 ulp down to 2^-1022; 0 below 2^-1023; NaN for NaN. As for f32, with the Taylor polynomial of degree 13.
+    #[inline(always)]
+    fn nonpositive(&self, x: L) -> L {
+        let x = x.max(self.lowest);
+        let shifted = x.mul_add(self.log2_e, self.magic);
+        let n = shifted.sub(self.magic);
+        let r = n.mul_add(self.minus_ln2_low, n.mul_add(self.minus_ln2_high, x));
+        let mut p = self.coefficients[0];
+        let mut i = 1;
+        while i < self.coefficients.len() {
+            p = p.mul_add(r, self.coefficients[i]);
+            i += 1;
+        }
+        p = p.mul_add(r, self.one);
+        p = p.mul_add(r, self.one);
+        p.mul(shifted.power_from_low_bits())
+    }
 }
 
 /// ln 2 with 11 zero bits at its end, so that its product with an exponent is exact.
@@ -108,16 +182,19 @@ mod tests {
     /// exp of one number.
     fn exp_f32(x: f32) -> f32 {
         let mut first = [0.0];
-        super::exp_f32(<Portable as Vectors>::F32::splat(x)).store_part(&mut first);
+        ExpF32::new().nonpositive(<Portable as Vectors>::F32::splat(x)).store_part(&mut first);
         first[0]
     }
 
     /// exp of one number.
     fn exp_f64(x: f64) -> f64 {
         let mut first = [0.0];
-        super::exp_f64(<Portable as Vectors>::F64::splat(x)).store_part(&mut first);
+        ExpF64::new().nonpositive(<Portable as Vectors>::F64::splat(x)).store_part(&mut first);
         first[0]
     }
+
+    /// exp of what lies below is less than 2^-126.
+    const LOWEST_NORMAL: f32 = -87.336_54;
 
     /// Distance in units of the last place of the correctly rounded result.
     fn ulps(value: f64, exact: f64, mantissa_bits: i32) -> f64 {
@@ -128,7 +205,7 @@ mod tests {
     fn exp_f32_is_within_one_ulp() {
         let mut worst = 0f64;
         let mut bits = (-0f32).to_bits();
-        while f32::from_bits(bits) > LOWEST_F32 {
+        while f32::from_bits(bits) > LOWEST_NORMAL {
             let x = f32::from_bits(bits);
             worst = worst.max(ulps(f64::from(exp_f32(x)), f64::from(x).exp(), 23));
             bits += 1009;
@@ -141,7 +218,7 @@ mod tests {
     #[ignore = "exhaustive: over a thousand million arguments"]
     fn exp_f32_is_within_one_ulp_everywhere() {
         let mut worst = 0f64;
-        for bits in (-0f32).to_bits()..LOWEST_F32.to_bits() {
+        for bits in (-0f32).to_bits()..LOWEST_NORMAL.to_bits() {
             let x = f32::from_bits(bits);
             worst = worst.max(ulps(f64::from(exp_f32(x)), f64::from(x).exp(), 23));
         }
@@ -162,10 +239,15 @@ mod tests {
     #[test]
     fn exp_at_the_edges() {
         assert_eq!((exp_f32(0.0), exp_f32(-0.0), exp_f64(0.0)), (1.0, 1.0, 1.0));
-        assert_eq!((exp_f32(f32::NEG_INFINITY), exp_f32(f32::MIN), exp_f32(-87.4)), (0.0, 0.0, 0.0));
+        assert_eq!((exp_f32(f32::NEG_INFINITY), exp_f32(f32::MIN), exp_f32(-88.0)), (0.0, 0.0, 0.0));
         assert_eq!((exp_f64(f64::NEG_INFINITY), exp_f64(f64::MIN), exp_f64(-709.0)), (0.0, 0.0, 0.0));
         assert!(exp_f32(f32::NAN).is_nan() && exp_f64(f64::NAN).is_nan());
-        assert!(exp_f32(LOWEST_F32) >= f32::MIN_POSITIVE * 0.999 && exp_f64(LOWEST_F64) >= f64::MIN_POSITIVE * 0.999);
+        // Between: 0, or the number that it is, but never a wrong one.
+        let mut x = LOWEST_NORMAL;
+        while x > LOWEST_F32 {
+            assert!(exp_f32(x) == 0.0 || ulps(f64::from(exp_f32(x)), f64::from(x).exp(), 22) <= 2.0, "{x}: {}", exp_f32(x));
+            x = x.next_down();
+        }
     }
 
     #[test]

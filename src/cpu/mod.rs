@@ -1,16 +1,30 @@
-//! The CPU backend: one fused pass per row.
+//! The CPU backend: one fused pass over the rows of a batch.
 //!
-//! [`pass`] walks over the samples of a batch, [`row`] is the algorithm for one of them over the [`lanes`] of any level,
-//! [`exp`] holds the elementary functions, [`storage`] the types that logits are stored in, [`level`] chooses the level.
+//! [`pass`] shares the blocks of a batch out to the threads of a [`pool`]; [`block`] takes the samples of a block to one of two kernels: [`tile`]
+//! for few classes, with a sample in each lane, and [`rows`] for many, with a class in each lane ([`row`]). Both are written once over the [`lanes`] of any
+//! level of the instruction set; [`level`] chooses it. [`exp`] holds the elementary functions, [`storage`] the types that logits are stored in,
+//! [`memory`] the ways that rows lie in, [`labels`] what comes with them, [`adder`] what a thread does to the statistics, [`scratch`] the working memory.
 
+mod adder;
+mod block;
 mod exp;
 mod float_environment;
+mod given;
+mod labels;
 mod lanes;
 mod level;
+mod memory;
 mod pass;
+mod pool;
 mod row;
+mod rows;
+mod scratch;
 mod storage;
+mod sums;
+mod tile;
 
 pub(crate) use float_environment::DefaultFloatEnvironment;
+pub(crate) use given::accumulate;
 pub(crate) use level::Level;
-pub(crate) use pass::{Pass, Scratch, Statistics, accumulate, run};
+pub(crate) use pass::{Pass, Statistics, run};
+pub(crate) use scratch::Scratch;

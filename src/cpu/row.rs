@@ -1,30 +1,48 @@
-//! One row: logits in, loss and gradient out, its distribution ready for the statistics. The algorithm, once, for every type and level.
+//! One row of many classes: lanes are classes. Its three sweeps, which lie in the cache: the maximum; the exponentials with three sums; the
+//! gradient and the statistics. Each goes on chain by chain, so that those of three rows can be done in turns (`rows`).
 //!
-//! Three sweeps over a row that lies in the cache: the maximum; the exponentials with three sums; the gradient and the statistics.
 //! The order of every sum is fixed by the number of classes alone. A row sum is kept in f32 for [`CHAIN`] vectors at the most and then added
 //! to one f64 per lane, because 20,000 equal terms beside one large one would be lost in f32.
 
-use super::exp::ln_f64;
+use super::exp::{Exp, ln_f64};
 use super::lanes::{Lanes, Real, Vectors};
-use crate::samples::Sample;
+use super::memory::prefetch;
+use super::storage::{LanesOf, Storage};
+use super::sums::{ChainSums, WideSums};
 
 /// Vectors whose terms are added up in the row's own type before they go to the wide sums.
 const CHAIN: usize = 8;
 
-/// The soft part of q for one row: `w[k] * (first_scale * S[y,k] + second_scale * S[y2,k])`.
+/// Classes of a chain.
+#[inline(always)]
+pub(super) fn chain<L: Storage, V: Vectors>() -> usize {
+    CHAIN * LanesOf::<L, V>::WIDTH
+}
+
+/// The soft part of q for one row, but for the factor `scale`: `w[k] * (lam * S[y,k] + (1 - lam) * S[y2,k])`.
+#[derive(Clone, Copy)]
 pub(super) struct SoftLabel<'a, R> {
     pub first: &'a [f32],
+    /// lam; and the second target's row, with 1 - lam. Where all samples of a pass have one target, and there are no class weights, `GENERAL` is
+    /// false and these are not used; lam = 1 gives the same bits.
     pub first_scale: R,
-    /// The second target's row and its scale, and the class weights; where there are none, `GENERAL` is false.
     pub second: &'a [f32],
     pub second_scale: R,
+    /// Class weights, or none.
     pub weights: &'a [R],
-    /// What `weights` are still to be multiplied by: a power of two, so that no weight is too small or too large for the row's type.
-    pub weight_scale: f64,
+    /// `1 - alpha`, times what the weights were divided by.
+    pub scale: f64,
 }
 
 impl<R: Real> SoftLabel<'_, R> {
-    /// `q / first_scale` of the classes from `start` on where `GENERAL` is false (S itself), else q: a whole vector, or what there is at the end.
+    /// The part for `length` classes from `start` on.
+    #[inline(always)]
+    fn range(&self, start: usize, length: usize) -> Self {
+        let weights = if self.weights.is_empty() { self.weights } else { &self.weights[start..start + length] };
+        Self { first: &self.first[start..start + length], second: &self.second[start..start + length], weights, ..*self }
+    }
+
+    /// `q / scale` of the classes from `start` on: a whole vector, or what there is at the end.
     #[inline(always)]
     fn lanes<V: Vectors, const GENERAL: bool>(&self, start: usize, length: usize) -> R::Lanes<V> {
         let first = part_f32::<R, V>(&self.first[start..start + length]);
@@ -33,53 +51,200 @@ impl<R: Real> SoftLabel<'_, R> {
         }
         let first = first.mul(Lanes::splat(self.first_scale));
         let soft = part_f32::<R, V>(&self.second[start..start + length]).mul_add(Lanes::splat(self.second_scale), first);
-        if self.weights.is_empty() { soft } else { soft.mul(part::<R, V>(&self.weights[start..start + length], R::from_f64(0.0))) }
-    }
-
-    /// What `lanes` is still to be multiplied by.
-    #[inline(always)]
-    fn scale<const GENERAL: bool>(&self) -> f64 {
-        if GENERAL { self.weight_scale } else { self.first_scale.to_f64() }
+        if self.weights.is_empty() {
+            return soft;
+        }
+        let weights = &self.weights[start..start + length];
+        soft.mul(if length >= R::Lanes::<V>::WIDTH { Lanes::load(weights) } else { Lanes::load_part(weights, R::from_f64(0.0)) })
     }
 
     /// q of one class, from the same numbers.
     #[inline(always)]
     fn class(&self, class: usize) -> f64 {
         let of = |row: &[f32], scale: R| f64::from(row[class]) * scale.to_f64();
-        let weight = if self.weights.is_empty() { 1.0 } else { self.weights[class].to_f64() * self.weight_scale };
-        (of(self.first, self.first_scale) + of(self.second, self.second_scale)) * weight
+        let weight = if self.weights.is_empty() { 1.0 } else { self.weights[class].to_f64() };
+        (of(self.first, self.first_scale) + of(self.second, self.second_scale)) * weight * self.scale
     }
 }
 
 /// A whole vector, or what there is of it and `fill`.
 #[inline(always)]
-fn part<R: Real, V: Vectors>(from: &[R], fill: R) -> R::Lanes<V> {
-    if from.len() == R::Lanes::<V>::WIDTH { Lanes::load(from) } else { Lanes::load_part(from, fill) }
+pub(super) fn part<L: Storage, V: Vectors>(from: &[L], fill: L::Real) -> LanesOf<L, V> {
+    if from.len() >= LanesOf::<L, V>::WIDTH { L::load::<V>(from) } else { L::load_part::<V>(from, fill) }
 }
 
 /// As [`part`] with 0, widened from f32.
 #[inline(always)]
-fn part_f32<R: Real, V: Vectors>(from: &[f32]) -> R::Lanes<V> {
-    if from.len() == R::Lanes::<V>::WIDTH { Lanes::load_f32(from) } else { Lanes::load_f32_part(from) }
+pub(super) fn part_f32<R: Real, V: Vectors>(from: &[f32]) -> R::Lanes<V> {
+    if from.len() >= R::Lanes::<V>::WIDTH { Lanes::load_f32(from) } else { Lanes::load_f32_part(from) }
 }
 
-/// Runs `$body` for each vector of a row: `$length` is the number of classes in it from `$start` on, less than a vector's at most once, at the
-/// end. A macro, because a closure would be compiled for the target's lowest level and called.
-macro_rules! for_vectors {
-    ($lanes:ty, $classes:expr, |$start:ident, $length:ident| $body:block) => {{
-        let (classes, width) = ($classes, <$lanes>::WIDTH);
-        let whole = classes - classes % width;
-        let mut position = 0;
-        while position < whole {
-            let ($start, $length) = (position, width);
-            $body
-            position += width;
+/// The hard part of q: at most two classes; on one class together where both are the same.
+#[derive(Clone, Copy)]
+pub(super) struct Hard {
+    pub classes: [usize; 2],
+    pub weights: [f64; 2],
+}
+
+impl Hard {
+    #[inline(always)]
+    fn mass(&self) -> f64 {
+        self.weights[0] + self.weights[1]
+    }
+}
+
+/// The first sweep: the maximum.
+pub(super) struct MaxSweep<'a, L: Storage, V: Vectors> {
+    z: &'a [L],
+    most: [LanesOf<L, V>; 4],
+}
+
+impl<'a, L: Storage, V: Vectors> MaxSweep<'a, L, V> {
+    #[inline(always)]
+    pub fn new(z: &'a [L]) -> Self {
+        Self { z, most: [LanesOf::<L, V>::splat(L::Real::LOWEST); 4] }
+    }
+
+    #[inline(always)]
+    pub fn chain(&mut self, index: usize) {
+        let (width, start) = (LanesOf::<L, V>::WIDTH, index * chain::<L, V>());
+        let z = &self.z[start..start + chain::<L, V>()];
+        let mut vector = 0;
+        while vector < CHAIN {
+            self.most[vector % 4] = self.most[vector % 4].max(L::load::<V>(&z[vector * width..(vector + 1) * width]));
+            vector += 1;
         }
-        if whole < classes {
-            let ($start, $length) = (whole, classes - whole);
-            $body
+    }
+
+    /// The classes from `start` on, less than a chain.
+    #[inline(always)]
+    pub fn rest(&mut self, start: usize) {
+        for z in self.z[start..].chunks(LanesOf::<L, V>::WIDTH) {
+            self.most[0] = self.most[0].max(part::<L, V>(z, L::Real::LOWEST));
         }
-    }};
+    }
+
+    /// The maximum; `None` for a row with +inf, or of nothing but -inf or NaN.
+    #[inline(always)]
+    pub fn finish(&self) -> Option<L::Real> {
+        let [a, b, c, d] = self.most;
+        Some(a.max(b).max(c.max(d)).reduce_max()).filter(|max| max.is_finite())
+    }
+}
+
+/// Whether `class` is the argmax of a row, given its maximum; the first index wins a tie.
+#[inline(always)]
+pub(super) fn is_right<L: Storage, V: Vectors>(z: &[L], class: usize, max: L::Real) -> bool {
+    if z[class].widen() != max {
+        return false;
+    }
+    let mut before = [LanesOf::<L, V>::splat(L::Real::LOWEST); 4];
+    let width = LanesOf::<L, V>::WIDTH;
+    let mut quads = z[..class].chunks_exact(4 * width);
+    for quad in &mut quads {
+        for (vector, before) in before.iter_mut().enumerate() {
+            *before = before.max(L::load::<V>(&quad[vector * width..(vector + 1) * width]));
+        }
+    }
+    for z in quads.remainder().chunks(width) {
+        before[0] = before[0].max(part::<L, V>(z, L::Real::LOWEST));
+    }
+    let [a, b, c, d] = before;
+    a.max(b).max(c.max(d)).reduce_max() < max
+}
+
+/// What is asked for during the second sweep, which has arithmetic to wait for: what the third sweep writes, and what the next row's first two
+/// read. Any address will do, of memory that is there.
+#[derive(Clone, Copy)]
+pub(super) struct Ahead<L> {
+    pub grad: *const L,
+    pub sums: *const i64,
+    pub next_logits: *const L,
+    pub next_soft: *const f32,
+}
+
+/// The second sweep: exponentials, and their sums.
+pub(super) struct ExpSweep<'a, L: Storage, V: Vectors, const GENERAL: bool> {
+    z: &'a [L],
+    soft: SoftLabel<'a, L::Real>,
+    max: L::Real,
+    /// A whole number of vectors.
+    exponentials: &'a mut [L::Real],
+    ahead: Ahead<L>,
+    exp: <L::Real as Real>::Exp<LanesOf<L, V>>,
+    totals: WideSums<L::Real, LanesOf<L, V>>,
+}
+
+impl<'a, L: Storage, V: Vectors, const GENERAL: bool> ExpSweep<'a, L, V, GENERAL> {
+    #[inline(always)]
+    pub fn new(z: &'a [L], soft: SoftLabel<'a, L::Real>, max: L::Real, exponentials: &'a mut [L::Real], ahead: Ahead<L>) -> Self {
+        Self { z, soft, max, exponentials, ahead, exp: Exp::new(), totals: WideSums::new() }
+    }
+
+    #[inline(always)]
+    pub fn chain(&mut self, index: usize) {
+        let (width, start) = (LanesOf::<L, V>::WIDTH, index * chain::<L, V>());
+        let z = &self.z[start..start + chain::<L, V>()];
+        let exponentials = &mut self.exponentials[start..start + chain::<L, V>()];
+        let soft = self.soft.range(start, chain::<L, V>());
+        let max = LanesOf::<L, V>::splat(self.max);
+        let mut chain_sums = ChainSums::<L::Real, LanesOf<L, V>>::new();
+        let mut vector = 0;
+        while vector < CHAIN {
+            let at = vector * width;
+            let x = L::load::<V>(&z[at..at + width]).sub(max);
+            let e = self.exp.nonpositive(x);
+            e.store(&mut exponentials[at..at + width]);
+            chain_sums.add(e, soft.lanes::<V, GENERAL>(at, width), x);
+            prefetch::<L, true>(self.ahead.grad.wrapping_add(start + at));
+            prefetch::<i64, true>(self.ahead.sums.wrapping_add(start + at));
+            prefetch::<i64, true>(self.ahead.sums.wrapping_add(start + at + width / 2));
+            prefetch::<L, false>(self.ahead.next_logits.wrapping_add(start + at));
+            prefetch::<f32, false>(self.ahead.next_soft.wrapping_add(start + at));
+            vector += 1;
+        }
+        self.totals.add(&chain_sums);
+    }
+
+    /// The classes from `start` on, less than a chain.
+    #[inline(always)]
+    pub fn rest(&mut self, start: usize) {
+        if start == self.z.len() {
+            return;
+        }
+        let width = LanesOf::<L, V>::WIDTH;
+        let (z, soft) = (&self.z[start..], self.soft.range(start, self.z.len() - start));
+        let max = LanesOf::<L, V>::splat(self.max);
+        let mut chain_sums = ChainSums::<L::Real, LanesOf<L, V>>::new();
+        for (index, (z, exponentials)) in z.chunks(width).zip(self.exponentials[start..].chunks_exact_mut(width)).enumerate() {
+            // Lanes behind the row's end hold -inf, whose exponential is 0; their q is 0 as well.
+            let mut x = part::<L, V>(z, L::Real::LOWEST).sub(max);
+            let e = self.exp.nonpositive(x);
+            e.store(exponentials);
+            if z.len() < width {
+                x = L::load_part::<V>(z, self.max).sub(max);
+            }
+            chain_sums.add(e, soft.lanes::<V, GENERAL>(index * width, z.len()), x);
+        }
+        self.totals.add(&chain_sums);
+    }
+
+    /// `None` for a row with NaN.
+    #[inline(always)]
+    pub fn finish(&self) -> Option<Softmax<L::Real>> {
+        let sum = LanesOf::<L, V>::wide_sum(self.totals.sum);
+        if sum.is_nan() {
+            return None;
+        }
+        let mut distance = -LanesOf::<L, V>::wide_sum(self.totals.distance) * self.soft.scale;
+        if !distance.is_finite() {
+            // A copy: a reference to its field would keep the whole sweep in memory, where registers belong.
+            let soft = self.soft;
+            distance = distance_with_masked(self.z, self.max.to_f64(), &soft);
+        }
+        let mass = LanesOf::<L, V>::wide_sum(self.totals.mass) * self.soft.scale;
+        Some(Softmax { max: self.max, inverse: L::Real::from_f64(1.0 / sum), log_sum: ln_f64(sum), mass, distance })
+    }
 }
 
 /// What the first two sweeps find.
@@ -96,101 +261,20 @@ pub(super) struct Softmax<R> {
     distance: f64,
 }
 
-/// The hard part of q: at most two classes.
-#[derive(Clone, Copy)]
-pub(super) struct Hard {
-    pub classes: [usize; 2],
-    pub weights: [f64; 2],
-}
-
-impl Hard {
-    /// `alpha * w[y]` on each target's class; on one class together where both are the same.
-    pub fn new(sample: &Sample, alpha: f64, weights: Option<&[f64]>) -> Self {
-        let weight = |class: usize| alpha * weights.map_or(1.0, |w| w[class]);
-        let (first, second) = (sample.first, sample.second);
-        if first == second {
-            return Self { classes: [first; 2], weights: [weight(first), 0.0] };
+impl<R: Real> Softmax<R> {
+    /// The loss, before the sample weight: `-sum q * log p = Q * log_sum + sum q * (max - z)`.
+    #[inline(always)]
+    pub fn loss<L: Storage<Real = R>>(&self, z: &[L], hard: &Hard) -> f64 {
+        let mut loss = self.mass * self.log_sum + self.distance;
+        for (&class, &weight) in hard.classes.iter().zip(&hard.weights) {
+            loss += weight * self.log_sum + term(weight, self.max.to_f64(), z[class].widen().to_f64());
         }
-        Self { classes: [first, second], weights: [sample.lam * weight(first), (1.0 - sample.lam) * weight(second)] }
+        loss
     }
-
-    fn mass(&self) -> f64 {
-        self.weights[0] + self.weights[1]
-    }
-}
-
-/// The maximum, the exponentials (left in `exponentials`, which is a whole number of vectors long) and their sums; `None` for a row with NaN,
-/// with +inf, or of nothing but -inf.
-#[inline(always)]
-pub(super) fn softmax<R: Real, V: Vectors, const GENERAL: bool>(
-    z: &[R],
-    soft: &SoftLabel<'_, R>,
-    exponentials: &mut [R],
-) -> Option<Softmax<R>> {
-    let classes = z.len();
-    let max = row_max::<R, V>(z);
-    if !max.is_finite() {
-        return None;
-    }
-    let all_max = R::Lanes::<V>::splat(max);
-    let zero = R::Lanes::<V>::splat(R::from_f64(0.0));
-    let nothing = R::Lanes::<V>::wide_zero();
-    let (mut sum, mut mass, mut distance) = (nothing, nothing, nothing);
-    let chain = CHAIN * R::Lanes::<V>::WIDTH;
-    let mut begin = 0;
-    while begin < classes {
-        // Two sums in turns halve what a large term among small ones loses.
-        let (mut chain_sum, mut other_sum, mut chain_mass, mut other_mass, mut chain_distance) = (zero, zero, zero, zero, zero);
-        for_vectors!(R::Lanes<V>, chain.min(classes - begin), |offset, length| {
-            let start = begin + offset;
-            // Lanes behind the row's end hold -inf, whose exponential is 0; their q is 0 as well.
-            let vector = part::<R, V>(&z[start..start + length], R::LOWEST);
-            let e = R::exp_nonpositive(vector.sub(all_max));
-            e.store(&mut exponentials[start..]);
-            (chain_sum, other_sum) = (other_sum, chain_sum.add(e));
-            let q = soft.lanes::<V, GENERAL>(start, length);
-            (chain_mass, other_mass) = (other_mass, chain_mass.add(q));
-            let vector = if length == R::Lanes::<V>::WIDTH { vector } else { part::<R, V>(&z[start..start + length], max) };
-            chain_distance = q.mul_add(all_max.sub(vector), chain_distance);
-        });
-        sum = chain_sum.add(other_sum).wide_add(sum);
-        mass = chain_mass.add(other_mass).wide_add(mass);
-        distance = chain_distance.wide_add(distance);
-        begin += chain;
-    }
-    let sum = R::Lanes::<V>::wide_sum(sum);
-    if sum.is_nan() {
-        return None;
-    }
-    let scale = soft.scale::<GENERAL>();
-    let mut distance = R::Lanes::<V>::wide_sum(distance) * scale;
-    if !distance.is_finite() {
-        distance = distance_with_masked(z, max, soft);
-    }
-    let mass = R::Lanes::<V>::wide_sum(mass) * scale;
-    Some(Softmax { max, inverse: R::from_f64(1.0 / sum), log_sum: ln_f64(sum), mass, distance })
-}
-
-#[inline(always)]
-fn row_max<R: Real, V: Vectors>(z: &[R]) -> R {
-    let width = R::Lanes::<V>::WIDTH;
-    let lowest = R::Lanes::<V>::splat(R::LOWEST);
-    let (mut a, mut b, mut c, mut d) = (lowest, lowest, lowest, lowest);
-    let mut quads = z.chunks_exact(4 * width);
-    for quad in &mut quads {
-        a = a.max(Lanes::load(quad));
-        b = b.max(Lanes::load(&quad[width..]));
-        c = c.max(Lanes::load(&quad[2 * width..]));
-        d = d.max(Lanes::load(&quad[3 * width..]));
-    }
-    for z in quads.remainder().chunks(width) {
-        a = a.max(part::<R, V>(z, R::LOWEST));
-    }
-    a.max(b).max(c.max(d)).reduce_max()
 }
 
 /// `q * (max - z)`, where 0 times anything is 0.
-fn term(q: f64, max: f64, z: f64) -> f64 {
+pub(super) fn term(q: f64, max: f64, z: f64) -> f64 {
     let distance = max - z;
     if q == 0.0 {
         0.0
@@ -204,80 +288,120 @@ fn term(q: f64, max: f64, z: f64) -> f64 {
 /// The sum of `q * (max - z)` for a row with masked classes (-inf) or with logits too far apart for its type.
 #[cold]
 #[inline(never)]
-fn distance_with_masked<R: Real>(z: &[R], max: R, soft: &SoftLabel<'_, R>) -> f64 {
-    z.iter().enumerate().map(|(class, z)| term(soft.class(class), max.to_f64(), z.to_f64())).sum()
+fn distance_with_masked<L: Storage>(z: &[L], max: f64, soft: &SoftLabel<'_, L::Real>) -> f64 {
+    z.iter().enumerate().map(|(class, z)| term(soft.class(class), max, z.widen().to_f64())).sum()
 }
 
-impl<R: Real> Softmax<R> {
-    /// The loss, before the sample weight: `-sum q * log p = Q * log_sum + sum q * (max - z)`.
+/// The third sweep: `factor * (Q*p - q)` to `grad`, and p to `sums`, or subtracted from them; where they are given. `factor` is the reduction's,
+/// times the incoming gradient and the sample weight.
+pub(super) struct LastSweep<'a, L: Storage, V: Vectors, const GENERAL: bool> {
+    exponentials: &'a [L::Real],
+    soft: SoftLabel<'a, L::Real>,
+    grad: Option<&'a mut [L]>,
+    sums: Option<&'a mut [i64]>,
+    to_p: LanesOf<L, V>,
+    to_q: LanesOf<L, V>,
+    to_units: LanesOf<L, V>,
+}
+
+impl<'a, L: Storage, V: Vectors, const GENERAL: bool> LastSweep<'a, L, V, GENERAL> {
     #[inline(always)]
-    pub fn loss(&self, z: &[R], hard: &Hard) -> f64 {
-        let mut loss = self.mass * self.log_sum + self.distance;
-        for (&class, &weight) in hard.classes.iter().zip(&hard.weights) {
-            loss += weight * self.log_sum + term(weight, self.max.to_f64(), z[class].to_f64());
-        }
-        loss
-    }
-
-    /// Whether the argmax of `z` is `class`, the first index winning a tie.
-    #[inline(always)]
-    pub fn is_right(&self, z: &[R], class: usize) -> bool {
-        z[class] == self.max && !z[..class].contains(&self.max)
-    }
-}
-
-/// What the third sweep makes of the exponentials.
-pub(super) struct Gradient<'a, R> {
-    pub softmax: Softmax<R>,
-    pub hard: Hard,
-    /// The reduction's factor times the incoming gradient and the sample weight.
-    pub factor: f64,
-    /// K entries to write, where the gradient is wanted.
-    pub grad: Option<&'a mut [R]>,
-}
-
-/// The third sweep: `grad = factor * (Q*p - q)`, and p to `sums`, which are subtracted from where `negate` says so.
-#[inline(always)]
-pub(super) fn gradient<R: Real, V: Vectors, const GENERAL: bool>(
-    exponentials: &[R],
-    soft: &SoftLabel<'_, R>,
-    gradient: Gradient<'_, R>,
-    sums: Option<&mut [i64]>,
-    negate: bool,
-) {
-    let Gradient { softmax, hard, factor, grad } = gradient;
-    if let Some(grad) = grad {
+    #[expect(clippy::too_many_arguments, reason = "views in, views out")]
+    pub fn new(
+        softmax: &Softmax<L::Real>,
+        exponentials: &'a [L::Real],
+        soft: SoftLabel<'a, L::Real>,
+        hard: &Hard,
+        factor: f64,
+        grad: Option<&'a mut [L]>,
+        sums: Option<&'a mut [i64]>,
+        negate: bool,
+    ) -> Self {
         // Both factors are formed once, so that an entry costs a product and a fused product.
         let q_sum = softmax.mass + hard.mass();
-        let to_p = R::Lanes::<V>::splat(R::from_f64(q_sum * softmax.inverse.to_f64() * factor));
-        let to_q = R::Lanes::<V>::splat(R::from_f64(soft.scale::<GENERAL>() * factor));
-        for_vectors!(R::Lanes<V>, grad.len(), |start, length| {
-            let e = R::Lanes::<V>::load(&exponentials[start..]);
-            let g = e.mul_sub(to_p, soft.lanes::<V, GENERAL>(start, length).mul(to_q));
-            if length == R::Lanes::<V>::WIDTH { g.store(&mut grad[start..]) } else { g.store_part(&mut grad[start..start + length]) }
-        });
-        // The targets' entries again, with the hard label: the differences in f64, rounded once.
-        for (&class, &weight) in hard.classes.iter().zip(&hard.weights) {
-            if weight != 0.0 {
-                let p = exponentials[class].to_f64() * softmax.inverse.to_f64();
-                grad[class] = R::from_f64((q_sum * p - soft.class(class) - weight) * factor);
+        let splat = |value: f64| LanesOf::<L, V>::splat(L::Real::from_f64(value));
+        // A power of two: p is rounded as it would be without it.
+        let one = if negate { L::Real::from_f64(-L::Real::ONE.to_f64()) } else { L::Real::ONE };
+        Self {
+            exponentials,
+            soft,
+            grad,
+            sums,
+            to_p: splat(q_sum * softmax.inverse.to_f64() * factor),
+            to_q: splat(soft.scale * factor),
+            to_units: LanesOf::<L, V>::splat(softmax.inverse.mul(one)),
+        }
+    }
+
+    #[inline(always)]
+    pub fn chain(&mut self, index: usize) {
+        self.gradient_chain(index);
+        self.sums_chain(index);
+    }
+
+    #[inline(always)]
+    pub fn gradient_chain(&mut self, index: usize) {
+        let (width, start) = (LanesOf::<L, V>::WIDTH, index * chain::<L, V>());
+        let exponentials = &self.exponentials[start..start + chain::<L, V>()];
+        if let Some(grad) = &mut self.grad {
+            let grad = &mut grad[start..start + chain::<L, V>()];
+            let soft = self.soft.range(start, chain::<L, V>());
+            let mut at = 0;
+            while at < chain::<L, V>() {
+                let e = LanesOf::<L, V>::load(&exponentials[at..at + width]);
+                let q = soft.lanes::<V, GENERAL>(at, width);
+                L::store::<V>(e.mul_sub(self.to_p, q.mul(self.to_q)), &mut grad[at..at + width]);
+                at += width;
             }
         }
     }
-    if let Some(sums) = sums {
-        // A power of two: p is rounded as it would be without it.
-        let to_units = R::Lanes::<V>::splat(softmax.inverse.mul(R::ONE));
-        for_vectors!(R::Lanes<V>, sums.len(), |start, length| {
-            let units = R::Lanes::<V>::load(&exponentials[start..]).mul(to_units);
-            let sums = &mut sums[start..start + length];
-            if negate {
-                units.sub_fixed(sums);
-            } else if length == R::Lanes::<V>::WIDTH {
-                units.add_fixed(sums);
-            } else {
-                units.add_fixed_part(sums);
+
+    #[inline(always)]
+    pub fn sums_chain(&mut self, index: usize) {
+        let (width, start) = (LanesOf::<L, V>::WIDTH, index * chain::<L, V>());
+        let exponentials = &self.exponentials[start..start + chain::<L, V>()];
+        if let Some(sums) = &mut self.sums {
+            let sums = &mut sums[start..start + chain::<L, V>()];
+            let mut at = 0;
+            while at < chain::<L, V>() {
+                LanesOf::<L, V>::load(&exponentials[at..at + width]).mul(self.to_units).add_fixed(&mut sums[at..at + width]);
+                at += width;
             }
-        });
+        }
+    }
+
+    /// The classes from `start` on, less than a chain.
+    #[inline(always)]
+    pub fn rest(&mut self, start: usize) {
+        let width = LanesOf::<L, V>::WIDTH;
+        let exponentials = &self.exponentials[start..];
+        if let Some(grad) = &mut self.grad {
+            let soft = self.soft.range(start, grad.len() - start);
+            for (index, (to, exponentials)) in grad[start..].chunks_mut(width).zip(exponentials.chunks_exact(width)).enumerate() {
+                let q = soft.lanes::<V, GENERAL>(index * width, to.len());
+                let entries = LanesOf::<L, V>::load(exponentials).mul_sub(self.to_p, q.mul(self.to_q));
+                if to.len() == width { L::store::<V>(entries, to) } else { L::store_part::<V>(entries, to) }
+            }
+        }
+        if let Some(sums) = &mut self.sums {
+            for (sums, exponentials) in sums[start..].chunks_mut(width).zip(exponentials.chunks_exact(width)) {
+                let units = LanesOf::<L, V>::load(exponentials).mul(self.to_units);
+                if sums.len() == width { units.add_fixed(sums) } else { units.add_fixed_part(sums) }
+            }
+        }
+    }
+
+    /// The targets' entries again, with the hard label: the differences in f64, rounded to the row's type.
+    #[inline(always)]
+    pub fn finish(&mut self, softmax: &Softmax<L::Real>, hard: &Hard, factor: f64) {
+        let Some(grad) = &mut self.grad else { return };
+        let q_sum = softmax.mass + hard.mass();
+        for (&class, &weight) in hard.classes.iter().zip(&hard.weights) {
+            if weight != 0.0 {
+                let p = self.exponentials[class].to_f64() * softmax.inverse.to_f64();
+                grad[class] = L::narrow(L::Real::from_f64((q_sum * p - self.soft.class(class) - weight) * factor));
+            }
+        }
     }
 }
 
@@ -290,19 +414,30 @@ mod tests {
     const CLASSES: usize = 21_841;
 
     /// The errors of loss and largest gradient entry for one row: f64 and compensated sums are the truth.
-    fn errors<R: Real>(z: &[f64], alpha: f64, target: usize) -> (f64, f64) {
+    fn errors<R: Storage<Real = R> + Real>(z: &[f64], alpha: f64, target: usize) -> (f64, f64) {
         let row: Vec<R> = z.iter().map(|&z| R::from_f64(z)).collect();
         let soft_label: Vec<f32> = (0..CLASSES).map(|k| if k == target { 0.9 } else { 0.1 / (CLASSES - 1) as f32 }).collect();
-        let scale = R::from_f64(1.0 - alpha);
-        let zero = R::from_f64(0.0);
-        let soft =
-            SoftLabel { first: &soft_label, first_scale: scale, second: &soft_label, second_scale: zero, weights: &[], weight_scale: 1.0 };
+        let (one, zero) = (R::from_f64(1.0), R::from_f64(0.0));
+        let scale = 1.0 - alpha;
+        let soft = SoftLabel { first: &soft_label, first_scale: one, second: &soft_label, second_scale: zero, weights: &[], scale };
         let hard = Hard { classes: [target; 2], weights: [alpha, 0.0] };
         let mut exponentials = vec![zero; CLASSES.next_multiple_of(64)];
-        let found = softmax::<R, Portable, false>(&row, &soft, &mut exponentials).expect("the row is finite");
+        let chains = CLASSES / chain::<R, Portable>();
+        let start = chains * chain::<R, Portable>();
+        let mut first = MaxSweep::<R, Portable>::new(&row);
+        (0..chains).for_each(|index| first.chain(index));
+        first.rest(start);
+        let max = first.finish().expect("the row is finite");
+        let ahead = Ahead { grad: row.as_ptr(), sums: [0i64; 1].as_ptr(), next_logits: row.as_ptr(), next_soft: soft_label.as_ptr() };
+        let mut second = ExpSweep::<R, Portable, false>::new(&row, soft, max, &mut exponentials, ahead);
+        (0..chains).for_each(|index| second.chain(index));
+        second.rest(start);
+        let found = second.finish().expect("the row is finite");
         let mut grad = vec![zero; CLASSES];
-        let what = Gradient { softmax: found, hard, factor: 1.0, grad: Some(&mut grad) };
-        gradient::<R, Portable, false>(&exponentials, &soft, what, None, false);
+        let mut last = LastSweep::<R, Portable, false>::new(&found, &exponentials, soft, &hard, 1.0, Some(&mut grad), None, false);
+        (0..chains).for_each(|index| last.chain(index));
+        last.rest(start);
+        last.finish(&found, &hard, 1.0);
 
         let max = z.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let sum = neumaier(z.iter().map(|z| (z - max).exp()));

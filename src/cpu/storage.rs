@@ -2,62 +2,101 @@
 
 use half::{bf16, f16};
 
-use super::lanes::Real;
+use super::lanes::{Halves, Lanes, Real, Vectors};
+
+/// The vectors that rows stored as `L` are computed with at a level.
+pub(super) type LanesOf<L, V> = <<L as Storage>::Real as Real>::Lanes<V>;
 
 /// How a logit is stored, and the arithmetic that its row is computed in.
-pub(super) trait Storage: Copy + 'static {
+pub(super) trait Storage: bytemuck::Pod {
     /// f64 for f64, else f32.
     type Real: Real;
     /// Exact.
     fn widen(self) -> Self::Real;
     /// Rounds once, half to even.
     fn narrow(value: Self::Real) -> Self;
+    /// Widens the first numbers of a slice that has a vector's worth or more.
+    fn load<V: Vectors>(from: &[Self]) -> LanesOf<Self, V>;
+    /// Widens all numbers of a shorter slice; `fill` behind them.
+    fn load_part<V: Vectors>(from: &[Self], fill: Self::Real) -> LanesOf<Self, V>;
+    /// Rounds once, half to even, to a slice of a vector's worth or more.
+    fn store<V: Vectors>(lanes: LanesOf<Self, V>, to: &mut [Self]);
+    /// As many lanes as a shorter slice takes.
+    fn store_part<V: Vectors>(lanes: LanesOf<Self, V>, to: &mut [Self]);
 }
 
-impl Storage for f32 {
-    type Real = f32;
-    #[inline(always)]
-    fn widen(self) -> f32 {
-        self
-    }
-    #[inline(always)]
-    fn narrow(value: f32) -> f32 {
-        value
-    }
+macro_rules! real {
+    ($real:ident) => {
+        impl Storage for $real {
+            type Real = $real;
+            #[inline(always)]
+            fn widen(self) -> $real {
+                self
+            }
+            #[inline(always)]
+            fn narrow(value: $real) -> $real {
+                value
+            }
+            #[inline(always)]
+            fn load<V: Vectors>(from: &[$real]) -> LanesOf<$real, V> {
+                Lanes::load(from)
+            }
+            #[inline(always)]
+            fn load_part<V: Vectors>(from: &[$real], fill: $real) -> LanesOf<$real, V> {
+                Lanes::load_part(from, fill)
+            }
+            #[inline(always)]
+            fn store<V: Vectors>(lanes: LanesOf<$real, V>, to: &mut [$real]) {
+                lanes.store(to);
+            }
+            #[inline(always)]
+            fn store_part<V: Vectors>(lanes: LanesOf<$real, V>, to: &mut [$real]) {
+                lanes.store_part(to);
+            }
+        }
+    };
 }
+real!(f32);
+real!(f64);
 
-impl Storage for f64 {
-    type Real = f64;
-    #[inline(always)]
-    fn widen(self) -> f64 {
-        self
-    }
-    #[inline(always)]
-    fn narrow(value: f64) -> f64 {
-        value
-    }
+macro_rules! half {
+    ($half:ident, $from:ident, $to:ident) => {
+        impl Storage for $half {
+            type Real = f32;
+            #[inline(always)]
+            fn widen(self) -> f32 {
+                self.to_f32()
+            }
+            #[inline(always)]
+            fn narrow(value: f32) -> $half {
+                $half::from_f32(value)
+            }
+            #[inline(always)]
+            fn load<V: Vectors>(from: &[$half]) -> V::F32 {
+                V::F32::$from(from)
+            }
+            #[inline(always)]
+            fn load_part<V: Vectors>(from: &[$half], fill: f32) -> V::F32 {
+                let mut lanes = [$half::from_f32(fill); 16];
+                for (lane, &half) in lanes.iter_mut().zip(from) {
+                    *lane = half;
+                }
+                V::F32::$from(&lanes)
+            }
+            #[inline(always)]
+            fn store<V: Vectors>(lanes: V::F32, to: &mut [$half]) {
+                lanes.$to(to);
+            }
+            #[inline(always)]
+            fn store_part<V: Vectors>(lanes: V::F32, to: &mut [$half]) {
+                let mut halves = [$half::ZERO; 16];
+                lanes.$to(&mut halves);
+                for (half, &lane) in to.iter_mut().zip(&halves) {
+                    *half = lane;
+                }
+            }
+        }
+    };
 }
-
-impl Storage for bf16 {
-    type Real = f32;
-    #[inline(always)]
-    fn widen(self) -> f32 {
-        self.to_f32()
-    }
-    #[inline(always)]
-    fn narrow(value: f32) -> bf16 {
-        bf16::from_f32(value)
-    }
-}
-
-impl Storage for f16 {
-    type Real = f32;
-    #[inline(always)]
-    fn widen(self) -> f32 {
-        self.to_f32()
-    }
-    #[inline(always)]
-    fn narrow(value: f32) -> f16 {
-        f16::from_f32(value)
-    }
-}
+half!(bf16, from_bf16, to_bf16);
+half!(f16, from_f16, to_f16);

@@ -4,7 +4,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { SAMPLES = 4096 };
+enum { SAMPLES = 1 << 18 };
 
 int main(void) {
     ols_options_t options = options_for(K);

@@ -5,7 +5,9 @@
 
 use core::arch::x86_64::*;
 
-use super::{Lanes, Vectors};
+use half::{bf16, f16};
+
+use super::{Halves, Lanes, Vectors};
 
 /// Vectors of two times 256 bits.
 pub(crate) struct Avx2;
@@ -42,10 +44,48 @@ fn sum4(four: __m256d) -> f64 {
     }
 }
 
+/// Lane j of vector i becomes lane i of vector j.
+#[inline(always)]
+fn transpose8(rows: [__m256; 8]) -> [__m256; 8] {
+    let mut t = rows;
+    avx2! {
+        for i in [0, 2, 4, 6] {
+            (t[i], t[i + 1]) = (_mm256_unpacklo_ps(t[i], t[i + 1]), _mm256_unpackhi_ps(t[i], t[i + 1]));
+        }
+        for i in [0, 4] {
+            let (a, b) = (t[i], t[i + 1]);
+            let (c, d) = (t[i + 2], t[i + 3]);
+            t[i] = _mm256_shuffle_ps::<0x44>(a, c);
+            t[i + 1] = _mm256_shuffle_ps::<0xee>(a, c);
+            t[i + 2] = _mm256_shuffle_ps::<0x44>(b, d);
+            t[i + 3] = _mm256_shuffle_ps::<0xee>(b, d);
+        }
+        for i in [0, 1, 2, 3] {
+            (t[i], t[i + 4]) = (_mm256_permute2f128_ps::<0x20>(t[i], t[i + 4]), _mm256_permute2f128_ps::<0x31>(t[i], t[i + 4]));
+        }
+    }
+    t
+}
+
+/// Lane j of vector i becomes lane i of vector j.
+#[inline(always)]
+fn transpose4(rows: [__m256d; 4]) -> [__m256d; 4] {
+    let mut t = rows;
+    avx2! {
+        for i in [0, 2] {
+            (t[i], t[i + 1]) = (_mm256_unpacklo_pd(t[i], t[i + 1]), _mm256_unpackhi_pd(t[i], t[i + 1]));
+        }
+        for i in [0, 1] {
+            (t[i], t[i + 2]) = (_mm256_permute2f128_pd::<0x20>(t[i], t[i + 2]), _mm256_permute2f128_pd::<0x31>(t[i], t[i + 2]));
+        }
+    }
+    t
+}
+
 /// What both vectors do alike, half by half.
 macro_rules! halves {
     ($real:ident, $width:literal, $half:literal, $add:ident, $sub:ident, $mul:ident, $fmadd:ident, $fmsub:ident, $max:ident,
-     $set1:ident, $loadu:ident, $storeu:ident, $cmp:ident, $and:ident) => {
+     $set1:ident, $loadu:ident, $storeu:ident, $cmp:ident, $blend:ident, $transpose:ident) => {
         #[inline(always)]
         fn splat(value: $real) -> Self {
             avx2!(Self($set1(value), $set1(value)))
@@ -105,35 +145,43 @@ macro_rules! halves {
             avx2!(Self($max(other.0, self.0), $max(other.1, self.1)))
         }
         #[inline(always)]
-        fn zero_where_less(self, x: Self, limit: Self) -> Self {
+        fn where_greater(self, limit: Self, other: Self, otherwise: Self) -> Self {
             avx2! {
-                let (low, high) = ($cmp::<_CMP_NLT_UQ>(x.0, limit.0), $cmp::<_CMP_NLT_UQ>(x.1, limit.1));
-                Self($and(self.0, low), $and(self.1, high))
+                let (low, high) = ($cmp::<_CMP_GT_OQ>(self.0, limit.0), $cmp::<_CMP_GT_OQ>(self.1, limit.1));
+                Self($blend(otherwise.0, other.0, low), $blend(otherwise.1, other.1, high))
             }
         }
+        type Square = [Self; $width];
         #[inline(always)]
-        fn reduce_max(self) -> $real {
-            let mut lanes = [0.0; $width];
-            self.store(&mut lanes);
-            let mut half = $width / 2;
-            while half > 0 {
-                for lane in 0..half {
-                    lanes[lane] = if lanes[lane + half] > lanes[lane] { lanes[lane + half] } else { lanes[lane] };
-                }
-                half /= 2;
+        fn square() -> [Self; $width] {
+            [Self::splat(0.0); $width]
+        }
+        #[inline(always)]
+        fn transpose(square: [Self; $width]) -> [Self; $width] {
+            // Quarter by quarter; those off the diagonal change places.
+            let mut columns = square;
+            let (mut low, mut high) = ([square[0].0; $half], [square[0].0; $half]);
+            for i in 0..$half {
+                (low[i], high[i]) = (square[i].0, square[i].1);
             }
-            lanes[0]
+            let (low, high) = ($transpose(low), $transpose(high));
+            for i in 0..$half {
+                (columns[i].0, columns[i + $half].0) = (low[i], high[i]);
+            }
+            let (mut low, mut high) = ([square[0].0; $half], [square[0].0; $half]);
+            for i in 0..$half {
+                (low[i], high[i]) = (square[i + $half].0, square[i + $half].1);
+            }
+            let (low, high) = ($transpose(low), $transpose(high));
+            for i in 0..$half {
+                (columns[i].1, columns[i + $half].1) = (low[i], high[i]);
+            }
+            columns
         }
         #[inline(always)]
         fn add_fixed_part(self, to: &mut [i64]) {
             for (to, unit) in to.iter_mut().zip(self.units()) {
                 *to = to.wrapping_add(i64::from(unit));
-            }
-        }
-        #[inline(always)]
-        fn sub_fixed(self, to: &mut [i64]) {
-            for (to, unit) in to.iter_mut().zip(self.units()) {
-                *to = to.wrapping_sub(i64::from(unit));
             }
         }
     };
@@ -175,7 +223,8 @@ impl Lanes<f32> for F32x16 {
         _mm256_loadu_ps,
         _mm256_storeu_ps,
         _mm256_cmp_ps,
-        _mm256_and_ps
+        _mm256_blendv_ps,
+        transpose8
     );
 
     #[inline(always)]
@@ -191,6 +240,24 @@ impl Lanes<f32> for F32x16 {
         avx2! {
             let (low, high) = (_mm256_castps_si256(self.0), _mm256_castps_si256(self.1));
             Self(_mm256_castsi256_ps(_mm256_slli_epi32::<23>(low)), _mm256_castsi256_ps(_mm256_slli_epi32::<23>(high)))
+        }
+    }
+    #[inline(always)]
+    fn reduce_max(self) -> f32 {
+        avx2! {
+            let eight = _mm256_max_ps(self.0, self.1);
+            let four = _mm_max_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps::<1>(eight));
+            let two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+            _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)))
+        }
+    }
+    #[inline(always)]
+    fn wide_store(sum: Self::Wide, to: &mut [f64]) {
+        assert!(to.len() >= 16);
+        avx2! {
+            for i in [0, 1, 2, 3] {
+                _mm256_storeu_pd(to.as_mut_ptr().add(4 * i), sum[i]);
+            }
         }
     }
     #[inline(always)]
@@ -262,7 +329,8 @@ impl Lanes<f64> for F64x8 {
         _mm256_loadu_pd,
         _mm256_storeu_pd,
         _mm256_cmp_pd,
-        _mm256_and_pd
+        _mm256_blendv_pd,
+        transpose4
     );
 
     #[inline(always)]
@@ -286,6 +354,22 @@ impl Lanes<f64> for F64x8 {
         }
     }
     #[inline(always)]
+    fn reduce_max(self) -> f64 {
+        avx2! {
+            let four = _mm256_max_pd(self.0, self.1);
+            let two = _mm_max_pd(_mm256_castpd256_pd128(four), _mm256_extractf128_pd::<1>(four));
+            _mm_cvtsd_f64(_mm_max_sd(two, _mm_unpackhi_pd(two, two)))
+        }
+    }
+    #[inline(always)]
+    fn wide_store(sum: Self::Wide, to: &mut [f64]) {
+        assert!(to.len() >= 8);
+        avx2! {
+            _mm256_storeu_pd(to.as_mut_ptr(), sum[0]);
+            _mm256_storeu_pd(to.as_mut_ptr().add(4), sum[1]);
+        }
+    }
+    #[inline(always)]
     fn wide_zero() -> Self::Wide {
         avx2!([_mm256_setzero_pd(); 2])
     }
@@ -302,5 +386,58 @@ impl Lanes<f64> for F64x8 {
         let (low, high) = to[..8].split_at_mut(4);
         accumulate(avx2!(_mm256_cvtpd_epi32(self.0)), low);
         accumulate(avx2!(_mm256_cvtpd_epi32(self.1)), high);
+    }
+}
+
+impl Halves for F32x16 {
+    #[inline(always)]
+    fn from_bf16(from: &[bf16]) -> Self {
+        assert!(from.len() >= 16);
+        avx2! {
+            let address = from.as_ptr().cast::<__m128i>();
+            let (low, high) = (_mm256_cvtepu16_epi32(_mm_loadu_si128(address)), _mm256_cvtepu16_epi32(_mm_loadu_si128(address.add(1))));
+            Self(_mm256_castsi256_ps(_mm256_slli_epi32::<16>(low)), _mm256_castsi256_ps(_mm256_slli_epi32::<16>(high)))
+        }
+    }
+    #[inline(always)]
+    fn to_bf16(self, to: &mut [bf16]) {
+        assert!(to.len() >= 16);
+        let (low, high) = (round_to_bf16(self.0), round_to_bf16(self.1));
+        avx2! {
+            // Packing takes 128-bit parts in turns; the permutation puts them in order.
+            let packed = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packus_epi32(low, high));
+            _mm256_storeu_si256(to.as_mut_ptr().cast(), packed);
+        }
+    }
+    #[inline(always)]
+    fn from_f16(from: &[f16]) -> Self {
+        assert!(from.len() >= 16);
+        avx2! {
+            let address = from.as_ptr().cast::<__m128i>();
+            Self(_mm256_cvtph_ps(_mm_loadu_si128(address)), _mm256_cvtph_ps(_mm_loadu_si128(address.add(1))))
+        }
+    }
+    #[inline(always)]
+    fn to_f16(self, to: &mut [f16]) {
+        assert!(to.len() >= 16);
+        avx2! {
+            let address = to.as_mut_ptr().cast::<__m128i>();
+            _mm_storeu_si128(address, _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(self.0));
+            _mm_storeu_si128(address.add(1), _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(self.1));
+        }
+    }
+}
+
+/// The upper 16 bits of each lane, rounded half to even, in the lower ones.
+#[inline(always)]
+fn round_to_bf16(lanes: __m256) -> __m256i {
+    avx2! {
+        let bits = _mm256_castps_si256(lanes);
+        // Half of the last place, less one unit where that place is even.
+        let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
+        let rounded = _mm256_add_epi32(_mm256_add_epi32(bits, odd), _mm256_set1_epi32(0x7fff));
+        let quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x0040_0000));
+        let nan = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_UNORD_Q>(lanes, lanes));
+        _mm256_srli_epi32::<16>(_mm256_blendv_epi8(rounded, quiet, nan))
     }
 }

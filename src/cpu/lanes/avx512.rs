@@ -5,7 +5,9 @@
 
 use core::arch::x86_64::*;
 
-use super::{Lanes, Vectors};
+use half::{bf16, f16};
+
+use super::{Halves, Lanes, Vectors};
 
 /// Vectors of 512 bits.
 pub(crate) struct Avx512;
@@ -36,16 +38,18 @@ fn mask8(length: usize) -> __mmask8 {
     ((1u32 << length) - 1) as __mmask8
 }
 
-/// Adds eight units to the lanes of `to` that `mask` names.
+/// Adds eight units to the first eight numbers of `to`, or to as many as it has.
 #[inline(always)]
-fn accumulate(units: __m256i, to: &mut [i64], negate: bool) {
+fn accumulate(units: __m256i, to: &mut [i64]) {
     avx512! {
         let units = _mm512_cvtepi32_epi64(units);
-        let mask = if to.len() >= 8 { 0xff } else { mask8(to.len()) };
         let address = to.as_mut_ptr();
-        let old = _mm512_maskz_loadu_epi64(mask, address);
-        let new = if negate { _mm512_sub_epi64(old, units) } else { _mm512_add_epi64(old, units) };
-        _mm512_mask_storeu_epi64(address, mask, new);
+        if to.len() >= 8 {
+            _mm512_storeu_epi64(address, _mm512_add_epi64(_mm512_loadu_epi64(address), units));
+        } else {
+            let mask = mask8(to.len());
+            _mm512_mask_storeu_epi64(address, mask, _mm512_add_epi64(_mm512_maskz_loadu_epi64(mask, address), units));
+        }
     }
 }
 
@@ -128,10 +132,6 @@ impl Lanes<f32> for F32x16 {
         avx512!(Self(_mm512_castsi512_ps(_mm512_slli_epi32::<23>(_mm512_castps_si512(self.0)))))
     }
     #[inline(always)]
-    fn zero_where_less(self, x: Self, limit: Self) -> Self {
-        avx512!(Self(_mm512_maskz_mov_ps(_mm512_cmp_ps_mask::<_CMP_NLT_UQ>(x.0, limit.0), self.0)))
-    }
-    #[inline(always)]
     fn reduce_max(self) -> f32 {
         avx512!(_mm512_reduce_max_ps(self.0))
     }
@@ -158,15 +158,59 @@ impl Lanes<f32> for F32x16 {
     fn add_fixed_part(self, to: &mut [i64]) {
         let (low, high) = self.units();
         let (first, second) = to.split_at_mut(to.len().min(8));
-        accumulate(low, first, false);
-        accumulate(high, second, false);
+        accumulate(low, first);
+        if !second.is_empty() {
+            accumulate(high, second);
+        }
+    }
+    type Square = [Self; 16];
+    #[inline(always)]
+    fn square() -> [Self; 16] {
+        [Self::splat(0.0); 16]
     }
     #[inline(always)]
-    fn sub_fixed(self, to: &mut [i64]) {
-        let (low, high) = self.units();
-        let (first, second) = to.split_at_mut(to.len().min(8));
-        accumulate(low, first, true);
-        accumulate(high, second, true);
+    fn transpose(square: [Self; 16]) -> [Self; 16] {
+        let mut t = [square[0].0; 16];
+        for i in 0..16 {
+            t[i] = square[i].0;
+        }
+        let mut square = square;
+        avx512! {
+            // Pairs of rows, then pairs of pairs: four rows' worth of each column side by side.
+            for i in [0, 2, 4, 6, 8, 10, 12, 14] {
+                (t[i], t[i + 1]) = (_mm512_unpacklo_ps(t[i], t[i + 1]), _mm512_unpackhi_ps(t[i], t[i + 1]));
+            }
+            for i in [0, 4, 8, 12] {
+                let (a, b) = (t[i], t[i + 1]);
+                let (c, d) = (t[i + 2], t[i + 3]);
+                t[i] = _mm512_shuffle_ps::<0x44>(a, c);
+                t[i + 1] = _mm512_shuffle_ps::<0xee>(a, c);
+                t[i + 2] = _mm512_shuffle_ps::<0x44>(b, d);
+                t[i + 3] = _mm512_shuffle_ps::<0xee>(b, d);
+            }
+            // Vector 4g + c now holds column 4b + c of rows 4g.. in its 128-bit part b.
+            for c in [0, 1, 2, 3] {
+                let (even, odd) = (_mm512_shuffle_f32x4::<0x88>(t[c], t[c + 4]), _mm512_shuffle_f32x4::<0xdd>(t[c], t[c + 4]));
+                let (even2, odd2) = (_mm512_shuffle_f32x4::<0x88>(t[c + 8], t[c + 12]), _mm512_shuffle_f32x4::<0xdd>(t[c + 8], t[c + 12]));
+                square[c].0 = _mm512_shuffle_f32x4::<0x88>(even, even2);
+                square[c + 8].0 = _mm512_shuffle_f32x4::<0xdd>(even, even2);
+                square[c + 4].0 = _mm512_shuffle_f32x4::<0x88>(odd, odd2);
+                square[c + 12].0 = _mm512_shuffle_f32x4::<0xdd>(odd, odd2);
+            }
+        }
+        square
+    }
+    #[inline(always)]
+    fn wide_store((low, high): Self::Wide, to: &mut [f64]) {
+        assert!(to.len() >= 16);
+        avx512! {
+            _mm512_storeu_pd(to.as_mut_ptr(), low);
+            _mm512_storeu_pd(to.as_mut_ptr().add(8), high);
+        }
+    }
+    #[inline(always)]
+    fn where_greater(self, limit: Self, other: Self, otherwise: Self) -> Self {
+        avx512!(Self(_mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_GT_OQ>(self.0, limit.0), otherwise.0, other.0)))
     }
 }
 
@@ -248,10 +292,6 @@ impl Lanes<f64> for F64x8 {
         avx512!(Self(_mm512_castsi512_pd(_mm512_slli_epi64::<52>(_mm512_castpd_si512(self.0)))))
     }
     #[inline(always)]
-    fn zero_where_less(self, x: Self, limit: Self) -> Self {
-        avx512!(Self(_mm512_maskz_mov_pd(_mm512_cmp_pd_mask::<_CMP_NLT_UQ>(x.0, limit.0), self.0)))
-    }
-    #[inline(always)]
     fn reduce_max(self) -> f64 {
         avx512!(_mm512_reduce_max_pd(self.0))
     }
@@ -273,10 +313,77 @@ impl Lanes<f64> for F64x8 {
     }
     #[inline(always)]
     fn add_fixed_part(self, to: &mut [i64]) {
-        accumulate(avx512!(_mm512_cvtpd_epi32(self.0)), to, false);
+        accumulate(avx512!(_mm512_cvtpd_epi32(self.0)), to);
+    }
+    type Square = [Self; 8];
+    #[inline(always)]
+    fn square() -> [Self; 8] {
+        [Self::splat(0.0); 8]
     }
     #[inline(always)]
-    fn sub_fixed(self, to: &mut [i64]) {
-        accumulate(avx512!(_mm512_cvtpd_epi32(self.0)), to, true);
+    fn transpose(square: [Self; 8]) -> [Self; 8] {
+        let mut t = [square[0].0; 8];
+        for i in 0..8 {
+            t[i] = square[i].0;
+        }
+        let mut square = square;
+        avx512! {
+            for i in [0, 2, 4, 6] {
+                (t[i], t[i + 1]) = (_mm512_unpacklo_pd(t[i], t[i + 1]), _mm512_unpackhi_pd(t[i], t[i + 1]));
+            }
+            // Vector 2g + c now holds column 2b + c of rows 2g.. in its 128-bit part b.
+            for c in [0, 1] {
+                let (even, odd) = (_mm512_shuffle_f64x2::<0x88>(t[c], t[c + 2]), _mm512_shuffle_f64x2::<0xdd>(t[c], t[c + 2]));
+                let (even2, odd2) = (_mm512_shuffle_f64x2::<0x88>(t[c + 4], t[c + 6]), _mm512_shuffle_f64x2::<0xdd>(t[c + 4], t[c + 6]));
+                square[c].0 = _mm512_shuffle_f64x2::<0x88>(even, even2);
+                square[c + 4].0 = _mm512_shuffle_f64x2::<0xdd>(even, even2);
+                square[c + 2].0 = _mm512_shuffle_f64x2::<0x88>(odd, odd2);
+                square[c + 6].0 = _mm512_shuffle_f64x2::<0xdd>(odd, odd2);
+            }
+        }
+        square
+    }
+    #[inline(always)]
+    fn wide_store(sum: Self::Wide, to: &mut [f64]) {
+        assert!(to.len() >= 8);
+        avx512!(_mm512_storeu_pd(to.as_mut_ptr(), sum))
+    }
+    #[inline(always)]
+    fn where_greater(self, limit: Self, other: Self, otherwise: Self) -> Self {
+        avx512!(Self(_mm512_mask_blend_pd(_mm512_cmp_pd_mask::<_CMP_GT_OQ>(self.0, limit.0), otherwise.0, other.0)))
+    }
+}
+
+impl Halves for F32x16 {
+    #[inline(always)]
+    fn from_bf16(from: &[bf16]) -> Self {
+        assert!(from.len() >= 16);
+        avx512! {
+            let bits = _mm512_cvtepu16_epi32(_mm256_loadu_si256(from.as_ptr().cast()));
+            Self(_mm512_castsi512_ps(_mm512_slli_epi32::<16>(bits)))
+        }
+    }
+    #[inline(always)]
+    fn to_bf16(self, to: &mut [bf16]) {
+        assert!(to.len() >= 16);
+        avx512! {
+            let bits = _mm512_castps_si512(self.0);
+            // Half of the last place, less one unit where that place is even.
+            let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+            let rounded = _mm512_add_epi32(_mm512_add_epi32(bits, odd), _mm512_set1_epi32(0x7fff));
+            let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(self.0, self.0);
+            let quiet = _mm512_mask_or_epi32(rounded, nan, bits, _mm512_set1_epi32(0x0040_0000));
+            _mm256_storeu_si256(to.as_mut_ptr().cast(), _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(quiet)));
+        }
+    }
+    #[inline(always)]
+    fn from_f16(from: &[f16]) -> Self {
+        assert!(from.len() >= 16);
+        avx512!(Self(_mm512_cvtph_ps(_mm256_loadu_si256(from.as_ptr().cast()))))
+    }
+    #[inline(always)]
+    fn to_f16(self, to: &mut [f16]) {
+        assert!(to.len() >= 16);
+        avx512!(_mm256_storeu_si256(to.as_mut_ptr().cast(), _mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(self.0)))
     }
 }

@@ -19,12 +19,15 @@ pub(super) use avx2::Avx2;
 pub(super) use avx512::Avx512;
 pub(super) use portable::Portable;
 
+use half::{bf16, f16};
+
+use super::exp::{Exp, ExpF32, ExpF64};
 use crate::statistics::FRACTION_BITS;
 
 /// The vectors of a level.
 pub(crate) trait Vectors {
     /// 16 lanes.
-    type F32: Lanes<f32>;
+    type F32: Lanes<f32> + Halves;
     /// 8 lanes.
     type F64: Lanes<f64>;
 }
@@ -33,6 +36,8 @@ pub(crate) trait Vectors {
 pub(crate) trait Real: Copy + PartialOrd + Default + Send + Sync + 'static {
     /// Its vectors at a level.
     type Lanes<V: Vectors>: Lanes<Self>;
+    /// Its exponential function.
+    type Exp<L: Lanes<Self>>: Exp<L>;
     /// The identity of max.
     const LOWEST: Self;
     const NAN: Self;
@@ -44,8 +49,6 @@ pub(crate) trait Real: Copy + PartialOrd + Default + Send + Sync + 'static {
     fn to_f64(self) -> f64;
     fn mul(self, a: Self) -> Self;
     fn is_finite(self) -> bool;
-    /// exp of lanes <= 0 or NaN.
-    fn exp_nonpositive<L: Lanes<Self>>(x: L) -> L;
 }
 
 /// A vector of `WIDTH` numbers. Small on purpose.
@@ -77,8 +80,6 @@ pub(crate) trait Lanes<R>: Copy {
     fn max(self, other: Self) -> Self;
     /// The number whose exponent bits are the lowest bits of each lane, and whose other bits are 0: 2^n for bits that hold n plus the bias.
     fn power_from_low_bits(self) -> Self;
-    /// 0 in lanes where `x < limit`, else the lane of `self`.
-    fn zero_where_less(self, x: Self, limit: Self) -> Self;
     /// The largest lane.
     fn reduce_max(self) -> R;
     fn wide_zero() -> Self::Wide;
@@ -86,18 +87,34 @@ pub(crate) trait Lanes<R>: Copy {
     fn wide_add(self, to: Self::Wide) -> Self::Wide;
     /// Adds the lanes up: the upper half onto the lower one until one is left.
     fn wide_sum(sum: Self::Wide) -> f64;
-    /// Adds each lane, at most 2^30 and not negative, to `to`, rounded half to even; to all `WIDTH` numbers of it.
+    /// Adds each lane, at most 2^30 in size, to `to`, rounded half to even; to all `WIDTH` numbers of it.
     fn add_fixed(self, to: &mut [i64]);
     /// As `add_fixed`, to a slice that is shorter.
     fn add_fixed_part(self, to: &mut [i64]);
-    /// Subtracts what `add_fixed` and `add_fixed_part` add.
-    fn sub_fixed(self, to: &mut [i64]);
+    /// `WIDTH` vectors.
+    type Square: AsMut<[Self]> + AsRef<[Self]>;
+    fn square() -> Self::Square;
+    /// Lane j of vector i becomes lane i of vector j.
+    fn transpose(square: Self::Square) -> Self::Square;
+    /// The numbers of a wide sum, lane by lane, to `WIDTH` places.
+    fn wide_store(sum: Self::Wide, to: &mut [f64]);
+    /// The lanes of `other` where those of `self` are larger than `limit`'s, else those of `otherwise`.
+    fn where_greater(self, limit: Self, other: Self, otherwise: Self) -> Self;
+}
+
+/// 16 numbers of 16 bits each, widened exactly and rounded half to even.
+pub(crate) trait Halves: Sized {
+    fn from_bf16(from: &[bf16]) -> Self;
+    fn to_bf16(self, to: &mut [bf16]);
+    fn from_f16(from: &[f16]) -> Self;
+    fn to_f16(self, to: &mut [f16]);
 }
 
 macro_rules! real {
-    ($real:ident, $member:ident, $exp:path) => {
+    ($real:ident, $member:ident, $exp:ident) => {
         impl Real for $real {
             type Lanes<V: Vectors> = V::$member;
+            type Exp<L: Lanes<Self>> = $exp<L>;
             const LOWEST: Self = $real::NEG_INFINITY;
             const NAN: Self = $real::NAN;
             const ONE: Self = (1u32 << FRACTION_BITS) as $real;
@@ -117,12 +134,8 @@ macro_rules! real {
             fn is_finite(self) -> bool {
                 $real::is_finite(self)
             }
-            #[inline(always)]
-            fn exp_nonpositive<L: Lanes<Self>>(x: L) -> L {
-                $exp(x)
-            }
         }
     };
 }
-real!(f32, F32, super::exp::exp_f32);
-real!(f64, F64, super::exp::exp_f64);
+real!(f32, F32, ExpF32);
+real!(f64, F64, ExpF64);

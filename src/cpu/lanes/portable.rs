@@ -1,6 +1,8 @@
 //! Vectors in plain Rust, for every processor. Where the target has no fused multiply-add, it is computed in software: exact, and slow.
 
-use super::{Lanes, Vectors};
+use half::{bf16, f16};
+
+use super::{Halves, Lanes, Vectors};
 
 /// Vectors as arrays.
 pub(crate) struct Portable;
@@ -104,13 +106,6 @@ macro_rules! lanes {
                 self
             }
             #[inline(always)]
-            fn zero_where_less(mut self, x: Self, limit: Self) -> Self {
-                for lane in 0..$width {
-                    self.0[lane] = if x.0[lane] < limit.0[lane] { 0.0 } else { self.0[lane] };
-                }
-                self
-            }
-            #[inline(always)]
             fn reduce_max(self) -> $real {
                 self.0.iter().fold($real::NEG_INFINITY, |a, &b| if b > a { b } else { a })
             }
@@ -146,11 +141,30 @@ macro_rules! lanes {
                     *to = to.wrapping_add(lane.round_ties_even() as i64);
                 }
             }
+            type Square = [Self; $width];
             #[inline(always)]
-            fn sub_fixed(self, to: &mut [i64]) {
-                for (to, lane) in to.iter_mut().zip(self.0) {
-                    *to = to.wrapping_sub(lane.round_ties_even() as i64);
+            fn square() -> [Self; $width] {
+                [Self([0.0; $width]); $width]
+            }
+            #[inline(always)]
+            fn transpose(mut square: [Self; $width]) -> [Self; $width] {
+                for row in 0..$width {
+                    for column in 0..row {
+                        (square[row].0[column], square[column].0[row]) = (square[column].0[row], square[row].0[column]);
+                    }
                 }
+                square
+            }
+            #[inline(always)]
+            fn wide_store(sum: [f64; $width], to: &mut [f64]) {
+                to[..$width].copy_from_slice(&sum);
+            }
+            #[inline(always)]
+            fn where_greater(self, limit: Self, mut other: Self, otherwise: Self) -> Self {
+                for lane in 0..$width {
+                    other.0[lane] = if self.0[lane] > limit.0[lane] { other.0[lane] } else { otherwise.0[lane] };
+                }
+                other
             }
         }
     };
@@ -158,3 +172,27 @@ macro_rules! lanes {
 
 lanes!(F32x16, f32, 16, 23);
 lanes!(F64x8, f64, 8, 52);
+
+macro_rules! halves {
+    ($half:ident, $from:ident, $to:ident) => {
+        #[inline(always)]
+        fn $from(from: &[$half]) -> Self {
+            let mut lanes = [0.0; 16];
+            for (lane, half) in lanes.iter_mut().zip(&from[..16]) {
+                *lane = half.to_f32();
+            }
+            Self(lanes)
+        }
+        #[inline(always)]
+        fn $to(self, to: &mut [$half]) {
+            for (half, &lane) in to[..16].iter_mut().zip(&self.0) {
+                *half = $half::from_f32(lane);
+            }
+        }
+    };
+}
+
+impl Halves for F32x16 {
+    halves!(bf16, from_bf16, to_bf16);
+    halves!(f16, from_f16, to_f16);
+}

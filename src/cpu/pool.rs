@@ -1,0 +1,247 @@
+//! Threads that wait, asleep, for work: a criterion's own, made when a batch is first worth them.
+#![allow(unsafe_code, reason = "work that borrows from the caller is handed to threads that outlive it")]
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use crate::error::{Result, fail};
+
+/// Threads beside the caller's.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    shared: Arc<Shared>,
+    handles: Vec<JoinHandle<()>>,
+    /// The process that made the threads: after a fork, the child has none of them.
+    process: u32,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    state: Mutex<State>,
+    /// Work is there, or the end.
+    wake: Condvar,
+    /// A thread has finished, or begun.
+    finished: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    job: Option<Job>,
+    /// Threads that may still begin with the job; the next one's number is this.
+    open: usize,
+    /// Threads that have begun to wait for work.
+    started: usize,
+    /// Threads that are at work.
+    running: usize,
+    panicked: bool,
+    end: bool,
+}
+
+/// Work that some caller waits for: a function of the thread's number.
+#[derive(Clone, Copy, Debug)]
+struct Job {
+    work: *const (dyn Fn(usize) + Sync),
+}
+
+// SAFETY: the work may be called from any thread (`Sync`), and `Pool::run` keeps it alive while threads use it.
+unsafe impl Send for Job {}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing panics while it is held.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What a thread does until the pool ends.
+    fn serve(&self) {
+        let mut state = self.lock();
+        state.started += 1;
+        self.finished.notify_one();
+        while !state.end {
+            let Some(job) = state.job.filter(|_| state.open > 0) else {
+                state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            let number = state.open;
+            state.open -= 1;
+            state.running += 1;
+            drop(state);
+            let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                // SAFETY: `Pool::run` does not return while `running` is not 0.
+                unsafe { (*job.work)(number) }
+            }));
+            state = self.lock();
+            state.running -= 1;
+            state.panicked |= outcome.is_err();
+            if state.running == 0 {
+                self.finished.notify_one();
+            }
+        }
+    }
+}
+
+impl Pool {
+    /// A pool for work on up to `threads` threads, the caller's included.
+    pub fn new(threads: usize) -> Result<Self> {
+        let mut pool = Self { shared: Arc::default(), handles: Vec::new(), process: std::process::id() };
+        let _signals = BlockedSignals::enter();
+        for _ in 1..threads {
+            let shared = Arc::clone(&pool.shared);
+            match std::thread::Builder::new().name("libols".into()).stack_size(STACK).spawn(move || shared.serve()) {
+                Ok(handle) => pool.handles.push(handle),
+                Err(error) => fail!(OutOfMemory, "n_threads: a thread could not be made: {error}"),
+            }
+        }
+        // What a thread needs to begin, memory above all, it has by then: later calls allocate nothing.
+        let mut state = pool.shared.lock();
+        while state.started < pool.handles.len() {
+            state = pool.shared.finished.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        drop(state);
+        Ok(pool)
+    }
+
+    /// Threads that work can have, the caller's included.
+    pub fn threads(&self) -> usize {
+        self.handles.len() + 1
+    }
+
+    /// Whether the threads are this process's.
+    pub fn is_ours(&self) -> bool {
+        self.process == std::process::id()
+    }
+
+    /// Calls `work` on the caller's thread with 0, and, at the same time, with 1 to `threads - 1` on those that wake up before that call
+    /// returns. Work is therefore shared out by the calls themselves.
+    pub fn run(&mut self, threads: usize, work: &(dyn Fn(usize) + Sync)) {
+        let helpers = (threads - 1).min(self.handles.len());
+        {
+            let mut state = self.shared.lock();
+            // SAFETY: only the lifetime is changed; the job is taken away below, once no thread runs it, before `work` can end.
+            let work = unsafe { std::mem::transmute::<*const (dyn Fn(usize) + Sync + '_), *const (dyn Fn(usize) + Sync + 'static)>(work) };
+            (state.job, state.open, state.panicked) = (Some(Job { work }), helpers, false);
+        }
+        for _ in 0..helpers {
+            self.shared.wake.notify_one();
+        }
+        let withdraw = Withdraw(&self.shared);
+        work(0);
+        drop(withdraw);
+        assert!(!self.shared.lock().panicked, "a thread of the pool panicked");
+    }
+}
+
+/// Takes the job away and waits for the threads that have begun with it, also when the caller's own part panics.
+struct Withdraw<'a>(&'a Shared);
+
+impl Drop for Withdraw<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        (state.job, state.open) = (None, 0);
+        while state.running > 0 {
+            state = self.0.finished.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        if !self.is_ours() {
+            // The threads stayed behind in the parent: there is nobody to wake or to wait for.
+            self.handles.drain(..).for_each(std::mem::forget);
+            return;
+        }
+        self.shared.lock().end = true;
+        self.shared.wake.notify_all();
+        for handle in self.handles.drain(..) {
+            // `serve` catches what the work does.
+            let _ = handle.join();
+        }
+    }
+}
+
+/// Enough for the kernels' frames many times over.
+const STACK: usize = 256 << 10;
+
+/// Blocks all signals for the calling thread while threads are made that inherit the mask: a program's handlers run on its own threads.
+struct BlockedSignals {
+    #[cfg(unix)]
+    before: libc::sigset_t,
+}
+
+#[cfg(unix)]
+impl BlockedSignals {
+    fn enter() -> Self {
+        // SAFETY: both sets are local variables, which the calls fill in.
+        unsafe {
+            let (mut all, mut before) = (std::mem::zeroed(), std::mem::zeroed());
+            libc::sigfillset(&raw mut all);
+            libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut before);
+            Self { before }
+        }
+    }
+}
+
+#[cfg(unix)]
+impl Drop for BlockedSignals {
+    fn drop(&mut self) {
+        // SAFETY: the set is the one that was in force before.
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.before, std::ptr::null_mut()) };
+    }
+}
+
+#[cfg(not(unix))]
+impl BlockedSignals {
+    fn enter() -> Self {
+        Self {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn work_is_done_on_every_thread_that_wakes_up() {
+        let mut pool = Pool::new(3).unwrap();
+        for round in 0..100 {
+            let (next, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
+            pool.run(3, &|_| {
+                while next.fetch_add(1, Ordering::Relaxed) < 50 {
+                    done.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+            assert_eq!(done.into_inner(), 50, "round {round}");
+        }
+    }
+
+    #[test]
+    fn numbers_are_each_threads_own() {
+        let mut pool = Pool::new(4).unwrap();
+        for _ in 0..50 {
+            let seen: [AtomicUsize; 4] = Default::default();
+            pool.run(4, &|number| {
+                seen[number].fetch_add(1, Ordering::Relaxed);
+                std::thread::sleep(std::time::Duration::from_micros(50));
+            });
+            assert!(seen[0].load(Ordering::Relaxed) == 1 && seen.iter().all(|calls| calls.load(Ordering::Relaxed) <= 1));
+        }
+    }
+
+    #[test]
+    fn a_panic_reaches_the_caller_and_the_pool_lives_on() {
+        let mut pool = Pool::new(2).unwrap();
+        let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            pool.run(2, &|number| {
+                if number == 1 {
+                    panic!("meant to");
+                }
+                std::thread::sleep(std::time::Duration::from_millis(100));
+            });
+        }));
+        assert!(caught.is_err());
+        pool.run(2, &|_| {});
+    }
+}

@@ -1,0 +1,201 @@
+//! Threads change no bit, wait asleep, and are made for batches alone that are worth them.
+#![cfg(target_os = "linux")]
+
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use ols::{Batch, Criterion, Element, Initial, Logit, Options, Reduction, TensorMut, TensorRef, Update, bf16, f16};
+
+/// Threads of the process are counted, so the tests of this file take turns.
+static TURN: Mutex<()> = Mutex::new(());
+
+/// Numbers in [-1, 1) from a fixed sequence (splitmix64).
+fn noise(seed: u64) -> impl FnMut() -> f64 {
+    let mut state = seed;
+    move || {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = state;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 52) as f64 - 1.0
+    }
+}
+
+/// A batch: (N, K) logits, or (N, K, inner).
+struct Data<L> {
+    shape: Vec<usize>,
+    logits: Vec<L>,
+    targets: Vec<i32>,
+}
+
+impl<L: Copy> Data<L> {
+    /// Most samples are of class `favourite`, if there is one; most are classified right, some ignored, a few not finite.
+    fn new(shape: &[usize], favourite: Option<usize>, to_logit: impl Fn(f64) -> L) -> Self {
+        let (classes, inner) = (shape[1], shape.get(2).copied().unwrap_or(1));
+        let samples = shape[0] * inner;
+        let mut next = noise(samples as u64);
+        let mut logits: Vec<L> = (0..samples * classes).map(|_| to_logit(next() * 4.0)).collect();
+        let mut targets = Vec::new();
+        for sample in 0..samples {
+            let class = favourite.filter(|_| sample % 5 != 0).unwrap_or(sample * 7 % classes);
+            let at = |class: usize| (sample / inner * classes + class) * inner + sample % inner;
+            if sample % 3 != 0 {
+                logits[at(class)] = to_logit(9.0);
+            }
+            if sample % 997 == 11 {
+                logits[at(0)] = to_logit(f64::NAN);
+            }
+            targets.push(if sample % 11 == 4 { -100 } else { class as i32 });
+        }
+        Self { shape: shape.to_vec(), logits, targets }
+    }
+
+    fn batch(&self) -> Batch<'_>
+    where
+        L: Element,
+    {
+        let of_targets = if self.shape.len() == 3 { vec![self.shape[0], self.shape[2]] } else { vec![self.shape[0]] };
+        Batch::new(TensorRef::new(&self.logits, &self.shape).unwrap(), TensorRef::new(&self.targets, &of_targets).unwrap())
+    }
+}
+
+/// Everything that two passes, one of them taken back, and the end of an epoch leave behind, as bytes.
+fn results<L>(data: &Data<L>, options: &Options) -> Vec<u8>
+where
+    L: Logit + Element + Default + Copy + bytemuck::NoUninit,
+    L::Loss: Element + Default + bytemuck::NoUninit,
+{
+    let mut criterion = Criterion::new(options).unwrap();
+    let mut bytes = Vec::new();
+    let each = options.reduction == Reduction::None;
+    for update in [Update::Add, Update::Add, Update::TakeBack] {
+        let mut losses = vec![L::Loss::default(); if each { data.targets.len() } else { 1 }];
+        let mut gradient = vec![L::default(); data.logits.len()];
+        let of_losses = if each { vec![data.targets.len()] } else { vec![] };
+        let loss = TensorMut::new(&mut losses, &of_losses).unwrap();
+        let grad = TensorMut::new(&mut gradient, &data.shape).unwrap();
+        criterion.forward(&data.batch().update(update), Some(loss), Some(grad)).unwrap();
+        bytes.extend_from_slice(bytemuck::cast_slice(&losses));
+        bytes.extend_from_slice(bytemuck::cast_slice(&gradient));
+        bytes.extend((0..options.classes).flat_map(|class| bytemuck::cast_slice::<i64, u8>(criterion.sums(class)).to_vec()));
+        bytes.extend_from_slice(bytemuck::cast_slice(criterion.counts()));
+        bytes.extend_from_slice(bytemuck::cast_slice(criterion.counters()));
+        assert!(criterion.counts().iter().sum::<i64>() > 100 && criterion.counters()[0] > 0);
+    }
+    criterion.next_epoch().unwrap();
+    bytes.extend((0..options.classes).flat_map(|class| bytemuck::cast_slice::<f32, u8>(criterion.soft_label(class)).to_vec()));
+    bytes
+}
+
+fn same_for_any_number<L>(shape: &[usize], favourite: Option<usize>, to_logit: impl Fn(f64) -> L + Copy)
+where
+    L: Logit + Element + Default + Copy + bytemuck::NoUninit,
+    L::Loss: Element + Default + bytemuck::NoUninit,
+{
+    let data = Data::new(shape, favourite, to_logit);
+    let reduction = if shape.len() == 2 && shape[0].is_multiple_of(2) { Reduction::None } else { Reduction::Mean };
+    let options = Options::new(shape[1]).initial(Initial::Smoothing(0.2)).alpha(0.4).reduction(reduction);
+    let one = results(&data, &options.clone().threads(1));
+    for threads in [2, 3, 8, 0] {
+        let found = results(&data, &options.clone().threads(threads));
+        assert!(found == one, "{threads} threads differ from one at {shape:?}, most of class {favourite:?}");
+    }
+}
+
+#[test]
+fn any_number_of_threads_gives_the_same_bits() {
+    let _turn = TURN.lock().unwrap();
+    // Few classes (a sum of its own for each thread) and many (the same sums under locks), evenly spread and all on one row.
+    for favourite in [None, Some(3)] {
+        same_for_any_number(&[40_001, 10], favourite, |x| x as f32);
+        same_for_any_number(&[3_000, 128], favourite, |x| x as f32);
+        same_for_any_number(&[2_501, 129], favourite, |x| x as f32);
+        same_for_any_number(&[700, 1_000], favourite, |x| x as f32);
+        same_for_any_number(&[200, 2_500], favourite, |x| x as f32);
+    }
+    same_for_any_number(&[3_000, 100], None, |x| x);
+    same_for_any_number(&[500, 1_000], None, bf16::from_f64);
+    same_for_any_number(&[3_000, 100], None, f16::from_f64);
+}
+
+#[test]
+fn images_are_shared_out_too() {
+    let _turn = TURN.lock().unwrap();
+    same_for_any_number(&[3, 21, 4_101], None, |x| x as f32);
+    same_for_any_number(&[40, 21, 49], None, bf16::from_f64);
+    same_for_any_number(&[2, 150, 1_025], None, |x| x as f32);
+}
+
+fn threads_of_this_process() -> usize {
+    std::fs::read_dir("/proc/self/task").unwrap().count()
+}
+
+/// A forward pass over `samples` samples of 100 classes.
+fn forward(criterion: &mut Criterion, samples: usize) {
+    let data = Data::new(&[samples, 100], None, |x| x as f32);
+    criterion.forward(&data.batch(), None, None).unwrap();
+}
+
+#[test]
+fn threads_are_made_when_a_batch_is_worth_them_and_end_with_the_criterion() {
+    let _turn = TURN.lock().unwrap();
+    let before = threads_of_this_process();
+    let mut criterion = Criterion::new(&Options::new(100).threads(3)).unwrap();
+    let mut single = Criterion::new(&Options::new(100).threads(1)).unwrap();
+    forward(&mut criterion, 256);
+    assert_eq!(threads_of_this_process(), before, "a small batch made a thread");
+    forward(&mut single, 50_000);
+    assert_eq!(threads_of_this_process(), before, "one thread is one thread");
+    forward(&mut criterion, 50_000);
+    assert_eq!(threads_of_this_process(), before + 2);
+    forward(&mut criterion, 60_000);
+    assert_eq!(threads_of_this_process(), before + 2);
+    drop(criterion);
+    assert_eq!(threads_of_this_process(), before);
+}
+
+/// Processor time of the process so far.
+fn processor_time() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the call fills in a local variable.
+    assert_eq!(unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &raw mut time) }, 0);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+#[test]
+fn threads_without_work_sleep() {
+    let _turn = TURN.lock().unwrap();
+    let mut criterion = Criterion::new(&Options::new(100).threads(4)).unwrap();
+    forward(&mut criterion, 50_000);
+    let before = processor_time();
+    std::thread::sleep(Duration::from_millis(300));
+    let used = processor_time() - before;
+    assert!(used < Duration::from_millis(30), "{used:?} of processor time in 300 ms without a call");
+}
+
+#[test]
+fn two_criteria_do_not_wait_for_each_other() {
+    let _turn = TURN.lock().unwrap();
+    // The first one's call lasts for as long as its thread is kept from going on; meanwhile the second one finishes any number of calls.
+    let options = Options::new(100).threads(2);
+    let (mut one, mut two) = (Criterion::new(&options).unwrap(), Criterion::new(&options).unwrap());
+    let data = Data::new(&[200_000, 100], None, |x| x as f32);
+    let (started, start) = std::sync::mpsc::channel();
+    let calls = std::thread::scope(|scope| {
+        let long = scope.spawn(|| {
+            started.send(()).unwrap();
+            one.forward(&data.batch(), None, None).unwrap();
+            Instant::now()
+        });
+        start.recv().unwrap();
+        let small = Data::new(&[64, 100], None, |x| x as f32);
+        let mut ends = Vec::new();
+        while !long.is_finished() {
+            two.forward(&small.batch(), None, None).unwrap();
+            ends.push(Instant::now());
+        }
+        let end = long.join().unwrap();
+        ends.iter().filter(|&&call| call < end).count()
+    });
+    assert!(calls > 3, "{calls} calls of one criterion ended during a long one of another");
+}
