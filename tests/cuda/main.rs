@@ -1,0 +1,9 @@
+//! The CUDA backend without a GPU: the library's own host code and kernels on a stand-in for the driver (cuda/tests), against the executable
+//! specification. `cargo test --release cuda` runs all of it; g++ builds the stand-in.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod conformance;
+mod device;
+mod standin;
