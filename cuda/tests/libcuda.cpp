@@ -43,7 +43,7 @@ const std::map<std::string, Entry> kernels = {
 struct Context { int device, references; };
 struct Graph { std::vector<std::function<void()>> work; };
 struct Stream { Context *context; bool capturing = false; Graph captured; };
-struct Module { std::string text; };
+struct Module { const std::set<std::string> *kernels; };
 struct Function { const Entry *entry; Module *module; std::string name; size_t dynamic = 48 * 1024; };
 struct Allocation { size_t bytes; int device; };
 
@@ -154,16 +154,26 @@ Result cuModuleLoadData(void **module, const void *image) {
     Guard guard(lock);
     ++state.allocations;
     if (!current) return INVALID_CONTEXT;
-    const char *text = static_cast<const char *>(image);
-    if (!strstr(text, ".version 8.0")) return INVALID_IMAGE;
-    *module = new Module{text};
+    // The same image comes again and again, and has millions of characters.
+    static std::map<const void *, std::set<std::string>> images;
+    auto at = images.find(image);
+    if (at == images.end()) {
+        const char *text = static_cast<const char *>(image), mark[] = ".visible .entry ";
+        if (!strstr(text, ".version 8.0")) return INVALID_IMAGE;
+        at = images.emplace(image, std::set<std::string>()).first;
+        for (const char *entry = text; (entry = strstr(entry, mark));) {
+            entry += strlen(mark);
+            at->second.insert(std::string(entry, strcspn(entry, "(")));
+        }
+    }
+    *module = new Module{&at->second};
     return SUCCESS;
 }
 Result cuModuleUnload(void *module) { delete static_cast<Module *>(module); return SUCCESS; }
 Result cuModuleGetFunction(void **function, void *module, const char *name) {
     auto at = kernels.find(name);
     Module *in = static_cast<Module *>(module);
-    if (at == kernels.end() || in->text.find(std::string(".visible .entry ") + name + "(") == std::string::npos) return NOT_FOUND;
+    if (at == kernels.end() || !in->kernels->count(name)) return NOT_FOUND;
     *function = new Function{&at->second, in, name}; // a few bytes per function and test
     return SUCCESS;
 }

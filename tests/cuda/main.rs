@@ -4,6 +4,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod behaviour;
 mod conformance;
 mod device;
+mod properties;
 mod standin;
