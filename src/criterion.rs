@@ -6,8 +6,8 @@ use std::path::Path;
 
 use crate::batch::{Batch, RawBatch, Update};
 use crate::checkpoint;
-use crate::cuda;
 use crate::cpu::{self, DefaultFloatEnvironment, Level, Pass, Scratch, Statistics};
+use crate::cuda;
 use crate::error::{Result, fail};
 use crate::options::{Mode, Options, Reduction, validate_alpha, validate_soft_labels};
 use crate::samples::Samples;

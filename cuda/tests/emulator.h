@@ -90,16 +90,19 @@ inline void wait(Barrier &barrier, unsigned need) {
     me->waits_for = nullptr;
 }
 
+// A fiber runs its thread of one block after the other: making fibers takes longer than most blocks.
 inline void entry() {
-    Block *b = block;
-    b->body();
-    Fiber *me = b->current;
-    me->done = true;
-    --b->live;
-    Warp &warp = b->warps[me->number / WARP];
-    warp.members &= ~(1u << (me->number % WARP));
-    release(b->barrier, b->live);
-    _longjmp(b->scheduler, 1);
+    for (;;) {
+        Block *b = block;
+        b->body();
+        Fiber *me = b->current;
+        me->done = true;
+        --b->live;
+        Warp &warp = b->warps[me->number / WARP];
+        warp.members &= ~(1u << (me->number % WARP));
+        release(b->barrier, b->live);
+        yield();
+    }
 }
 
 __attribute__((noinline)) inline void resume(Block &b, Fiber &fiber) {
@@ -114,16 +117,21 @@ inline void run_block(Block &b, unsigned seed) {
     block = &b;
     b.live = n;
     b.barrier = Barrier();
-    b.fibers.assign(n, Fiber());
+    bool first = b.fibers.empty();
+    if (first) b.fibers.assign(n, Fiber());
     b.warps.assign((n + WARP - 1) / WARP, Warp());
     if (!b.stacks) b.stacks.reset(new char[size_t(n) * STACK]);
     std::vector<unsigned> order(n);
     for (unsigned i = 0; i < n; ++i) {
         Fiber &fiber = b.fibers[i];
         fiber.number = i;
+        fiber.done = false;
+        fiber.flip = 0;
+        fiber.waits_for = nullptr;
         fiber.index = dim3(i % b.size.x, i / b.size.x % b.size.y, i / (b.size.x * b.size.y));
         b.warps[i / WARP].members |= 1u << (i % WARP);
         order[i] = i;
+        if (!first) continue;
         getcontext(&fiber.context);
         fiber.context.uc_stack.ss_sp = b.stacks.get() + size_t(i) * STACK;
         fiber.context.uc_stack.ss_size = STACK;

@@ -30,7 +30,8 @@ fn failed(what: &str) -> impl Fn(DriverError) -> Error {
 
 /// `100 (CUDA_ERROR_NO_DEVICE): no CUDA-capable device is detected`
 fn describe(error: DriverError) -> String {
-    let text = |text: std::result::Result<&std::ffi::CStr, DriverError>| text.map_or("unknown".into(), |text| text.to_string_lossy().into_owned());
+    let text =
+        |text: std::result::Result<&std::ffi::CStr, DriverError>| text.map_or("unknown".into(), |text| text.to_string_lossy().into_owned());
     format!("{} ({}): {}", error.0 as u32, text(error.error_name()), text(error.error_string()))
 }
 
@@ -47,7 +48,8 @@ fn start(device: DeviceName) -> Result<()> {
         let (major, minor) = (version / 1000, version % 1000 / 10);
         fail!(Unsupported, "device = {device}: the CUDA driver is of CUDA {major}.{minor}, but 12.0 or newer is needed");
     }
-    result::init().map_err(|error| Error::new(ErrorKind::Unsupported, format!("device = {device}: CUDA cannot be used: error {}", describe(error))))
+    result::init()
+        .map_err(|error| Error::new(ErrorKind::Unsupported, format!("device = {device}: CUDA cannot be used: error {}", describe(error))))
 }
 
 /// A device with its primary context and our kernels, shared by the criteria on it.
@@ -131,7 +133,8 @@ impl Device {
             // SAFETY: the module was loaded. Asking for an attribute loads a kernel that the driver would else load with its first launch.
             let kernel = unsafe {
                 let kernel = result::module::get_function(self.module, text).map_err(failed(&name))?;
-                let _ = result::function::get_function_attribute(kernel, Attribute::CU_FUNC_ATTRIBUTE_LOCAL_SIZE_BYTES).map_err(failed(&name))?;
+                let _ = result::function::get_function_attribute(kernel, Attribute::CU_FUNC_ATTRIBUTE_LOCAL_SIZE_BYTES)
+                    .map_err(failed(&name))?;
                 kernel
             };
             self.kernels.push(kernel);
@@ -167,13 +170,19 @@ impl Device {
     ///
     /// # Safety
     /// The context is current, and `argument` is that of the kernel, with memory that stays until the kernel has run.
-    pub unsafe fn launch<A: Argument>(&self, kernel: KernelId, blocks: u32, threads: u32, shared: usize, stream: Stream, argument: &A) -> Result<()> {
+    pub unsafe fn launch<A: Argument>(
+        &self,
+        kernel: KernelId,
+        blocks: u32,
+        threads: u32,
+        shared: usize,
+        stream: Stream,
+        argument: &A,
+    ) -> Result<()> {
         let mut arguments = [std::ptr::from_ref(argument).cast_mut().cast::<c_void>()];
         // SAFETY: the caller's promise; the driver copies the argument.
-        unsafe {
-            result::launch_kernel(self.kernels[kernel.0], (blocks, 1, 1), (threads, 1, 1), shared as u32, stream.0, &mut arguments)
-        }
-        .map_err(failed("a kernel cannot be launched on this stream"))
+        unsafe { result::launch_kernel(self.kernels[kernel.0], (blocks, 1, 1), (threads, 1, 1), shared as u32, stream.0, &mut arguments) }
+            .map_err(failed("a kernel cannot be launched on this stream"))
     }
 
     /// Checks that `tensor` names memory of this device, as far as the driver knows.
@@ -183,7 +192,9 @@ impl Device {
         }
         match memory_at(tensor.data) {
             Memory::Device(id) if id == self.name.id => Ok(()),
-            Memory::Device(id) => fail!(InvalidDevice, "{name}.data = {:p} is memory of cuda:{id}, but the criterion is on {}", tensor.data, self.name),
+            Memory::Device(id) => {
+                fail!(InvalidDevice, "{name}.data = {:p} is memory of cuda:{id}, but the criterion is on {}", tensor.data, self.name)
+            }
             Memory::Host => {
                 fail!(InvalidDevice, "{name}.data = {:p} is memory of the host, but {name}.device = {}", tensor.data, self.name)
             }
@@ -198,7 +209,9 @@ impl Drop for Device {
         }
         // SAFETY: the module and the context are ours to give back. There is nobody to tell of an error: the driver may be shutting down.
         unsafe {
-            if !self.module.is_null() && let Ok(current) = Current::enter(self.context) {
+            if !self.module.is_null()
+                && let Ok(current) = Current::enter(self.context)
+            {
                 let _ = result::module::unload(self.module);
                 let _ = current.leave();
             }

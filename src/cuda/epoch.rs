@@ -3,14 +3,14 @@
 use std::ffi::c_void;
 use std::mem::offset_of;
 
+use super::Backend;
 use super::arguments::{
-    Epoch, Fill, POLICY_CONSTANT, POLICY_KEEP, POLICY_MATRIX, REPORT_BAD_SOFT_LABELS, REPORT_INITIAL, REPORT_KEPT, REPORT_LENGTH, REPORT_ONE_HOT,
-    REPORT_REFUSED, REPORT_UNIFORM, REPORT_ZERO, Scratch,
+    Epoch, Fill, POLICY_CONSTANT, POLICY_KEEP, POLICY_MATRIX, REPORT_BAD_SOFT_LABELS, REPORT_INITIAL, REPORT_KEPT, REPORT_LENGTH,
+    REPORT_ONE_HOT, REPORT_REFUSED, REPORT_UNIFORM, REPORT_ZERO, Scratch,
 };
 use super::driver::{self, Stream};
 use super::state::MOST_BLOCKS;
 use super::variants::{self, OTHER_THREADS, Other};
-use super::Backend;
 use crate::error::{Result, fail};
 use crate::options::{EmptyClass, Initial, Options};
 use crate::soft_labels;
@@ -82,7 +82,9 @@ impl Backend {
             unsafe { driver::clear(at, size_of::<i64>(), stream)? };
             fail!(InvalidArgument, "soft_labels that were given before have an entry that is not a finite number >= 0, and were not taken");
         }
-        for (what, refused) in [("epoch that ended", numbers[REPORT_REFUSED]), ("running epoch", counters[Counter::TakeBacksRefused as usize])] {
+        for (what, refused) in
+            [("epoch that ended", numbers[REPORT_REFUSED]), ("running epoch", counters[Counter::TakeBacksRefused as usize])]
+        {
             if refused > 0 {
                 fail!(InvalidState, "take back: in the {what}, {refused} samples were not taken back, because fewer were accumulated");
             }

@@ -1,11 +1,9 @@
 //! Passes over a batch: what to launch, and with what.
 
-use super::arguments::{
-    DIVISOR_BY_EACH_BLOCK, DIVISOR_FROM_KERNEL, DIVISOR_IN_BLOCK, DIVISOR_ONE, Pass, PerSample, Rows, Statistics,
-};
+use super::Backend;
+use super::arguments::{DIVISOR_BY_EACH_BLOCK, DIVISOR_FROM_KERNEL, DIVISOR_IN_BLOCK, DIVISOR_ONE, Pass, PerSample, Rows, Statistics};
 use super::driver::Stream;
 use super::variants::{self, ACCUMULATE_THREADS, Launch, OTHER_THREADS, Other, Variant};
-use super::Backend;
 use crate::batch::{RawBatch, Update};
 use crate::error::Result;
 use crate::options::{Mode, Options, Reduction};
@@ -31,6 +29,7 @@ impl Backend {
     ///
     /// # Safety
     /// The tensors can be read, and `outputs` written, until the work has run; nobody else uses them meanwhile.
+    #[expect(clippy::too_many_arguments, reason = "a criterion's own parts, borrowed one by one")]
     pub unsafe fn run(
         &self,
         options: &Options,

@@ -1,9 +1,9 @@
 //! The state on the device: its first content, and its way to the host and back.
 
+use super::Backend;
 use super::arguments::Fill;
 use super::driver::{self, Stream};
 use super::variants::{self, OTHER_THREADS, Other};
-use super::Backend;
 use crate::error::Result;
 use crate::options::{Initial, Options};
 use crate::soft_labels;

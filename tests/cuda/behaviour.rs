@@ -385,7 +385,12 @@ fn cuda_refuses_wrong_memory() {
     refused(bad, grad, "logits.device = cpu", STATUS_INVALID_DEVICE);
     refused(good(), ols_tensor_t { data: on_host.as_mut_ptr().cast(), ..grad }, "grad.data = 0x", STATUS_INVALID_DEVICE);
     refused(good(), ols_tensor_t { device_id: 1, ..grad }, "grad.device = cuda:1", STATUS_INVALID_DEVICE);
-    refused(good(), ols_tensor_t { data: criterion.views()[0].data, ..grad }, "grad overlaps the criterion's state", ols_status_t::OLS_STATUS_INVALID_ARGUMENT);
+    refused(
+        good(),
+        ols_tensor_t { data: criterion.views()[0].data, ..grad },
+        "grad overlaps the criterion's state",
+        ols_status_t::OLS_STATUS_INVALID_ARGUMENT,
+    );
     assert_eq!(standin.get("launches"), launches);
     bad = good();
     bad.stream = foreign_stream;
@@ -395,7 +400,8 @@ fn cuda_refuses_wrong_memory() {
     let options = Options::new(5);
     let mut raw = raw_options(&options);
     raw.device_type = OLS_DEVICE_CUDA;
-    raw.class_weights = ols_tensor_t { device_type: OLS_DEVICE_CPU, ..tensor(fixture.grad.memory.pointer(), DType::F32, &View::new(&[5]), 0) };
+    raw.class_weights =
+        ols_tensor_t { device_type: OLS_DEVICE_CPU, ..tensor(fixture.grad.memory.pointer(), DType::F32, &View::new(&[5]), 0) };
     let failure = CudaCriterion::from_raw(&raw, &options).err().unwrap();
     assert!(failure.status == STATUS_INVALID_DEVICE && failure.text.contains("class_weights.data = 0x"), "{failure:?}");
     raw.class_weights = absent();
@@ -478,7 +484,15 @@ fn cuda_under_sanitizers() {
     let runtime = std::process::Command::new("g++").arg("-print-file-name=libasan.so").output().unwrap();
     let runtime = String::from_utf8(runtime.stdout).unwrap();
     let answer = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--test-threads=1", "conformance_layouts", "conformance_sizes", "conformance_epochs", "callers", "full_classes", "probabilities"])
+        .args([
+            "--test-threads=1",
+            "conformance_layouts",
+            "conformance_sizes",
+            "conformance_epochs",
+            "callers",
+            "full_classes",
+            "probabilities",
+        ])
         .env(crate::standin::SANITIZED, "1")
         .env("PROPTEST_CASES", "10")
         .env("LD_PRELOAD", runtime.trim())
@@ -522,7 +536,6 @@ fn cuda_sanitizer_finds_writes_behind_the_end() {
     assert!(!answer.status.success() && text.contains("heap-buffer-overflow"), "{text}");
 }
 
-
 /// What runs on a GPU machine is at least a program: its Python compiles, and the part that needs neither PyTorch nor a GPU runs on the stand-in.
 #[test]
 fn cuda_check_program_runs_on_the_standin() {
@@ -538,12 +551,15 @@ fn cuda_check_program_runs_on_the_standin() {
     }
     let library = target.join("release/libols.so");
     let sanitized = [root.join("cuda/checking/sanitized.py").into_os_string(), library.into_os_string(), "--quick".into()];
-    let compile = ["-c".into(), "import ast, pathlib, sys\nfor path in sys.argv[1:]: ast.parse(pathlib.Path(path).read_text(), path)".into()];
+    let compile =
+        ["-c".into(), "import ast, pathlib, sys\nfor path in sys.argv[1:]: ast.parse(pathlib.Path(path).read_text(), path)".into()];
     let sources = std::fs::read_dir(root.join("cuda/checking")).unwrap().map(|entry| entry.unwrap().path());
-    let sources = sources.filter(|path| path.extension().is_some_and(|it| it == "py")).chain([root.join("cuda/check"), root.join("cuda/build")]);
+    let sources =
+        sources.filter(|path| path.extension().is_some_and(|it| it == "py")).chain([root.join("cuda/check"), root.join("cuda/build")]);
     let compile: Vec<std::ffi::OsString> = compile.into_iter().chain(sources.map(std::path::PathBuf::into_os_string)).collect();
     for arguments in [compile, sanitized.to_vec()] {
-        let answer = Command::new("python3").arg("-B").args(&arguments).env("LD_LIBRARY_PATH", folder.path()).output().expect("python3 runs");
+        let answer =
+            Command::new("python3").arg("-B").args(&arguments).env("LD_LIBRARY_PATH", folder.path()).output().expect("python3 runs");
         assert!(answer.status.success(), "{}{}", String::from_utf8_lossy(&answer.stdout), String::from_utf8_lossy(&answer.stderr));
     }
 }

@@ -1,7 +1,7 @@
 //! The conformance cases of every language on the stand-in: all that the CPU does, but for errors that a device can only tell later.
 
-use ols::capi::ols_status_t;
 use ols::ErrorKind;
+use ols::capi::ols_status_t;
 
 use crate::device::{CudaCriterion, case_report};
 use crate::standin::{Standin, root};
@@ -101,13 +101,19 @@ fn run(standin: &Standin, case: &Case) -> Result<(), String> {
                 Deferred::Report => {
                     result.map_err(|failure| what(format!("{failure:?}")))?;
                     match criterion.report() {
-                        Err(failure) if failure.status == ols_status_t::from(expected.kind.0) => told_later |= expected.kind.0 == ErrorKind::InvalidState,
+                        Err(failure) if failure.status == ols_status_t::from(expected.kind.0) => {
+                            told_later |= expected.kind.0 == ErrorKind::InvalidState
+                        }
                         other => return Err(what(format!("the report says {other:?}, not {expected:?}"))),
                     }
                 }
                 how => {
                     result.map_err(|failure| what(format!("{failure:?}")))?;
-                    let nan = outputs.loss.iter().chain(&outputs.grad).all(|(buffer, view)| buffer.values(view).iter().any(|value| value.is_nan()));
+                    let nan = outputs
+                        .loss
+                        .iter()
+                        .chain(&outputs.grad)
+                        .all(|(buffer, view)| buffer.values(view).iter().any(|value| value.is_nan()));
                     let ignored = case.name.contains("of-ignored");
                     let counted = matches!(&step.action, Action::Backward { .. }) || counters[1] > 0;
                     let right = match how {

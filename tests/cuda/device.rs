@@ -124,7 +124,8 @@ pub struct BatchOnDevice {
 impl BatchOnDevice {
     pub fn new(batch: &CaseBatch) -> Self {
         let tensors = Tensors::new(batch);
-        let integers = |it: &crate::support::model::Targets| OnDevice::new(&Buffer::integers(it.dtype.0, &it.view, &it.values), it.dtype.0, &it.view);
+        let integers =
+            |it: &crate::support::model::Targets| OnDevice::new(&Buffer::integers(it.dtype.0, &it.view, &it.values), it.dtype.0, &it.view);
         let numbers = |it: &Option<crate::support::model::Numbers>| {
             let it = it.as_ref()?;
             let values: Vec<f64> = it.values.iter().map(|value| value.0).collect();
@@ -174,7 +175,10 @@ pub fn raw_options(options: &Options) -> ols_options_t {
     raw.freeze_above = options.freeze_above.unwrap_or(f64::INFINITY);
     raw.min_count = options.min_count;
     raw.ignore_index = options.ignore_index;
-    let on_host = |data: *const u8, of: DType, shape: &[usize]| ols_tensor_t { device_type: OLS_DEVICE_CPU, ..tensor(data.cast_mut(), of, &View::new(shape), 0) };
+    let on_host = |data: *const u8, of: DType, shape: &[usize]| ols_tensor_t {
+        device_type: OLS_DEVICE_CPU,
+        ..tensor(data.cast_mut(), of, &View::new(shape), 0)
+    };
     raw.initial = match &options.initial {
         Initial::Smoothing(eps) => {
             raw.smoothing = *eps;
@@ -237,7 +241,13 @@ impl CudaCriterion {
     }
 
     /// Enqueues a forward pass.
-    pub fn enqueue(&mut self, batch: &BatchOnDevice, update: Update, loss: Option<&ols_tensor_t>, grad: Option<&ols_tensor_t>) -> Result<()> {
+    pub fn enqueue(
+        &mut self,
+        batch: &BatchOnDevice,
+        update: Update,
+        loss: Option<&ols_tensor_t>,
+        grad: Option<&ols_tensor_t>,
+    ) -> Result<()> {
         let raw = batch.raw(update, self.device, self.stream);
         let pointer = |tensor: Option<&ols_tensor_t>| tensor.map_or(std::ptr::null(), std::ptr::from_ref);
         // SAFETY: a live criterion, and tensors on its device that live as long as the test.
@@ -255,10 +265,12 @@ impl CudaCriterion {
     ) -> (Result<()>, Outputs) {
         let on_device = BatchOnDevice::new(batch);
         let dtype = batch.logits.dtype.0;
-        let fresh = |dtype, view: &Option<View>| view.as_ref().map(|view| OnDevice::new(&Buffer::unused(dtype, view.length()), dtype, view));
+        let fresh =
+            |dtype, view: &Option<View>| view.as_ref().map(|view| OnDevice::new(&Buffer::unused(dtype, view.length()), dtype, view));
         let (loss, grad) = (fresh(dtype_of_loss(dtype), loss), if in_place { None } else { fresh(dtype, grad) });
         let loss_tensor = loss.as_ref().map(|it| it.tensor(self.device));
-        let grad_tensor = if in_place { Some(on_device.logits.tensor(self.device)) } else { grad.as_ref().map(|it| it.tensor(self.device)) };
+        let grad_tensor =
+            if in_place { Some(on_device.logits.tensor(self.device)) } else { grad.as_ref().map(|it| it.tensor(self.device)) };
         let result = self.enqueue(&on_device, update, loss_tensor.as_ref(), grad_tensor.as_ref());
         standin.wait();
         let grad = if in_place { Some(on_device.logits.back()) } else { grad.map(|it| it.back()) };
@@ -342,7 +354,8 @@ impl CudaCriterion {
     pub fn state(&self, standin: &Standin) -> State {
         standin.wait();
         fn read<T: Copy>(view: &ols_tensor_t) -> Vec<T> {
-            let (rows, columns, stride) = if view.ndim == 1 { (1, view.shape[0], 0) } else { (view.shape[0], view.shape[1], view.strides[0]) };
+            let (rows, columns, stride) =
+                if view.ndim == 1 { (1, view.shape[0], 0) } else { (view.shape[0], view.shape[1], view.strides[0]) };
             let at = |row: i64, column: i64| view.data.cast::<T>().wrapping_offset((row * stride + column) as isize);
             // SAFETY: memory of the stand-in, which is host memory; nothing runs.
             (0..rows).flat_map(|row| (0..columns).map(move |column| unsafe { at(row, column).read() })).collect()
@@ -380,7 +393,9 @@ impl CudaCriterion {
 impl Drop for CudaCriterion {
     fn drop(&mut self) {
         // SAFETY: from `ols_create`, and dropped once. A handle is a box of one pointer.
-        unsafe { ols_destroy(std::mem::transmute::<*mut ols_criterion_t, Option<safer_ffi::prelude::repr_c::Box<ols_criterion_t>>>(self.handle)) };
+        unsafe {
+            ols_destroy(std::mem::transmute::<*mut ols_criterion_t, Option<safer_ffi::prelude::repr_c::Box<ols_criterion_t>>>(self.handle))
+        };
     }
 }
 

@@ -119,9 +119,19 @@ fn plain(dtype: DType, n: usize, classes: usize, inner: Option<usize>, seed: u64
     let values: Vec<i64> = (0..samples).map(|sample| (splitmix64(seed, (sample / 7) as u64) % classes as u64) as i64).collect();
     let width = inner.unwrap_or(1);
     // Two of three are classified right: raised above the others.
-    let raised = (0..samples).filter(|sample| sample % 3 != 1).map(|sample| (sample / width * classes + values[sample] as usize) * width + sample % width);
+    let raised = (0..samples)
+        .filter(|sample| sample % 3 != 1)
+        .map(|sample| (sample / width * classes + values[sample] as usize) * width + sample % width);
     CaseBatch {
-        logits: Logits { dtype: Name(dtype), view: View::new(&shape), seed, exponent: -4, absolute: false, raised: raised.collect(), set: vec![] },
+        logits: Logits {
+            dtype: Name(dtype),
+            view: View::new(&shape),
+            seed,
+            exponent: -4,
+            absolute: false,
+            raised: raised.collect(),
+            set: vec![],
+        },
         targets: Targets { dtype: Name(DType::I64), view: View::new(&targets), values },
         target_offset: 0,
         sample_weights: None,
@@ -174,10 +184,13 @@ fn cuda_is_right_for_many_samples() {
         let batch = plain(DType::F32, n, classes, inner, 5);
         let options = Options::new(classes).class_weights((0..classes).map(|class| 0.5 + class as f64).collect::<Vec<_>>());
         standin.kernels();
-        let states: Vec<State> = [0, 3].into_iter().map(|seed| {
-            standin.set("seed", seed);
-            compare(&standin, &options, &batch)
-        }).collect();
+        let states: Vec<State> = [0, 3]
+            .into_iter()
+            .map(|seed| {
+                standin.set("seed", seed);
+                compare(&standin, &options, &batch)
+            })
+            .collect();
         assert!(states[0] == states[1]);
         let many = n * inner.unwrap_or(1) > 1024;
         assert_eq!(standin.kernels().contains(&"ols_divisor".to_owned()), many, "{n}");
@@ -187,14 +200,17 @@ fn cuda_is_right_for_many_samples() {
 /// A long row has the same bits where it fits shared memory and where it does not.
 #[test]
 fn cuda_long_rows_do_not_depend_on_shared_memory() {
-    let results: Vec<_> = [227 * 1024, 8 * 1024].into_iter().map(|limit| {
-        let standin = Standin::new();
-        standin.set("shared_limit", limit);
-        let options = Options::new(3001);
-        let mut criterion = CudaCriterion::new(&options).unwrap();
-        let outputs = pass(&standin, &mut criterion, &plain(DType::F32, 3, 3001, None, 2), Update::Add);
-        (bits(&outputs), criterion.state(&standin))
-    }).collect();
+    let results: Vec<_> = [227 * 1024, 8 * 1024]
+        .into_iter()
+        .map(|limit| {
+            let standin = Standin::new();
+            standin.set("shared_limit", limit);
+            let options = Options::new(3001);
+            let mut criterion = CudaCriterion::new(&options).unwrap();
+            let outputs = pass(&standin, &mut criterion, &plain(DType::F32, 3, 3001, None, 2), Update::Add);
+            (bits(&outputs), criterion.state(&standin))
+        })
+        .collect();
     assert!(results[0] == results[1]);
 }
 
@@ -239,7 +255,10 @@ fn cuda_and_cpu_learn_the_same_soft_labels() {
         for class in 0..classes {
             for (k, &expected) in cpu.soft_label(class).iter().enumerate() {
                 let (found, expected) = (f64::from(state.soft_labels[class * classes + k]), f64::from(expected));
-                assert!((found - expected).abs() <= 2f64.powi(-29) + 2f64.powi(-22) * expected, "S[{class}, {k}] = {found:e}, {expected:e}");
+                assert!(
+                    (found - expected).abs() <= 2f64.powi(-29) + 2f64.powi(-22) * expected,
+                    "S[{class}, {k}] = {found:e}, {expected:e}"
+                );
             }
         }
     }

@@ -42,7 +42,16 @@ pub fn build(sanitized: bool) -> PathBuf {
     let unfinished = library.with_extension(format!("{}.tmp", std::process::id()));
     let mut command = Command::new("g++");
     command.arg(if sanitized { "-O1" } else { "-O2" });
-    command.args(["-std=c++17", "-g1", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror", "-Wno-unused-parameter", "-Wno-unused-function"]);
+    command.args([
+        "-std=c++17",
+        "-g1",
+        "-ffp-contract=off",
+        "-Wall",
+        "-Wextra",
+        "-Werror",
+        "-Wno-unused-parameter",
+        "-Wno-unused-function",
+    ]);
     command.args(["-fPIC", "-shared", "-pthread", "-Wl,-soname,libcuda.so"]);
     if sanitized {
         command.args(["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer"]);
@@ -134,7 +143,10 @@ impl Standin {
         // SAFETY: as above.
         unsafe {
             assert_eq!(function::<unsafe extern "C" fn(c_uint) -> Status>("cuInit")(0), 0);
-            assert_eq!(function::<unsafe extern "C" fn(*mut *mut c_void, c_int) -> Status>("cuDevicePrimaryCtxRetain")(&mut context, device), 0);
+            assert_eq!(
+                function::<unsafe extern "C" fn(*mut *mut c_void, c_int) -> Status>("cuDevicePrimaryCtxRetain")(&mut context, device),
+                0
+            );
             assert_eq!(function::<unsafe extern "C" fn(c_int) -> Status>("cuDevicePrimaryCtxRelease_v2")(device), 0);
         }
         self.set_current(context);
@@ -166,7 +178,6 @@ impl Standin {
         stream
     }
 
-
     /// What `body` enqueues on `stream`, as a graph.
     pub fn capture(&self, stream: *mut c_void, body: impl FnOnce()) -> *mut c_void {
         let mut graph = std::ptr::null_mut();
@@ -174,7 +185,10 @@ impl Standin {
         unsafe {
             assert_eq!(function::<unsafe extern "C" fn(*mut c_void, c_int) -> Status>("cuStreamBeginCapture_v2")(stream, 0), 0);
             body();
-            assert_eq!(function::<unsafe extern "C" fn(*mut c_void, *mut *mut c_void) -> Status>("cuStreamEndCapture")(stream, &mut graph), 0);
+            assert_eq!(
+                function::<unsafe extern "C" fn(*mut c_void, *mut *mut c_void) -> Status>("cuStreamEndCapture")(stream, &mut graph),
+                0
+            );
         }
         graph
     }
