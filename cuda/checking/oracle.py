@@ -58,13 +58,12 @@ def loss_and_gradient(z, targets, soft_labels, *, alpha=0.5, reduction="mean", c
 
 
 def statistics(found, classes):
-    """A in units of 2^-30 (each p rounded in f64) and c."""
+    """The classes that were counted, their rows of A in units of 2^-30 (each p rounded in f64), and c."""
     right = found["right"]
-    sums = torch.zeros(classes, classes, dtype=torch.int64, device=right.device)
-    counts = torch.zeros(classes, dtype=torch.int64, device=right.device)
-    sums.index_add_(0, found["counted"][right], (found["p"][right] * UNITS).round().long())
-    counts.index_add_(0, found["counted"][right], torch.ones_like(found["counted"][right]))
-    return sums, counts
+    present, row = found["counted"][right].unique(return_inverse=True)
+    sums = torch.zeros(len(present), classes, dtype=torch.int64, device=right.device)
+    sums.index_add_(0, row, (found["p"][right] * UNITS).round().long())
+    return present, sums, torch.bincount(found["counted"][right], minlength=classes)
 
 
 def next_soft_labels(soft_labels, sums, counts):

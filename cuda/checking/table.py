@@ -63,7 +63,7 @@ def render(results):
     lines.append("")
     for key, it in shapes.items():
         ours = it.get("libols", {})
-        if "c_call_us" in ours and "graph_us" in ours:
+        if "host_us" in ours and "graph_us" in ours:
             rate = it["counted_mb"] / ours["graph_us"]
-            lines.append(f"{key:24} {rate:6.2f} TB/s over {it['counted_mb']:.1f} MB counted; {ours['c_call_us']} us of the host per C call")
+            lines.append(f"{key:24} {rate:6.2f} TB/s over {it['counted_mb']:.1f} MB counted; {ours['host_us']} us of the host per C call")
     return "\n".join(lines)
