@@ -67,7 +67,8 @@ impl Backend {
         for (name, tensor) in
             [("soft_labels", memory.soft_labels), ("sums", memory.sums), ("counts", memory.counts), ("counters", memory.counters)]
         {
-            if let Some(tensor) = tensor {
+            // One that says it is elsewhere is refused for that, below.
+            if let Some(tensor) = tensor.filter(|tensor| tensor.device == options.device) {
                 this.device.check(name, &tensor)?;
             }
         }
