@@ -11,7 +11,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 ROOT = $(DESTDIR)$(PREFIX)
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo example-c test setup lint test-rust test-c test-demo bench install uninstall clean bless
+.PHONY: help build demo example-c test setup lint test-rust test-c test-demo test-cuda check-cuda bench install uninstall clean bless
 
 help: ## lists the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -37,7 +37,7 @@ lint: ## formatting and clippy, without a warning; documentation without a broke
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
 
-test-rust: ## unit, property, conformance and documentation tests, in debug and in release mode
+test-rust: ## unit, property, conformance, CUDA and documentation tests, in debug and in release mode
 	$(CARGO) test --locked
 	$(CARGO) test --locked --release
 
@@ -46,6 +46,12 @@ test-c: ## the C ABI from C and C++: header, misuse, conformance, sanitizers, in
 
 test-demo: ## the demo's own tests and its shortest run
 	$(CARGO) test --locked --release -p ols-demo
+
+test-cuda: ## the CUDA backend without a GPU: on a stand-in for the driver, under sanitizers, registers by ptxas
+	$(CARGO) test --locked --release --test cuda
+
+check-cuda: build ## on a machine with a GPU: correctness, behaviour, sanitizers and the race (ARGS="--help" for more); see docs/cuda.md
+	cuda/check $(ARGS)
 
 bench: build ## the race against PyTorch and a copy of the logits (ARGS="--help" for more); see docs/benchmarks.md
 	benches/race/run $(ARGS)

@@ -89,8 +89,20 @@
  * error in the child.
  *
  * CUDA
- * This release has the CPU alone; OLS_DEVICE_CUDA is OLS_STATUS_UNSUPPORTED. What is said of streams and devices holds for the releases
- * that will have it.
+ * With device_type OLS_DEVICE_CUDA a criterion works on tensors of that device: compute capability 7.5 or newer, a driver of CUDA 12.0 or
+ * newer; without one, ols_create fails with OLS_STATUS_UNSUPPORTED. No GPU has run the kernels of this release yet: they are tested on a
+ * stand-in for the driver.
+ *
+ * Calls enqueue on the stream they are given, in the device's primary context (that of the CUDA runtime and of PyTorch); the caller's
+ * context is current again after each call. ols_forward, ols_backward, ols_accumulate, ols_next_epoch and ols_set_soft_labels neither wait
+ * nor allocate, and may be captured in a graph, which stays right across epochs. A graph holds what a call took by value: alpha, mode,
+ * flags and options; capture anew after changing these, and after a load. The state stays where it is until ols_destroy, which must come
+ * after the last replay. Calls of one criterion on two streams are yours to order.
+ *
+ * Values in device memory cannot be errors of the call. A target out of range has loss and gradient 0 and is counted; a sample weight or lam
+ * that breaks its rule makes its sample's loss and gradient NaN; a row that ols_accumulate finds outside [0, 1] is kept out and counted as
+ * skipped; a batch that is more than was added is not taken back at all, and ols_report fails until the epoch after has ended; soft labels
+ * with a wrong entry are not taken, and the next ols_report fails.
  *
  * Generated from src/capi by: OLS_BLESS=1 cargo test --test header. Do not edit.
  */
@@ -680,7 +692,7 @@ ols_status_t ols_batch_init(ols_batch_t *batch,
  * stays the caller's and is used until `ols_destroy`. Release the criterion with `ols_destroy`. Safe from any thread. On failure `*out` and the
  * caller's memory are as before.
  *
- * Fails on options outside their ranges, on memory that overlaps, with `OLS_STATUS_UNSUPPORTED` for a device that this build does not have, and
+ * Fails on options outside their ranges, on memory that overlaps, with `OLS_STATUS_UNSUPPORTED` for a device that this machine does not have, and
  * with `OLS_STATUS_OUT_OF_MEMORY`: a criterion of its own memory needs 12 K^2 bytes. Without the flag `OLS_OPTIONS_ADOPT_STATE` the state in the
  * caller's memory is set to that of a new criterion.
  *

@@ -49,7 +49,6 @@ pub(crate) struct RawBatch {
     pub target_offset: i64,
     pub update: Update,
     /// A `cudaStream_t` of the logits' device; the CPU has no use for it.
-    #[expect(dead_code, reason = "read by the CUDA backend, which is not there yet")]
     pub stream: *mut c_void,
 }
 

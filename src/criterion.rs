@@ -1,11 +1,13 @@
 //! The criterion: options, state, and what can be done with them.
 #![allow(unsafe_code, reason = "views are promises about memory; they are handed to the kernels here")]
 
+use std::ffi::c_void;
 use std::path::Path;
 
 use crate::batch::{Batch, RawBatch, Update};
 use crate::checkpoint;
 use crate::cpu::{self, DefaultFloatEnvironment, Level, Pass, Scratch, Statistics};
+use crate::cuda;
 use crate::error::{Result, fail};
 use crate::options::{Mode, Options, Reduction, validate_alpha, validate_soft_labels};
 use crate::samples::Samples;
@@ -43,6 +45,8 @@ pub struct Criterion {
     scratch: Scratch,
     /// Samples per class of a batch that is to be taken back.
     tally: Vec<i64>,
+    /// There on a CUDA device, and then `state` describes memory of that device.
+    cuda: Option<Box<cuda::Backend>>,
 }
 
 impl Criterion {
@@ -62,7 +66,12 @@ impl Criterion {
     pub(crate) unsafe fn with_memory(options: &Options, memory: &StateMemory) -> Result<Self> {
         options.validate()?;
         if options.device.kind == DeviceKind::Cuda {
-            fail!(Unsupported, "device = {}: this build of libols has no CUDA backend", options.device);
+            let options = options.try_clone()?;
+            // SAFETY: the caller's promise.
+            let (backend, state) = unsafe { cuda::Backend::new(&options, memory)? };
+            let (mode, level, cuda) = (options.mode, Level::detect(), Some(Box::new(backend)));
+            let (finished, scratch, tally) = (Report::default(), Scratch::default(), Vec::new());
+            return Ok(Self { options, state, mode, epoch: 0, finished, level, processors: 1, scratch, tally, cuda });
         }
         if options.device != Device::CPU {
             fail!(InvalidDevice, "device_id = {} is not 0, the only CPU", options.device.id);
@@ -89,7 +98,18 @@ impl Criterion {
         }
         let (mode, level) = (options.mode, Level::detect());
         let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Ok(Self { options, state, mode, epoch: 0, finished: Report::default(), level, processors, scratch: Scratch::default(), tally })
+        Ok(Self {
+            options,
+            state,
+            mode,
+            epoch: 0,
+            finished: Report::default(),
+            level,
+            processors,
+            scratch: Scratch::default(),
+            tally,
+            cuda: None,
+        })
     }
 
     /// The same criterion at another level of the instruction set.
@@ -196,28 +216,51 @@ impl Criterion {
     /// Ends the epoch: makes the soft labels of the next one from the statistics, which begin anew (Zhang et al. 2021, equations 4 and 5).
     ///
     /// Where nothing at all was accumulated the soft labels stay as they are.
+    ///
+    /// On a CUDA device the work is enqueued on the legacy stream and waited for.
     pub fn next_epoch(&mut self) -> Result<Report> {
-        let Some(epoch) = self.epoch.checked_add(1) else { fail!(InvalidState, "epoch = {} is the last one", self.epoch) };
-        let _environment = DefaultFloatEnvironment::enter();
-        self.finished = soft_labels::next_epoch(&self.options, &mut self.state, self.epoch);
-        self.epoch = epoch;
-        Ok(self.finished)
+        self.end_epoch(std::ptr::null_mut())?;
+        Ok(self.reports(std::ptr::null_mut())?.0)
     }
 
-    /// The report of the last [`next_epoch`](Self::next_epoch); all 0 before the first.
+    /// As [`next_epoch`](Self::next_epoch); on a CUDA device enqueued on `stream`, without waiting.
+    pub(crate) fn end_epoch(&mut self, stream: *mut c_void) -> Result<()> {
+        let Some(epoch) = self.epoch.checked_add(1) else { fail!(InvalidState, "epoch = {} is the last one", self.epoch) };
+        if let Some(cuda) = &self.cuda {
+            cuda.next_epoch(&self.options, &self.state, self.epoch, stream)?;
+        } else {
+            let _environment = DefaultFloatEnvironment::enter();
+            self.finished = soft_labels::next_epoch(&self.options, &mut self.state, self.epoch);
+        }
+        self.epoch = epoch;
+        Ok(())
+    }
+
+    /// The reports of the last epoch that ended and of the running one. On a CUDA device they are fetched and waited for.
+    pub(crate) fn reports(&self, stream: *mut c_void) -> Result<(Report, Report)> {
+        match &self.cuda {
+            Some(cuda) => cuda.reports(&self.state, self.epoch, stream),
+            None => Ok((self.finished, self.running())),
+        }
+    }
+
+    /// The report of the last [`next_epoch`](Self::next_epoch); all 0 before the first, and on a CUDA device always.
     pub fn report(&self) -> Report {
         self.finished
     }
 
     /// What the running epoch has counted so far; the `rows_` are 0.
+    ///
+    /// # Panics
+    /// If the criterion is on a CUDA device.
     pub fn running(&self) -> Report {
-        soft_labels::running_report(&self.state, self.epoch)
+        soft_labels::running_report(self.state.counts.row(0), self.state.counters.row(0), self.epoch)
     }
 
     /// The soft label of `class`: K numbers.
     ///
     /// # Panics
-    /// If `class` is not a class.
+    /// If `class` is not a class, or if the criterion is on a CUDA device.
     pub fn soft_label(&self, class: usize) -> &[f32] {
         self.state.soft_labels.row(class)
     }
@@ -226,23 +269,29 @@ impl Criterion {
     pub fn set_soft_labels(&mut self, soft_labels: &[f32]) -> Result<()> {
         let classes = self.options.classes;
         // SAFETY: the view borrows what it describes.
-        unsafe { self.set_soft_labels_raw(TensorRef::new(soft_labels, &[classes, classes])?.raw) }
+        unsafe { self.set_soft_labels_raw(TensorRef::new(soft_labels, &[classes, classes])?.raw, std::ptr::null_mut()) }
     }
 
     /// The summed probabilities of `class` in the running epoch, in units of 2^-30: K numbers.
     ///
     /// # Panics
-    /// If `class` is not a class.
+    /// If `class` is not a class, or if the criterion is on a CUDA device.
     pub fn sums(&self, class: usize) -> &[i64] {
         self.state.sums.row(class)
     }
 
     /// The samples of each class that were accumulated in the running epoch.
+    ///
+    /// # Panics
+    /// If the criterion is on a CUDA device.
     pub fn counts(&self) -> &[i64] {
         self.state.counts.row(0)
     }
 
     /// The counters of the running epoch; see [`Counter`](crate::Counter).
+    ///
+    /// # Panics
+    /// If the criterion is on a CUDA device.
     pub fn counters(&self) -> &[i64] {
         self.state.counters.row(0)
     }
@@ -252,6 +301,9 @@ impl Criterion {
     pub fn merge(&mut self, other: &Self) -> Result<()> {
         if self.options.classes != other.options.classes {
             fail!(InvalidArgument, "num_classes = {} differs from the other's {}", self.options.classes, other.options.classes);
+        }
+        if self.cuda.is_some() || other.cuda.is_some() {
+            fail!(Unsupported, "statistics on a CUDA device are merged there, by an all-reduce of their memory");
         }
         let pairs = [
             (&mut self.state.sums, &other.state.sums),
@@ -275,7 +327,20 @@ impl Criterion {
     /// Writes state, epoch and the options that shape the result to a file in the safetensors format; atomically: whatever happens, the name
     /// stands for the old file or for the whole new one.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
-        checkpoint::save(&self.options, &self.state, self.epoch, path.as_ref())
+        self.save_on(path.as_ref(), std::ptr::null_mut())
+    }
+
+    /// As [`save`](Self::save), waiting for `stream` on a CUDA device.
+    pub(crate) fn save_on(&self, path: &Path, stream: *mut c_void) -> Result<()> {
+        self.with_host_state(stream, |state| checkpoint::save(&self.options, state, self.epoch, path))
+    }
+
+    /// Runs `body` on the state in host memory: its own, or a copy from the device.
+    fn with_host_state<R>(&self, stream: *mut c_void, body: impl FnOnce(&State) -> Result<R>) -> Result<R> {
+        match &self.cuda {
+            Some(cuda) => body(&cuda.download(&self.state, stream)?),
+            None => body(&self.state),
+        }
     }
 
     /// Reads what [`save`](Self::save) wrote. Mode, reduction, device and threads stay; everything else becomes as it was saved.
@@ -283,20 +348,41 @@ impl Criterion {
     /// # Errors
     /// A file that cannot be read, is truncated, corrupted or foreign, or has another number of classes. The criterion is as before then.
     pub fn load(&mut self, path: impl AsRef<Path>) -> Result<()> {
-        let path = path.as_ref();
+        self.load_on(path.as_ref(), std::ptr::null_mut())
+    }
+
+    /// As [`load`](Self::load), on `stream` on a CUDA device.
+    pub(crate) fn load_on(&mut self, path: &Path, stream: *mut c_void) -> Result<()> {
         let bytes = checkpoint::read(path)?;
-        self.load_bytes(&bytes).map_err(|error| crate::Error::new(error.kind(), format!("{}: {error}", path.display())))
+        self.load_bytes_on(&bytes, stream).map_err(|error| crate::Error::new(error.kind(), format!("{}: {error}", path.display())))
     }
 
     /// The bytes that [`save`](Self::save) writes.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
-        checkpoint::to_bytes(&self.options, &self.state, self.epoch)
+        self.to_bytes_on(std::ptr::null_mut())
+    }
+
+    /// As [`to_bytes`](Self::to_bytes), waiting for `stream` on a CUDA device.
+    pub(crate) fn to_bytes_on(&self, stream: *mut c_void) -> Result<Vec<u8>> {
+        self.with_host_state(stream, |state| checkpoint::to_bytes(&self.options, state, self.epoch))
     }
 
     /// As [`load`](Self::load), from the bytes of a file.
     pub fn load_bytes(&mut self, bytes: &[u8]) -> Result<()> {
+        self.load_bytes_on(bytes, std::ptr::null_mut())
+    }
+
+    /// As [`load_bytes`](Self::load_bytes), on `stream` on a CUDA device.
+    pub(crate) fn load_bytes_on(&mut self, bytes: &[u8], stream: *mut c_void) -> Result<()> {
         let loaded = checkpoint::parse(bytes, &self.options)?;
-        loaded.write_to(&mut self.state);
+        if let Some(cuda) = &mut self.cuda {
+            // SAFETY: no memory of the caller's is named.
+            let mut copy = unsafe { State::new(self.options.classes, &StateMemory::default())? };
+            loaded.write_to(&mut copy);
+            cuda.load(&loaded.options, &copy, &self.state, stream)?;
+        } else {
+            loaded.write_to(&mut self.state);
+        }
         self.epoch = loaded.epoch;
         self.finished = Report::default();
         self.options = loaded.options;
@@ -312,6 +398,11 @@ impl Criterion {
         if batch.update == Update::TakeBack && in_place {
             fail!(InvalidArgument, "grad takes the place of the logits, but taking back reads them twice");
         }
+        if let Some(cuda) = &self.cuda {
+            let outputs = [("loss", loss), ("grad", grad)];
+            // SAFETY: the caller's promise.
+            return unsafe { cuda.run(&self.options, &self.state, self.mode, &samples, batch, &outputs, cuda::Call::Forward) };
+        }
         // SAFETY: the caller's promise.
         unsafe { self.run(&samples, batch.update) }
     }
@@ -323,6 +414,11 @@ impl Criterion {
             fail!(InvalidArgument, "flags: taking back belongs to a forward pass; backward touches no state");
         }
         let samples = Samples::new(&self.options, &self.state, batch, None, Some(&grad))?;
+        if let Some(cuda) = &self.cuda {
+            let outputs = [("grad", Some(grad))];
+            // SAFETY: the caller's promise.
+            return unsafe { cuda.run(&self.options, &self.state, self.mode, &samples, batch, &outputs, cuda::Call::Backward) };
+        }
         // SAFETY: the caller's promise.
         unsafe { self.run(&samples, Update::None) }
     }
@@ -331,6 +427,10 @@ impl Criterion {
     /// As [`forward_raw`](Self::forward_raw).
     pub(crate) unsafe fn accumulate_raw(&mut self, batch: &RawBatch) -> Result<()> {
         let samples = Samples::new(&self.options, &self.state, batch, None, None)?;
+        if let Some(cuda) = &self.cuda {
+            // SAFETY: the caller's promise.
+            return unsafe { cuda.run(&self.options, &self.state, self.mode, &samples, batch, &[], cuda::Call::Accumulate) };
+        }
         let _environment = DefaultFloatEnvironment::enter();
         // SAFETY: the caller's promise.
         unsafe { samples.validate(None)? };
@@ -374,15 +474,20 @@ impl Criterion {
 
     /// # Safety
     /// `matrix` describes memory that can be read.
-    pub(crate) unsafe fn set_soft_labels_raw(&mut self, matrix: RawTensor) -> Result<()> {
+    pub(crate) unsafe fn set_soft_labels_raw(&mut self, matrix: RawTensor, stream: *mut c_void) -> Result<()> {
         const NAME: &str = "soft_labels";
-        let _environment = DefaultFloatEnvironment::enter();
         let classes = self.options.classes;
-        // SAFETY: the caller's promise.
-        let read = unsafe { read_matrix(NAME, &matrix, classes, self.options.device)? };
+        check_matrix(NAME, &matrix, classes, self.options.device)?;
         if self.state.soft_labels.as_raw().overlaps(&matrix) {
             fail!(InvalidArgument, "{NAME} overlaps the criterion's state");
         }
+        if let Some(cuda) = &self.cuda {
+            // SAFETY: the caller's promise.
+            return unsafe { cuda.set_soft_labels(&self.state, &matrix, stream) };
+        }
+        let _environment = DefaultFloatEnvironment::enter();
+        // SAFETY: the caller's promise.
+        let read = unsafe { read_matrix(NAME, &matrix, classes, self.options.device)? };
         validate_soft_labels(NAME, classes, (0..classes * classes).map(|index| f64::from(read(index))))?;
         for class in 0..classes {
             let row = self.state.soft_labels.row_mut(class);
@@ -415,11 +520,8 @@ fn finish_tally(tally: &mut [i64], counts: &[i64], tallied: Result<()>) -> Resul
     Ok(())
 }
 
-/// Checks a (K, K) matrix of f32 or f64 and gives its entries, in row-major order, as f32.
-///
-/// # Safety
-/// `matrix` describes memory that can be read for as long as the result is used.
-pub(crate) unsafe fn read_matrix(name: &str, matrix: &RawTensor, classes: usize, device: Device) -> Result<impl Fn(usize) -> f32 + use<>> {
+/// Checks the description of a (K, K) matrix of f32 or f64.
+fn check_matrix(name: &str, matrix: &RawTensor, classes: usize, device: Device) -> Result<()> {
     if !is_soft_label_dtype(matrix.dtype) {
         fail!(InvalidDtype, "{name}.dtype = {} is not one of f32, f64", matrix.dtype);
     }
@@ -427,7 +529,15 @@ pub(crate) unsafe fn read_matrix(name: &str, matrix: &RawTensor, classes: usize,
         fail!(InvalidDevice, "{name}.device = {}, but the criterion is on {device}", matrix.device);
     }
     matrix.check_shape(name, &[classes as i64, classes as i64], "(num_classes, num_classes)")?;
-    matrix.check(name)?;
+    matrix.check(name)
+}
+
+/// Checks a (K, K) matrix of f32 or f64 and gives its entries, in row-major order, as f32.
+///
+/// # Safety
+/// `matrix` describes memory that can be read for as long as the result is used.
+pub(crate) unsafe fn read_matrix(name: &str, matrix: &RawTensor, classes: usize, device: Device) -> Result<impl Fn(usize) -> f32 + use<>> {
+    check_matrix(name, matrix, classes, device)?;
     let matrix = *matrix;
     Ok(move |index: usize| {
         let (row, column) = ((index / classes) as i64, (index % classes) as i64);

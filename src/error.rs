@@ -26,6 +26,8 @@ pub enum ErrorKind {
     Io,
     /// The bytes are not a saved state, or a truncated or damaged one.
     InvalidFile,
+    /// CUDA reported an error.
+    Cuda,
 }
 
 /// An error of the library. Its text names the argument, the rule that it breaks, and the value.

@@ -34,6 +34,8 @@ pub mod capi;
 mod checkpoint;
 mod cpu;
 mod criterion;
+#[doc(hidden)]
+pub mod cuda;
 mod error;
 mod options;
 pub mod reference;

@@ -41,9 +41,9 @@ impl Sample {
 /// One value per sample, or the same for all, at any strides.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PerSample {
-    data: *mut u8,
-    dtype: DType,
-    strides: [i64; 2],
+    pub data: *mut u8,
+    pub dtype: DType,
+    pub strides: [i64; 2],
 }
 
 impl PerSample {
@@ -138,7 +138,7 @@ pub(crate) struct Place {
 /// A row of logits, or of gradients, per sample.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rows {
-    data: *mut u8,
+    pub data: *mut u8,
     pub dtype: DType,
     /// Elements from one outer index to the next.
     pub outer: i64,
@@ -173,13 +173,13 @@ pub(crate) struct Samples {
     pub logits: Rows,
     pub grad: Option<Rows>,
     pub loss: Option<PerSample>,
-    targets: PerSample,
-    targets2: Option<PerSample>,
-    weights: Option<PerSample>,
-    lam: Option<PerSample>,
+    pub targets: PerSample,
+    pub targets2: Option<PerSample>,
+    pub weights: Option<PerSample>,
+    pub lam: Option<PerSample>,
     pub grad_loss: Option<PerSample>,
-    target_offset: i64,
-    ignore_index: i64,
+    pub target_offset: i64,
+    pub ignore_index: i64,
     /// Whether targets have two indices in messages.
     images: bool,
 }

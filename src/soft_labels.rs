@@ -4,15 +4,23 @@ use crate::options::{EmptyClass, Initial, Options};
 use crate::state::{Matrix, State};
 use crate::statistics::{Counter, FULL_CLASS, Report};
 
+/// What the soft labels of the first epoch are for the class itself and for the others; 0 for a matrix.
+pub(crate) fn constants(initial: &Initial, classes: usize) -> (f64, f64) {
+    let count = classes as f64;
+    match initial {
+        Initial::Smoothing(eps) => (1.0 - eps, eps / (count - 1.0)),
+        Initial::Uniform => (1.0 / count, 1.0 / count),
+        Initial::Zero | Initial::Matrix(_) => (0.0, 0.0),
+        Initial::OneHot => (1.0, 0.0),
+    }
+}
+
 /// The soft label that `class` begins with.
 fn initial_row(initial: &Initial, classes: usize, class: usize) -> impl Iterator<Item = f64> {
-    let count = classes as f64;
-    let (own, other, matrix) = match initial {
-        Initial::Smoothing(eps) => (1.0 - eps, eps / (count - 1.0), None),
-        Initial::Uniform => (1.0 / count, 1.0 / count, None),
-        Initial::Zero => (0.0, 0.0, None),
-        Initial::OneHot => (1.0, 0.0, None),
-        Initial::Matrix(matrix) => (0.0, 0.0, Some(&matrix[class * classes..][..classes])),
+    let (own, other) = constants(initial, classes);
+    let matrix = match initial {
+        Initial::Matrix(matrix) => Some(&matrix[class * classes..][..classes]),
+        _ => None,
     };
     (0..classes).map(move |k| match matrix {
         Some(row) => f64::from(row[k]),
@@ -32,8 +40,7 @@ pub(crate) fn fill_initial(initial: &Initial, soft_labels: &mut Matrix<f32>) {
 }
 
 /// What the running epoch has counted so far; its number is that of the epoch it will be.
-pub(crate) fn running_report(state: &State, epoch: i64) -> Report {
-    let (counts, counters) = (state.counts.row(0), state.counters.row(0));
+pub(crate) fn running_report(counts: &[i64], counters: &[i64], epoch: i64) -> Report {
     Report {
         epoch: epoch.saturating_add(1),
         samples_accumulated: counts.iter().fold(0i64, |sum, &count| sum.saturating_add(count)),
@@ -46,7 +53,7 @@ pub(crate) fn running_report(state: &State, epoch: i64) -> Report {
 
 /// Makes the new S from A and c, clears both and the counters, and reports. In f64, rounded once to f32, plain products and sums.
 pub(crate) fn next_epoch(options: &Options, state: &mut State, epoch: i64) -> Report {
-    let mut report = running_report(state, epoch);
+    let mut report = running_report(state.counts.row(0), state.counters.row(0), epoch);
     if state.counts.row(0).iter().all(|&count| count == 0) {
         // Nothing to learn from: S stays as it is, whatever the policy.
         report.rows_kept = options.classes as i64;

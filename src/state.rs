@@ -20,6 +20,26 @@ pub(crate) struct StateMemory {
     pub adopt: bool,
 }
 
+impl StateMemory {
+    fn check_apart(&self) -> Result<()> {
+        for (a, b) in [
+            (self.soft_labels, self.sums),
+            (self.soft_labels, self.counts),
+            (self.soft_labels, self.counters),
+            (self.sums, self.counts),
+            (self.sums, self.counters),
+            (self.counts, self.counters),
+        ] {
+            if let (Some(a), Some(b)) = (a, b)
+                && a.overlaps(&b)
+            {
+                fail!(InvalidArgument, "the memory of soft_labels, sums, counts and counters overlaps");
+            }
+        }
+        Ok(())
+    }
+}
+
 /// S, A, c and the counters.
 #[derive(Debug)]
 pub(crate) struct State {
@@ -39,20 +59,7 @@ impl State {
     /// # Safety
     /// What `memory` names can be read and written by nobody else while a call on the criterion runs, until the criterion is dropped.
     pub unsafe fn new(classes: usize, memory: &StateMemory) -> Result<Self> {
-        for (a, b) in [
-            (memory.soft_labels, memory.sums),
-            (memory.soft_labels, memory.counts),
-            (memory.soft_labels, memory.counters),
-            (memory.sums, memory.counts),
-            (memory.sums, memory.counters),
-            (memory.counts, memory.counters),
-        ] {
-            if let (Some(a), Some(b)) = (a, b)
-                && a.overlaps(&b)
-            {
-                fail!(InvalidArgument, "the memory of soft_labels, sums, counts and counters overlaps");
-            }
-        }
+        memory.check_apart()?;
         // SAFETY: the caller's promise is handed on.
         unsafe {
             Ok(Self {
@@ -62,6 +69,40 @@ impl State {
                 counters: Matrix::new("counters", 1, COUNTERS, memory.counters)?,
             })
         }
+    }
+
+    /// The description of a state on a CUDA device: the caller's memory, and what `allocate` gives for a name and a number of bytes (`None` for
+    /// more than an address space). None of it is read or written from here.
+    ///
+    /// # Safety
+    /// As [`new`](Self::new), for memory of the device.
+    pub unsafe fn on_device(
+        classes: usize,
+        memory: &StateMemory,
+        device: Device,
+        mut allocate: impl FnMut(&str, Option<usize>) -> Result<u64>,
+    ) -> Result<Self> {
+        memory.check_apart()?;
+        fn matrix<T: Element + Zeroable>(
+            name: &str,
+            [rows, columns]: [usize; 2],
+            given: Option<RawTensor>,
+            device: Device,
+            allocate: &mut dyn FnMut(&str, Option<usize>) -> Result<u64>,
+        ) -> Result<Matrix<T>> {
+            if let Some(given) = given {
+                return Matrix::borrowed(name, rows, columns, &given, device);
+            }
+            let bytes = rows.checked_mul(columns).and_then(|entries| entries.checked_mul(size_of::<T>()));
+            let memory = Memory::Borrowed(allocate(name, bytes)? as *mut T);
+            Ok(Matrix { memory, rows, columns, row_stride: columns, device })
+        }
+        Ok(Self {
+            soft_labels: matrix("soft_labels", [classes, classes], memory.soft_labels, device, &mut allocate)?,
+            sums: matrix("sums", [classes, classes], memory.sums, device, &mut allocate)?,
+            counts: matrix("counts", [1, classes], memory.counts, device, &mut allocate)?,
+            counters: matrix("counters", [1, COUNTERS], memory.counters, device, &mut allocate)?,
+        })
     }
 
     /// The bytes of S, A, c and the counters.
@@ -78,6 +119,8 @@ pub(crate) struct Matrix<T> {
     columns: usize,
     /// Elements from one row to the next, at least `columns`.
     row_stride: usize,
+    /// Where the memory is. That of a CUDA device is `Borrowed`, described, and never touched from here.
+    device: Device,
 }
 
 #[derive(Debug)]
@@ -100,7 +143,7 @@ impl<T: Element + Zeroable> Matrix<T> {
         let Some(memory) = memory else {
             fail!(OutOfMemory, "{name}: {rows} x {columns} elements of {} bytes could not be allocated", size_of::<T>());
         };
-        Ok(Self { memory: Memory::Owned(memory), rows, columns, row_stride: columns })
+        Ok(Self { memory: Memory::Owned(memory), rows, columns, row_stride: columns, device: Device::CPU })
     }
 
     /// Zeros of its own, or the caller's memory as it is.
@@ -109,13 +152,18 @@ impl<T: Element + Zeroable> Matrix<T> {
     /// As [`State::new`].
     unsafe fn new(name: &str, rows: usize, columns: usize, memory: Option<RawTensor>) -> Result<Self> {
         let Some(memory) = memory else { return Self::zeros(name, rows, columns) };
+        Self::borrowed(name, rows, columns, &memory, Device::CPU)
+    }
+
+    /// The caller's memory on `device` as it is.
+    fn borrowed(name: &str, rows: usize, columns: usize, memory: &RawTensor, device: Device) -> Result<Self> {
         let shape = [rows as i64, columns as i64];
         let shape = if rows == 1 { &shape[1..] } else { &shape[..] };
         if memory.dtype != T::DTYPE {
             fail!(InvalidDtype, "{name}.dtype = {}, but {} is needed", memory.dtype, T::DTYPE);
         }
-        if memory.device != Device::CPU {
-            fail!(InvalidDevice, "{name}.device = {}, but the criterion is on cpu", memory.device);
+        if memory.device != device {
+            fail!(InvalidDevice, "{name}.device = {}, but the criterion is on {device}", memory.device);
         }
         memory.check_shape(name, shape, "the shape that the options ask for")?;
         memory.check(name)?;
@@ -127,13 +175,13 @@ impl<T: Element + Zeroable> Matrix<T> {
                 "{name}: rows must be contiguous and {columns} or more elements apart; strides are {column_stride} and {row_stride}"
             );
         }
-        Ok(Self { memory: Memory::Borrowed(memory.data.cast()), rows, columns, row_stride: row_stride as usize })
+        Ok(Self { memory: Memory::Borrowed(memory.data.cast()), rows, columns, row_stride: row_stride as usize, device })
     }
 
     /// The elements of row `row`.
     #[inline]
     pub fn row(&self, row: usize) -> &[T] {
-        assert!(row < self.rows, "row {row} of {}", self.rows);
+        self.check_row(row);
         match &self.memory {
             Memory::Owned(memory) => &memory[row * self.row_stride..][..self.columns],
             // SAFETY: `new` was promised that all rows can be read while a call runs, and the row is one of them.
@@ -144,7 +192,7 @@ impl<T: Element + Zeroable> Matrix<T> {
     /// The elements of row `row`, to write.
     #[inline]
     pub fn row_mut(&mut self, row: usize) -> &mut [T] {
-        assert!(row < self.rows, "row {row} of {}", self.rows);
+        self.check_row(row);
         match &mut self.memory {
             Memory::Owned(memory) => &mut memory[row * self.row_stride..][..self.columns],
             // SAFETY: as in `row`; nobody else writes while a call runs, and `self` is borrowed exclusively.
@@ -154,6 +202,7 @@ impl<T: Element + Zeroable> Matrix<T> {
 
     /// The rows, with all that finding one needs at hand.
     pub fn view(&self) -> View<'_, T> {
+        assert!(self.device == Device::CPU, "the state is on {}: read it through a stream", self.device);
         let data = match &self.memory {
             Memory::Owned(memory) => memory.as_ptr(),
             Memory::Borrowed(data) => *data,
@@ -161,8 +210,23 @@ impl<T: Element + Zeroable> Matrix<T> {
         View { data, rows: self.rows, columns: self.columns, row_stride: self.row_stride, matrix: PhantomData }
     }
 
+    #[inline]
+    fn check_row(&self, row: usize) {
+        assert!(row < self.rows, "row {row} of {}", self.rows);
+        assert!(self.device == Device::CPU, "the state is on {}: read it through a stream", self.device);
+    }
+
+    /// Rows that follow each other in memory of the matrix's own.
+    pub fn rows_mut(&mut self, rows: std::ops::Range<usize>) -> &mut [T] {
+        match &mut self.memory {
+            Memory::Owned(memory) => &mut memory[rows.start * self.columns..rows.end * self.columns],
+            Memory::Borrowed(_) => unreachable!("a matrix with memory of its own"),
+        }
+    }
+
     /// All elements, where no gap lies between the rows.
     pub fn contiguous(&self) -> Option<&[T]> {
+        assert!(self.device == Device::CPU, "the state is on {}: read it through a stream", self.device);
         if self.rows > 1 && self.row_stride != self.columns {
             return None;
         }
@@ -210,7 +274,7 @@ impl<T: Element + Zeroable> Matrix<T> {
     fn describe(&self, data: *mut T) -> RawTensor {
         let (rows, columns, stride) = (self.rows as i64, self.columns as i64, self.row_stride as i64);
         let (ndim, shape, strides) = if self.rows == 1 { (1, [columns, 1, 1], [1, 0, 0]) } else { (2, [rows, columns, 1], [stride, 1, 0]) };
-        RawTensor { data: data.cast(), device: Device::CPU, dtype: T::DTYPE, ndim, shape, strides }
+        RawTensor { data: data.cast(), device: self.device, dtype: T::DTYPE, ndim, shape, strides }
     }
 }
 

@@ -45,7 +45,7 @@ pub(super) unsafe fn lock<'a>(pointer: *const ols_criterion_t) -> Result<MutexGu
 /// stays the caller's and is used until `ols_destroy`. Release the criterion with `ols_destroy`. Safe from any thread. On failure `*out` and the
 /// caller's memory are as before.
 ///
-/// Fails on options outside their ranges, on memory that overlaps, with `OLS_STATUS_UNSUPPORTED` for a device that this build does not have, and
+/// Fails on options outside their ranges, on memory that overlaps, with `OLS_STATUS_UNSUPPORTED` for a device that this machine does not have, and
 /// with `OLS_STATUS_OUT_OF_MEMORY`: a criterion of its own memory needs 12 K^2 bytes. Without the flag `OLS_OPTIONS_ADOPT_STATE` the state in the
 /// caller's memory is set to that of a new criterion.
 ///

@@ -10,6 +10,7 @@ use super::criterion::{lock, ols_criterion_t};
 use super::status::ols_status_t;
 use super::tensor::{OLS_DEVICE_CPU, OLS_DEVICE_CUDA, device, ols_tensor_t};
 use crate::criterion::read_matrix;
+use crate::cuda::check_host_memory;
 use crate::error::{Result, fail};
 use crate::options::{EmptyClass, Initial, Mode, Options, Preset, Reduction};
 use crate::state::{StateMemory, try_vec};
@@ -250,9 +251,6 @@ impl ols_options_t {
             fail!(InvalidArgument, "smoothing = {} is outside [0, 1]", self.smoothing);
         }
         let device = device("", self.device_type, self.device_id)?;
-        if device.kind == DeviceKind::Cuda {
-            fail!(Unsupported, "device_type = {OLS_DEVICE_CUDA} (CUDA): this build has no CUDA yet");
-        }
         let Ok(threads) = usize::try_from(self.n_threads) else {
             fail!(InvalidArgument, "n_threads = {} is outside [0, {}]", self.n_threads, Options::MAX_THREADS);
         };
@@ -295,6 +293,11 @@ impl ols_options_t {
             region.check_apart(std::slice::from_ref(out))?;
         }
 
+        if device.kind == DeviceKind::Cuda {
+            for (name, tensor) in [("class_weights", &weights), ("initial_soft_labels", &matrix)] {
+                tensor.as_ref().map_or(Ok(()), |tensor| check_host_memory(device, name, tensor))?;
+            }
+        }
         // SAFETY: the caller's promise.
         options.class_weights = weights.map(|tensor| unsafe { read_weights(&tensor, classes) }).transpose()?;
         options.initial = match (initial, matrix) {

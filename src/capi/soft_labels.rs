@@ -43,9 +43,8 @@ pub unsafe extern "C" fn ols_set_soft_labels(
     soft_labels: *const ols_tensor_t,
     stream: *mut c_void,
 ) -> ols_status_t {
-    let _ = stream;
     boundary("ols_set_soft_labels", || {
         // SAFETY: the caller's promise.
-        unsafe { lock(criterion)?.set_soft_labels_raw(read_tensor("soft_labels", soft_labels)?) }
+        unsafe { lock(criterion)?.set_soft_labels_raw(read_tensor("soft_labels", soft_labels)?, stream) }
     })
 }

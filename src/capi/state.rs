@@ -19,10 +19,9 @@ use crate::error::fail;
 /// `criterion` is NULL or a live criterion; `path` is NULL or a string.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ols_save(criterion: *const ols_criterion_t, path: *const c_char, stream: *mut c_void) -> ols_status_t {
-    let _ = stream;
     boundary("ols_save", || {
         // SAFETY: the caller's promise.
-        unsafe { lock(criterion)?.save(self::path(path)?) }
+        unsafe { lock(criterion)?.save_on(self::path(path)?, stream) }
     })
 }
 
@@ -39,10 +38,9 @@ pub unsafe extern "C" fn ols_save(criterion: *const ols_criterion_t, path: *cons
 /// `criterion` is NULL or a live criterion; `path` is NULL or a string.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ols_load(criterion: *mut ols_criterion_t, path: *const c_char, stream: *mut c_void) -> ols_status_t {
-    let _ = stream;
     boundary("ols_load", || {
         // SAFETY: the caller's promise.
-        unsafe { lock(criterion)?.load(self::path(path)?) }
+        unsafe { lock(criterion)?.load_on(self::path(path)?, stream) }
     })
 }
 
@@ -62,7 +60,6 @@ pub unsafe extern "C" fn ols_save_memory(
     stream: *mut c_void,
     size: *mut usize,
 ) -> ols_status_t {
-    let _ = stream;
     boundary("ols_save_memory", || {
         // SAFETY: the caller's promise.
         let criterion = unsafe { lock(criterion)? };
@@ -71,7 +68,7 @@ pub unsafe extern "C" fn ols_save_memory(
             fail!(InvalidArgument, "buffer is NULL, but capacity = {capacity} is not 0");
         }
         Region::of("size", size).check_apart(&[Region::bytes("buffer", buffer.cast(), capacity)])?;
-        let bytes = criterion.to_bytes()?;
+        let bytes = criterion.to_bytes_on(stream)?;
         if !buffer.is_null() {
             if capacity < bytes.len() {
                 fail!(InvalidArgument, "capacity = {capacity} is less than the {} bytes of the state", bytes.len());
@@ -98,7 +95,6 @@ pub unsafe extern "C" fn ols_load_memory(
     size: usize,
     stream: *mut c_void,
 ) -> ols_status_t {
-    let _ = stream;
     boundary("ols_load_memory", || {
         // SAFETY: the caller's promise.
         let mut criterion = unsafe { lock(criterion)? };
@@ -107,6 +103,6 @@ pub unsafe extern "C" fn ols_load_memory(
             fail!(InvalidArgument, "size = {size} is more than an address space");
         }
         // SAFETY: not NULL; the caller promises `size` readable bytes.
-        criterion.load_bytes(unsafe { std::slice::from_raw_parts(buffer.cast(), size) })
+        criterion.load_bytes_on(unsafe { std::slice::from_raw_parts(buffer.cast(), size) }, stream)
     })
 }

@@ -178,10 +178,9 @@ pub unsafe extern "C" fn ols_statistics(criterion: *mut ols_criterion_t, out: *m
 /// `criterion` is NULL or a live criterion.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ols_next_epoch(criterion: *mut ols_criterion_t, stream: *mut c_void) -> ols_status_t {
-    let _ = stream;
     boundary("ols_next_epoch", || {
         // SAFETY: the caller's promise.
-        unsafe { lock(criterion)? }.next_epoch().map(|_| ())
+        unsafe { lock(criterion)? }.end_epoch(stream)
     })
 }
 
@@ -194,11 +193,11 @@ pub unsafe extern "C" fn ols_next_epoch(criterion: *mut ols_criterion_t, stream:
 /// `criterion` is NULL or a live criterion; `out` is NULL or points to a writable `ols_report_t` whose `struct_size` is set.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ols_report(criterion: *const ols_criterion_t, stream: *mut c_void, out: *mut ols_report_t) -> ols_status_t {
-    let _ = stream;
     boundary("ols_report", || {
         // SAFETY: the caller's promise.
         let (criterion, out) = unsafe { (lock(criterion)?, OutputStruct::new("out", out)?) };
-        out.write(ols_report_t::new(&criterion.report(), &criterion.running()));
+        let (finished, running) = criterion.reports(stream)?;
+        out.write(ols_report_t::new(&finished, &running));
         Ok(())
     })
 }

@@ -53,6 +53,7 @@ impl From<ErrorKind> for ols_status_t {
             ErrorKind::OutOfMemory => Self::OLS_STATUS_OUT_OF_MEMORY,
             ErrorKind::Io => Self::OLS_STATUS_IO,
             ErrorKind::InvalidFile => Self::OLS_STATUS_INVALID_FILE,
+            ErrorKind::Cuda => Self::OLS_STATUS_CUDA,
         }
     }
 }

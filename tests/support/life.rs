@@ -274,12 +274,17 @@ pub fn accepts(dtype: DType, tolerance: Tolerance, found: f64, expected: f64) ->
 }
 
 pub fn check_pass(reference: &mut Reference, criterion: &mut Criterion, batch: &CaseBatch, update: Update) -> Result<(), TestCaseError> {
+    let outputs = pass(criterion, batch, update);
+    check_outputs(reference, batch, update, &outputs)
+}
+
+/// Runs the reference on a batch, and compares what another one made of it.
+pub fn check_outputs(reference: &mut Reference, batch: &CaseBatch, update: Update, outputs: &Outputs) -> Result<(), TestCaseError> {
     let (dtype, classes) = (batch.logits.dtype.0, reference.options.classes);
     let rows = batch.rows();
     let samples = rows.samples(update);
     let tolerance = loss_tolerance(reference, dtype, &samples);
     let expected = reference.forward(&samples).expect("the batch is valid");
-    let outputs = pass(criterion, batch, update);
 
     let (loss, view) = outputs.loss.as_ref().expect("asked for");
     let loss = loss.values(view);
@@ -305,7 +310,11 @@ pub fn check_pass(reference: &mut Reference, criterion: &mut Criterion, batch: &
 }
 
 pub fn check_statistics(reference: &Reference, criterion: &Criterion, rtol: f64) -> Result<(), TestCaseError> {
-    let (state, classes) = (State::of(criterion), reference.options.classes);
+    check_state(reference, &State::of(criterion), rtol)
+}
+
+pub fn check_state(reference: &Reference, state: &State, rtol: f64) -> Result<(), TestCaseError> {
+    let classes = reference.options.classes;
     prop_assert_eq!(&state.counts, &reference.counts);
     prop_assert_eq!(state.samples_skipped, reference.samples_skipped);
     for (index, (&found, &expected)) in state.sums.iter().zip(&reference.sums).enumerate() {

@@ -211,7 +211,7 @@ fn run_step(criterion: &mut Criterion, case: &Case, number: usize) -> Result<(),
             }
         }
     }
-    check(criterion, expect, &outputs)
+    check(expect, &outputs, criterion.report().into(), criterion.epoch(), || State::of(criterion))
 }
 
 /// Saves, loads in another criterion, and goes on with that one.
@@ -243,7 +243,14 @@ fn check_error(result: ols::Result<()>, expected: Option<&super::model::Failure>
     }
 }
 
-fn check(criterion: &Criterion, expect: &Expect, outputs: &Outputs) -> Result<(), String> {
+/// Whether a step did what is expected.
+pub fn check(
+    expect: &Expect,
+    outputs: &Outputs,
+    found_report: CaseReport,
+    found_epoch: i64,
+    state: impl FnOnce() -> State,
+) -> Result<(), String> {
     if let Some((values, (buffer, view))) = expect.loss.as_ref().zip(outputs.loss.as_ref()) {
         check_values("loss", &buffer.values(view), values)?;
     }
@@ -257,19 +264,19 @@ fn check(criterion: &Criterion, expect: &Expect, outputs: &Outputs) -> Result<()
         }
     }
     if let Some(report) = &expect.report
-        && *report != CaseReport::from(criterion.report())
+        && *report != found_report
     {
-        return Err(format!("report: {:?} differs from {report:?}", criterion.report()));
+        return Err(format!("report: {found_report:?} differs from {report:?}"));
     }
     if let Some(epoch) = expect.epoch
-        && epoch != criterion.epoch()
+        && epoch != found_epoch
     {
-        return Err(format!("epoch: {} differs from {epoch}", criterion.epoch()));
+        return Err(format!("epoch: {found_epoch} differs from {epoch}"));
     }
     if expect.counts.is_none() && expect.soft_labels.is_none() {
         return Ok(());
     }
-    let state = State::of(criterion);
+    let state = state();
     if let Some(counts) = &expect.counts
         && *counts != state.counts
     {

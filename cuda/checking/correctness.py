@@ -1,0 +1,184 @@
+"""Every variant of the kernels against the oracle: random inputs, every boundary size, every dtype, layouts, options."""
+
+import random
+import time
+
+import torch
+
+from . import oracle
+from .library import NO_UPDATE, TAKE_BACK, Criterion, Library
+
+# Both sides of each limit of the table of variants, and sizes that people use.
+SIZES = [2, 3, 7, 8, 9, 10, 21, 31, 32, 33, 64, 100, 255, 256, 257, 1000, 1024, 2047, 2048, 2049, 4096, 5003, 21841, 32768]
+DTYPES = [torch.float32, torch.bfloat16, torch.float16, torch.float64]
+LAYOUTS = ["rows", "padded", "odd", "images", "class last", "in place"]
+# Of a 16-bit gradient: half a unit in the last place.
+ROUNDING = {torch.float32: 2.0**-23, torch.float64: 2.0**-52, torch.float16: 2.0**-11, torch.bfloat16: 2.0**-8}
+TINY = {torch.float32: 1e-38, torch.float64: 0.0, torch.float16: 2.0**-24, torch.bfloat16: 1e-38}
+
+
+def place(values, layout):
+    """Rows (N, K) as a tensor in this layout, and the function that brings it back to rows; N is even for images."""
+    n, classes = values.shape
+    if layout == "padded":
+        memory = torch.zeros(n, classes + 5, dtype=values.dtype, device=values.device)
+        memory[:, 2 : 2 + classes] = values
+        return memory[:, 2 : 2 + classes], lambda t: t
+    if layout == "odd":
+        memory = torch.zeros(n * classes + 1, dtype=values.dtype, device=values.device)[1:].view(n, classes)
+        return memory.copy_(values), lambda t: t
+    if layout in ("images", "class last"):
+        images = values.view(2, n // 2, classes).transpose(1, 2)
+        back = lambda t: t.transpose(1, 2).reshape(n, classes)  # noqa: E731
+        return (images.contiguous() if layout == "images" else images), back
+    return values.contiguous().clone(), lambda t: t
+
+
+def case(library, device, classes, dtype, layout, seed):
+    """One random case: what differs from the oracle, as texts."""
+    choose = random.Random(seed)
+    make = torch.Generator(device="cpu").manual_seed(seed)
+    n = choose.choice([2, 6, 32, 34, 96]) if classes > 2048 else choose.choice([2, 32, 34, 254, 1026, 5002 if classes < 300 else 600])
+    reduction = choose.choice(["none", "mean", "sum"])
+    spread = choose.choice([1.0, 4.0, 30.0])
+    images = layout in ("images", "class last")
+    z = (torch.randn(n, classes, generator=make) * spread).to(dtype)
+    target_dtype = choose.choice([torch.int64, torch.int32] + ([torch.uint8] if classes < 250 else []))
+    offset = choose.choice([0, 1])
+    ignore = -100 if target_dtype != torch.uint8 else 255
+    targets = torch.randint(classes, (n,), generator=make)
+    raised = torch.rand(n, generator=make) < 0.7
+    z[raised, targets[raised]] = z[raised].amax(1) + 1 if raised.any() else z[raised, targets[raised]]
+    if choose.random() < 0.3:
+        z[0, 0] = torch.nan
+        z[-1, : classes // 2] = -torch.inf
+    stored = (targets + offset).to(target_dtype)
+    if choose.random() < 0.5:
+        stored[torch.rand(n, generator=make) < 0.1] = ignore
+    options = {"alpha": choose.choice([0.0, 0.3, 0.5, 1.0]), "reduction": reduction, "ignore_index": ignore}
+    others = {}
+    if choose.random() < 0.4:
+        others["sample_weights"] = torch.rand(n, generator=make, dtype=torch.float64).to(choose.choice([torch.float32, torch.float64]))
+        others["sample_weights"][n // 2] = 0
+    if choose.random() < 0.4:
+        others["targets2"] = (torch.randint(classes, (n,), generator=make) + offset).to(target_dtype)
+        others["lam"] = torch.rand(n, generator=make) if choose.random() < 0.5 else torch.tensor(0.7)
+    if choose.random() < 0.4:
+        others["grad_loss"] = torch.rand(n, generator=make) if reduction == "none" else torch.tensor(3.5)
+    weights = torch.rand(classes, generator=make) if choose.random() < 0.3 else None
+    # Large matrices are made where they are needed; values depend on the row and the column there, too.
+    if classes <= 5003:
+        soft = (torch.rand(classes, classes, generator=make) * (2 / classes)).to(device)
+    else:
+        part = (torch.rand(classes, generator=make) / classes).to(device)
+        soft = part[:, None] + part.flip(0)[None, :]
+
+    z, stored = z.to(device), stored.to(device)
+    others = {name: tensor.to(device) for name, tensor in others.items()}
+    expected = oracle.loss_and_gradient(
+        z, stored, soft, target_offset=offset, class_weights=None if weights is None else weights.to(device), **others, **options
+    )
+    criterion = Criterion(library, classes, device, soft_labels=soft.clone(), class_weights=weights, **options)
+    try:
+        logits, back = place(z, layout)
+        shaped = lambda t: t.view(2, n // 2) if images and t.dim() == 1 else t  # noqa: E731
+        arguments = {name: shaped(tensor) for name, tensor in others.items()}
+        wide = torch.float64 if dtype == torch.float64 else torch.float32
+        loss = torch.full(shaped(stored).shape if reduction == "none" else (), 77.0, dtype=wide, device=device)
+        grad = logits if layout == "in place" else torch.full_like(logits, 77.0)
+        kept = logits.clone()
+        criterion.forward(logits, shaped(stored), loss, grad, target_offset=offset, **arguments)
+        return compare(criterion, expected, loss, back(grad), dtype, weights, kept if layout == "in place" else logits, shaped(stored), grad,
+                       {"target_offset": offset, **arguments})  # fmt: skip
+    finally:
+        criterion.close()
+
+
+def compare(criterion, expected, loss, grad, dtype, weights, logits, targets, raw_grad, arguments):
+    problems = []
+    exact = dtype == torch.float64
+    loss_error, grad_error = (1e-13, 1e-13) if exact else (2e-6, 4e-7)
+    largest = max(1.0, 1.0 if weights is None else float(weights.max()))
+
+    def check(name, found, wanted, allowed):
+        found, wanted = found.double(), wanted.double()
+        same = (found.isnan() & wanted.isnan()) | (found == wanted) | ((found - wanted).abs() <= allowed)
+        if not bool(same.all()):
+            at = int((~same).flatten().nonzero()[0])
+            problems.append(f"{name}[{at}] = {float(found.flatten()[at])!r}, oracle {float(wanted.flatten()[at])!r}; {int((~same).sum())} differ")
+
+    losses = expected["losses"].nan_to_num()
+    if loss.dim() == 0:
+        allowed = loss_error * largest * (losses.abs().clamp(min=1).sum() / expected["divisor"].clamp(min=1e-300)) + 2.0**-23 * expected["loss"].abs()
+    else:
+        allowed = loss_error * largest * losses.abs().clamp(min=1) + (0 if exact else 2.0**-23) * losses.abs()
+    check("loss", loss.flatten(), expected["loss"].flatten(), allowed)
+    wanted = expected["gradient"]
+    rounding = wanted.abs().nan_to_num() * ROUNDING[dtype] + TINY[dtype]
+    check("gradient", grad, wanted, grad_error * largest * expected["factor"][:, None] + rounding)
+
+    present, sums, counts = oracle.statistics(expected, criterion.classes)
+    if not torch.equal(counts, criterion.counts):
+        problems.append(f"counts differ in {int((counts != criterion.counts).sum())} classes")
+    else:
+        check("sums", criterion.sums[present], sums, counts[present][:, None].double() + (2.0**-44 if exact else 2.0**-20) * sums.double())
+        absent = torch.ones(criterion.classes, dtype=torch.bool, device=counts.device)
+        absent[present] = False
+        if bool(criterion.sums.any(1)[absent].any()):
+            problems.append("sums of a class without a sample are not 0")
+    if int(criterion.counters[0]) != expected["skipped"]:
+        problems.append(f"skipped {int(criterion.counters[0])}, oracle {expected['skipped']}")
+
+    # The same call again: the same bits; then backward; then everything taken back.
+    first, again = (raw_grad.clone(), torch.full_like(logits, 55.0))
+    state = criterion.sums.clone()
+    second_loss = torch.full_like(loss, 55.0)
+    criterion.forward(logits, targets, second_loss, again, flags=NO_UPDATE, **arguments)
+    bits = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+    as_bits = lambda t: t.contiguous().view(bits[t.element_size()])  # noqa: E731
+    if not torch.equal(as_bits(again), as_bits(first)) or not torch.equal(as_bits(second_loss), as_bits(loss)):
+        problems.append("a second run gives other bits")
+    again.fill_(55.0)
+    criterion.backward(logits, targets, again, **arguments)
+    if not torch.equal(as_bits(again), as_bits(first)):
+        problems.append("backward gives other bits than forward")
+    if not torch.equal(state, criterion.sums):
+        problems.append("no update, or backward, changed the sums")
+    criterion.forward(logits, targets, flags=TAKE_BACK, **arguments)
+    if bool(criterion.sums.any()) or bool(criterion.counts.any()):
+        problems.append("taking back does not give zeros")
+    return problems
+
+
+def run(arguments):
+    library = Library(arguments.library)
+    end = time.monotonic() + arguments.seconds
+    device = "cuda:0" if arguments.device == "cuda" else "cpu"
+    failures, cases, seed = [], 0, 0
+    # First every size in every dtype, then at random for the time that is left.
+    sizes = SIZES if arguments.device == "cuda" else [size for size in SIZES if size <= 5003]
+    grid = [(classes, dtype, LAYOUTS[(at + number) % len(LAYOUTS)]) for at, classes in enumerate(sizes) for number, dtype in enumerate(DTYPES)]
+    grid += [(classes, dtype, layout) for classes in (5, 21, 32, 150) for dtype in DTYPES for layout in LAYOUTS]
+    choose = random.Random(7)
+    while time.monotonic() < end and len(failures) < 20:
+        if seed < len(grid):
+            classes, dtype, layout = grid[seed]
+        else:
+            classes = choose.choice([choose.randint(2, 40), choose.randint(2, 300), choose.randint(2, 6000)])
+            dtype, layout = choose.choice(DTYPES), choose.choice(LAYOUTS)
+        seed += 1
+        try:
+            problems = case(library, device, classes, dtype, layout, seed)
+        except Exception as error:
+            problems = [f"{type(error).__name__}: {error}"]
+        cases += 1
+        name = f"K={classes} {str(dtype)[6:]} {layout} seed={seed}"
+        failures += [f"{name}: {problem}" for problem in problems]
+        for problem in problems:
+            print(f"{name}: {problem}", flush=True)
+        if any("CUDA error" in problem or "AcceleratorError" in problem for problem in problems):
+            break  # the context is gone
+    complete = seed >= len(grid)
+    if not complete:
+        failures.append(f"only {seed} of {len(grid)} planned cases fit the time")
+    return {"ok": not failures, "cases": cases, "failures": failures}

@@ -1,0 +1,139 @@
+#!/usr/bin/env python3
+"""Launches every kernel on small batches, with device memory that is exactly as long as its tensor: for compute-sanitizer, which is quick where
+no framework is loaded. Usage: sanitized.py PATH/libols.so [--quick]"""
+
+import ctypes
+import random
+import struct
+import sys
+
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from checking.library import NO_UPDATE, TAKE_BACK, Library, Report, Tensor  # noqa: E402
+
+CODES = {"f32": (2, 32, "f"), "f64": (2, 64, "d"), "f16": (2, 16, "e"), "bf16": (4, 16, None), "i64": (0, 64, "q"), "i32": (0, 32, "i"), "u8": (1, 8, "B")}
+ON_DEVICE = 2
+
+
+class Driver:
+    """As much of libcuda as memory needs."""
+
+    def __init__(self):
+        self.c = ctypes.CDLL("libcuda.so.1")
+        self.call("cuInit", 0)
+        context = ctypes.c_void_p()
+        self.call("cuDevicePrimaryCtxRetain", ctypes.byref(context), 0)
+        self.call("cuCtxSetCurrent", context)
+
+    def call(self, name, *arguments):
+        status = getattr(self.c, name)(*arguments)
+        if status != 0:
+            raise SystemExit(f"sanitized.py: {name} gives {status}")
+
+    def memory(self, content):
+        pointer = ctypes.c_uint64()
+        self.call("cuMemAlloc_v2", ctypes.byref(pointer), ctypes.c_size_t(max(len(content), 1)))
+        if content:
+            self.call("cuMemcpyHtoDAsync_v2", pointer, content, ctypes.c_size_t(len(content)), None)
+        return pointer.value
+
+    def wait(self):
+        self.call("cuCtxSynchronize")
+
+
+def pack(dtype, values):
+    if dtype == "bf16":
+        return b"".join(struct.pack("<f", value)[2:] for value in values)
+    return struct.pack(f"<{len(values)}{CODES[dtype][2]}", *values)
+
+
+class Made:
+    """Tensors of one case; their memory is given back at its end."""
+
+    def __init__(self, driver):
+        self.driver, self.addresses = driver, []
+
+    def tensor(self, dtype, shape, values, strides=None):
+        code, bits, _ = CODES[dtype]
+        address = self.driver.memory(pack(dtype, values))
+        self.addresses.append(address)
+        tensor = Tensor(data=address, device_type=ON_DEVICE, dtype_code=code, dtype_bits=bits, dtype_lanes=1, ndim=len(shape))
+        step = 1
+        for axis in reversed(range(len(shape))):
+            tensor.shape[axis] = shape[axis]
+            tensor.strides[axis] = step if strides is None else strides[axis]
+            step *= shape[axis]
+        return tensor
+
+    def free(self):
+        self.driver.wait()
+        for address in self.addresses:
+            self.driver.call("cuMemFree_v2", ctypes.c_uint64(address))
+
+
+def case(library, driver, classes, dtype, n, inner, rng, class_last=False):
+    made = Made(driver)
+    shape, per_sample = ((n, classes), (n,)) if inner is None else ((n, classes, inner), (n, inner))
+    samples = n * (inner or 1)
+    values = [rng.uniform(-4, 4) for _ in range(samples * classes)]
+    targets = [rng.randrange(classes) for _ in range(samples)]
+    width = inner or 1
+    for sample, target in enumerate(targets):
+        if sample % 3:
+            place = sample * classes + target if class_last else (sample // width * classes + target) * width + sample % width
+            values[place] = 6.0
+    targets[0] = classes + 5  # counted, not read from
+    strides = (classes * width, 1, classes) if class_last else None
+    raw = library.options()
+    raw.num_classes, raw.device_type, raw.reduction = classes, ON_DEVICE, samples % 3
+    handle = ctypes.c_void_p()
+    library.check(library.c.ols_create(ctypes.byref(raw), ctypes.byref(handle)))
+    batch = library.batch()
+    batch.logits = made.tensor(dtype, shape, values, strides)
+    batch.targets = made.tensor("i32", per_sample, targets)
+    if samples % 2:
+        batch.sample_weights = made.tensor("f32", per_sample, [rng.random() for _ in range(samples)])
+        batch.targets2 = made.tensor("u8" if classes < 256 else "i64", per_sample, [rng.randrange(min(classes, 256)) for _ in range(samples)])
+        batch.lam = made.tensor("f64", (), [0.6])
+    wide = "f64" if dtype == "f64" else "f32"
+    loss = made.tensor(wide, per_sample, [0.0] * samples) if raw.reduction == 0 else made.tensor(wide, (), [0.0])
+    grad = made.tensor(dtype, shape, [0.0] * len(values), strides)
+    to = ctypes.byref
+    for flags in (0, NO_UPDATE, 0, TAKE_BACK):
+        batch.flags = flags
+        library.check(library.c.ols_forward(handle, to(batch), to(loss), to(grad)))
+    batch.flags = 0
+    library.check(library.c.ols_backward(handle, to(batch), None, to(grad)))
+    probabilities = library.batch()
+    probabilities.logits = made.tensor(dtype, shape, [1 / classes] * len(values), strides)
+    probabilities.targets = batch.targets
+    library.check(library.c.ols_accumulate(handle, to(probabilities)))
+    library.check(library.c.ols_next_epoch(handle, None))
+    soft = Tensor()
+    library.check(library.c.ols_soft_labels(handle, to(soft)))
+    other = made.tensor("f32", (classes, classes), [1 / classes] * classes * classes)
+    library.check(library.c.ols_set_soft_labels(handle, to(other), None))
+    report = Report(struct_size=ctypes.sizeof(Report))
+    library.check(library.c.ols_report(handle, None, to(report)))
+    library.c.ols_destroy(handle)
+    made.free()
+    if report.targets_out_of_range < 1 or report.samples_accumulated < 1:
+        raise SystemExit(f"sanitized.py: K={classes} {dtype}: {report.targets_out_of_range} wrong targets, {report.samples_accumulated} samples")
+
+
+def main():
+    library, driver, rng = Library(sys.argv[1]), Driver(), random.Random(1)
+    quick = "--quick" in sys.argv[2:]
+    cases = 0
+    for classes, n, inner in ((5, 33, None), (31, 1030, None), (21, 2, 45), (100, 9, None), (300, 5, None), (700, 2, None), (2100, 3, None)):
+        if quick and n > 1000:
+            n = 70
+        for dtype in ("f32", "bf16") if quick else ("f32", "f64", "f16", "bf16"):
+            case(library, driver, classes, dtype, n, inner, rng)
+            cases += 1
+    case(library, driver, 21, "f32", 2, 45, rng, class_last=True)
+    print(f"{cases + 1} cases through the driver: ok")
+
+
+main()

@@ -1,0 +1,100 @@
+// What the host hands to a kernel: one struct by value. src/cuda/arguments.rs has the same structs; a test compares sizes and offsets.
+#pragma once
+typedef long long i64;
+typedef unsigned long long u64;
+
+// Partial losses, one per slot; see reduce.h. More samples share a slot.
+#define OLS_LOSS_SLOTS 4096
+// Partial divisors of the kernel over the targets.
+#define OLS_DIVISOR_BLOCKS 512
+// Up to this many targets every block sums the mean's divisor for itself, which is cheaper than a kernel before it.
+#define OLS_DIVISOR_IN_BLOCK 1024
+#define OLS_FRACTION_ONE 1073741824.0 /* 2^30: p in units of the statistics */
+#define OLS_FULL_CLASS (1ll << 32)
+
+enum { COUNTER_SKIPPED = 0, COUNTER_OUT_OF_RANGE = 1, COUNTER_REFUSED = 2, COUNTERS = 4 };
+enum { DTYPE_I64 = 0, DTYPE_I32 = 1, DTYPE_U8 = 2, DTYPE_F32 = 3, DTYPE_F64 = 4 };
+enum { REDUCTION_NONE = 0, REDUCTION_MEAN = 1, REDUCTION_SUM = 2 };
+// What a pass does to the statistics. TALLY counts, per class, the samples that TAKE_BACK would subtract.
+enum { STATISTICS_LEAVE = 0, STATISTICS_ADD = 1, STATISTICS_TALLY = 2, STATISTICS_TAKE_BACK = 3 };
+// Where the divisor comes from.
+enum { DIVISOR_ONE = 0, DIVISOR_IN_BLOCK = 1, DIVISOR_FROM_KERNEL = 2 };
+enum { POLICY_KEEP = 0, POLICY_CONSTANT = 1, POLICY_MATRIX = 2 };
+
+// One value per sample, or the same for all (strides 0); data 0: not given. Strides in elements.
+struct PerSample {
+    u64 data;
+    i64 outer, inner;
+    int dtype, unused;
+};
+
+// A row per sample. Strides in elements.
+struct Rows {
+    u64 data;
+    i64 outer, step, inner; // step: from one class to the next
+};
+
+// S, A, c and the counters.
+struct State {
+    float *soft_labels;
+    i64 soft_labels_stride;
+    i64 *sums;
+    i64 sums_stride;
+    i64 *counts;
+    i64 *counters;
+};
+
+// Numbers that a criterion keeps on the device beside its state. Zero between calls but for the report.
+struct Scratch {
+    double loss[OLS_LOSS_SLOTS];
+    double divisors[OLS_DIVISOR_BLOCKS];
+    double divisor;
+    unsigned loss_ticket, divisor_ticket, tally_ticket;
+    unsigned refused;       // the batch to be taken back is more than was accumulated
+    unsigned bad_soft_labels, unused;
+    i64 report[16];         // of the last epoch's end; see REPORT_
+};
+enum {
+    REPORT_EPOCH = 0, REPORT_MEASURED, REPORT_KEPT, REPORT_UNIFORM, REPORT_INITIAL, REPORT_ONE_HOT, REPORT_ZERO, REPORT_FROZEN,
+    REPORT_ACCUMULATED, REPORT_SKIPPED, REPORT_FULL, REPORT_OUT_OF_RANGE, REPORT_REFUSED,
+    REPORT_NOTHING, // nothing at all was accumulated
+    REPORT_BAD_SOFT_LABELS, // not of an epoch: soft labels that were refused since the last report
+};
+
+struct Pass {
+    Rows logits, grad; // grad.data 0: not wanted
+    PerSample targets, targets2, weights, lam, grad_loss, loss;
+    i64 count, inner, target_offset, ignore_index;
+    State state;
+    // w, and w divided by weight_scale (a power of two, so that no weight is too small or too large for a row's type); 0: 1 each.
+    const double *class_weights;
+    const double *scaled_weights;
+    const float *scaled_weights32;
+    double weight_scale;
+    double alpha;
+    Scratch *scratch;
+    i64 *tally;
+    int classes, reduction, statistics, divisor;
+    int count_targets;  // whether targets out of range are counted: by a forward pass, once
+    int cached;         // whether the block has shared memory for a row (long rows)
+};
+
+struct Epoch {
+    State state;
+    Scratch *scratch;
+    const float *initial;   // for POLICY_MATRIX, (K, K)
+    double own, other;      // for POLICY_CONSTANT
+    double momentum, freeze_above; // freeze_above: infinity for never
+    i64 min_count, epoch;
+    int classes, policy, policy_report, unused;
+};
+
+struct Fill {
+    float *to;
+    i64 to_stride;
+    u64 from;               // 0: own and other; else a matrix
+    i64 from_row, from_column;
+    double own, other;
+    Scratch *scratch;
+    int classes, from_dtype, checked, unused;
+};

@@ -1,0 +1,138 @@
+// Arithmetic that gives the same bits on every device, and on the CPU under the block emulator: correctly rounded operations and fused
+// multiply-adds alone. To be compiled without contraction (-fmad=false).
+#pragma once
+#include "platform.h"
+
+// The arithmetic of a row: float, or double for double.
+template <class Real> struct Arithmetic;
+
+template <> struct Arithmetic<float> {
+    static DEVICE float infinity() { return __int_as_float(0x7f800000); }
+    static DEVICE float fma(float a, float b, float c) { return fmaf(a, b, c); }
+    static DEVICE float max(float a, float b) { return fmaxf(a, b); }
+    static DEVICE bool finite(float x) { return fabsf(x) <= 3.402823466e38f; }
+
+    // exp(x) for x <= 0, within 1 ulp; 0 below 2^-126; NaN for NaN. x = n*ln 2 + r with |r| <= ln 2 / 2 (Cody and Waite), and a polynomial
+    // with relative error 3e-9 for exp(r): that of src/cpu/exp.rs.
+    static DEVICE float exp(float x) {
+        const float magic = 12582912.0f + 127.0f; // 1.5 * 2^23 rounds to an integer and keeps it in the low bits; 127: the exponent's bias
+        float shifted = fmaf(x, 1.44269504f, magic);
+        float n = shifted - magic;
+        float r = fmaf(n, -1.428606765e-6f, fmaf(n, -0.693145752f, x));
+        float p = 0.00138145986f;
+        p = fmaf(p, r, 0.00836871691f);
+        p = fmaf(p, r, 0.04166838805f);
+        p = fmaf(p, r, 0.1666652063f);
+        p = fmaf(p, r, 0.4999999345f);
+        p = fmaf(p, r, 1.0f);
+        p = fmaf(p, r, 1.0f);
+        float e = p * __int_as_float((int)((unsigned)__float_as_int(shifted) << 23));
+        return x < -87.33654475f ? 0.0f : e;
+    }
+};
+
+template <> struct Arithmetic<double> {
+    static DEVICE double infinity() { return __longlong_as_double(0x7ff0000000000000ll); }
+    static DEVICE double fma(double a, double b, double c) { return ::fma(a, b, c); }
+    static DEVICE double max(double a, double b) { return fmax(a, b); }
+    static DEVICE bool finite(double x) { return fabs(x) <= 1.7976931348623157e308; }
+
+    // As above, within 1 ulp, with the Taylor polynomial of degree 13; 0 below 2^-1022.
+    static DEVICE double exp(double x) {
+        const double magic = 6755399441055744.0 + 1023.0;
+        double shifted = ::fma(x, 1.4426950408889634, magic);
+        double n = shifted - magic;
+        double r = ::fma(n, -1.90821492927058770002e-10, ::fma(n, -6.93147180369123816490e-1, x));
+        double p = 1.0 / 6227020800.0;
+        p = ::fma(p, r, 1.0 / 479001600.0);
+        p = ::fma(p, r, 1.0 / 39916800.0);
+        p = ::fma(p, r, 1.0 / 3628800.0);
+        p = ::fma(p, r, 1.0 / 362880.0);
+        p = ::fma(p, r, 1.0 / 40320.0);
+        p = ::fma(p, r, 1.0 / 5040.0);
+        p = ::fma(p, r, 1.0 / 720.0);
+        p = ::fma(p, r, 1.0 / 120.0);
+        p = ::fma(p, r, 1.0 / 24.0);
+        p = ::fma(p, r, 1.0 / 6.0);
+        p = ::fma(p, r, 0.5);
+        p = ::fma(p, r, 1.0);
+        p = ::fma(p, r, 1.0);
+        double e = p * __longlong_as_double((i64)((u64)__double_as_longlong(shifted) << 52));
+        return x < -708.3964185322641 ? 0.0 : e;
+    }
+};
+
+// ln(x) for finite x >= 1, within 2 ulp: ln(2^k m) with m in [sqrt(1/2), sqrt(2)] by the series of 2*atanh((m - 1)/(m + 1)).
+static DEVICE double natural_log(double x) {
+    i64 bits = __double_as_longlong(x);
+    double m = __longlong_as_double((bits & 0x000fffffffffffffll) | 0x3ff0000000000000ll);
+    double k = (double)((bits >> 52) - 1023);
+    if (m > 1.4142135623730951) {
+        m *= 0.5;
+        k += 1.0;
+    }
+    double f = m - 1.0;
+    double s = f / (f + 2.0);
+    double w = s * s;
+    double w2 = w * w, w4 = w2 * w2;
+    // 1/3 + w/5 + ... + w^9/21, in pairs (Estrin), so that no step waits for more than a few others.
+    double low = fma(w2, fma(w, 1.0 / 9.0, 1.0 / 7.0), fma(w, 1.0 / 5.0, 1.0 / 3.0));
+    double high = fma(w4, fma(w, 1.0 / 21.0, 1.0 / 19.0), fma(w2, fma(w, 1.0 / 17.0, 1.0 / 15.0), fma(w, 1.0 / 13.0, 1.0 / 11.0)));
+    double p = fma(w4, high, low);
+    double tail = fma(s, 2.0 * w * p - f, k * 1.90821492927058770002e-10);
+    return fma(k, 6.93147180369123816490e-1, f + tail);
+}
+
+// A lane's share of a long sum. Terms are added up in fours, in the row's own type; the fours without loss (Knuth's two-sum): 20,000 equal
+// terms beside one large one would be lost in a plain float.
+template <class Real> struct LaneSum {
+    Real high, low, four;
+    DEVICE LaneSum() : high(0), low(0), four(0) {}
+    DEVICE void add(Real term) { four = four + term; }
+    // Ends a four. Called after every fourth item of a lane, and for fewer at the end.
+    DEVICE void end_four() {
+        Real sum = high + four;
+        Real back = sum - high;
+        low = low + ((high - (sum - back)) + (four - back));
+        high = sum;
+        four = 0;
+    }
+    DEVICE double value() const { return (double)high + (double)low; }
+};
+
+// q * (max - z), where 0 times anything is 0.
+static DEVICE double hard_term(double q, double max, double z) {
+    double distance = max - z;
+    if (q == 0.0) return 0.0;
+    if (!(fabs(distance) <= 1.7976931348623157e308) && fabs(z) <= 1.7976931348623157e308) return q * max - q * z; // the difference alone overflows
+    return q * distance;
+}
+
+// How logits are stored: read exactly, written with one rounding, half to even.
+template <class T> struct Storage;
+template <> struct Storage<float> {
+    typedef float Real;
+    static DEVICE float load(const float *p) { return *p; }
+    static DEVICE void store(float *p, float x) { *p = x; }
+};
+template <> struct Storage<double> {
+    typedef double Real;
+    static DEVICE double load(const double *p) { return *p; }
+    static DEVICE void store(double *p, double x) { *p = x; }
+};
+struct bf16 { unsigned short bits; };
+template <> struct Storage<bf16> {
+    typedef float Real;
+    static DEVICE float load(const bf16 *p) { return __int_as_float((int)((unsigned)p->bits << 16)); }
+    static DEVICE void store(bf16 *p, float x) {
+        unsigned bits = (unsigned)__float_as_int(x);
+        unsigned rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+        p->bits = (unsigned short)(x != x ? ((bits >> 16) | 0x40u) : rounded);
+    }
+};
+struct f16 { unsigned short bits; };
+template <> struct Storage<f16> {
+    typedef float Real;
+    static DEVICE float load(const f16 *p) { return half_to_float(p->bits); }
+    static DEVICE void store(f16 *p, float x) { p->bits = float_to_half(x); }
+};

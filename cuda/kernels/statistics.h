@@ -1,0 +1,65 @@
+// Adding to A, c and the counters, exactly: integers, so that the order of the additions is without effect.
+#pragma once
+#include "reduce.h"
+
+// A probability in units of 2^-30, half to even; `units` is at most a few more than 2^30.
+static DEVICE int round_units(float units) { return __float2int_rn(units); }
+static DEVICE int round_units(double units) { return __double2int_rn(units); }
+
+// What the pass does to the statistics: a batch that is too much to be taken back is left alone.
+static DEVICE int statistics_of(const Pass &pass) {
+    return pass.statistics == STATISTICS_TAKE_BACK && pass.scratch->refused ? (int)STATISTICS_LEAVE : pass.statistics;
+}
+
+// A row that is kept out because it is not finite; one thread's work.
+static DEVICE void count_skipped(const Pass &pass, int statistics) {
+    i64 *skipped = pass.state.counters + COUNTER_SKIPPED;
+    if (statistics == STATISTICS_ADD) add_i64(skipped, 1);
+    if (statistics != STATISTICS_TAKE_BACK) return;
+    u64 *bits = reinterpret_cast<u64 *>(skipped);
+    u64 seen = *(volatile u64 *)bits;
+    while ((i64)seen > 0) { // never below 0
+        u64 found = atomicCAS(bits, seen, seen - 1);
+        if (found == seen) break;
+        seen = found;
+    }
+}
+
+// Whether a class may fill up within this pass, so that each sample must ask. `seen`: its count at any moment of the pass.
+static DEVICE bool may_fill(const Pass &pass, i64 seen) { return seen > OLS_FULL_CLASS - pass.count || seen < 0; }
+
+// Adds one sample to a class that may be full; one thread's work. Whether it was taken.
+static DEVICE bool count_if_not_full(const Pass &pass, int counted) {
+    i64 *count = pass.state.counts + counted;
+    i64 before = (i64)atomicAdd(reinterpret_cast<u64 *>(count), (u64)1);
+    if (before < OLS_FULL_CLASS) return true;
+    add_i64(count, -1);
+    return false;
+}
+
+// The statistics of a block over few classes, kept in shared memory until the block ends: a segmentation would queue up at a few hundred
+// addresses. 64-bit sums as two words, because shared memory adds 32 bits at once; a carry is rare.
+template <int MOST> struct PrivateStatistics {
+    unsigned low[MOST * MOST], high[MOST * MOST], counts[MOST];
+
+    DEVICE void clear(int classes) {
+        for (int at = threadIdx.x; at < classes * classes; at += blockDim.x) low[at] = high[at] = 0;
+        for (int k = threadIdx.x; k < classes; k += blockDim.x) counts[k] = 0;
+        __syncthreads();
+    }
+    DEVICE void add(int at, unsigned units) {
+        unsigned before = atomicAdd(low + at, units);
+        if (before + units < before) atomicAdd(high + at, 1u);
+    }
+    DEVICE void flush(const Pass &pass, int statistics) {
+        __syncthreads();
+        if (statistics != STATISTICS_ADD && statistics != STATISTICS_TAKE_BACK) return;
+        i64 sign = statistics == STATISTICS_ADD ? 1 : -1;
+        for (int at = threadIdx.x; at < pass.classes * pass.classes; at += blockDim.x) {
+            i64 sum = (i64)((u64)high[at] << 32 | low[at]);
+            if (sum) add_i64(pass.state.sums + (i64)(at / pass.classes) * pass.state.sums_stride + at % pass.classes, sign * sum);
+        }
+        for (int k = threadIdx.x; k < pass.classes; k += blockDim.x)
+            if (counts[k]) add_i64(pass.state.counts + k, sign * (i64)counts[k]);
+    }
+};

@@ -1,0 +1,357 @@
+// A stand-in for libcuda.so.1: two devices whose memory is host memory and whose kernels run in the block emulator. As the driver it runs
+// nothing before somebody waits: work is queued, arguments are copied when they are given. It keeps what tests ask about: which calls were
+// made, on which streams and contexts; and it refuses while a stream is captured what the driver refuses.
+#define OLS_EMULATED
+#include "emulator.h"
+// after the emulator
+#include "../kernels/ols.cu"
+
+#include <deque>
+#include <map>
+#include <mutex>
+#include <set>
+#include <string>
+
+namespace {
+
+typedef int Result;
+typedef unsigned long long Pointer;
+enum {
+    SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NOT_INITIALIZED = 3, NO_DEVICE = 100, INVALID_DEVICE = 101, INVALID_IMAGE = 200,
+    INVALID_CONTEXT = 201, INVALID_HANDLE = 400, NOT_FOUND = 500, CAPTURE_UNSUPPORTED = 900,
+};
+
+typedef void (*Kernel)(dim3 grid, dim3 block, size_t dynamic, const void *argument, unsigned workers, unsigned seed);
+struct Entry { Kernel run; size_t argument; };
+
+template <class Argument, void (*KERNEL_FUNCTION)(const Argument)>
+void run(dim3 grid, dim3 block, size_t dynamic, const void *argument, unsigned workers, unsigned seed) {
+    Argument copy;
+    memcpy(&copy, argument, sizeof copy);
+    cpucuda::launch(grid, block, dynamic, [copy] { KERNEL_FUNCTION(copy); }, workers, seed);
+}
+
+#define ENTRY(Argument, name) {#name, {run<Argument, name>, sizeof(Argument)}}
+#define PASS_ENTRIES(type)                                                                                                               \
+    ENTRY(Pass, ols_rows8_##type), ENTRY(Pass, ols_samples_##type), ENTRY(Pass, ols_rows32_##type), ENTRY(Pass, ols_rows128_##type),     \
+        ENTRY(Pass, ols_rows512_##type), ENTRY(Pass, ols_accumulate_##type)
+const std::map<std::string, Entry> kernels = {
+    PASS_ENTRIES(f32), PASS_ENTRIES(f64), PASS_ENTRIES(f16), PASS_ENTRIES(bf16), ENTRY(Pass, ols_divisor), ENTRY(Epoch, ols_epoch_begin),
+    ENTRY(Epoch, ols_epoch_rows), ENTRY(Fill, ols_check_soft_labels), ENTRY(Fill, ols_fill_soft_labels),
+};
+
+struct Context { int device, references; };
+struct Graph { std::vector<std::function<void()>> work; };
+struct Stream { Context *context; bool capturing = false; Graph captured; };
+struct Module { const std::set<std::string> *kernels; };
+struct Function { const Entry *entry; Module *module; std::string name; size_t dynamic = 48 * 1024; };
+struct Allocation { size_t bytes; int device; };
+
+const int DEVICES = 2;
+std::recursive_mutex lock;
+Context contexts[DEVICES] = {{0, 0}, {1, 0}};
+std::set<Stream *> streams;
+std::map<Pointer, Allocation> allocations;
+std::deque<std::function<void()>> queue; // of all streams, in the order in which work came: one of the orders that are allowed
+thread_local Context *current;
+bool initialised;
+
+// What tests set and read.
+struct Log {
+    int device_count = DEVICES, driver_version = 12000, capability = 90, shared_limit = 227 * 1024;
+    long long allocations = 0, synchronisations = 0, copies = 0, launches = 0, live_bytes = 0, memory_limit = 1ll << 40;
+    unsigned seed = 0, workers = 1;
+    Pointer last_stream = 0;
+    std::string kernels; // launched, separated by spaces
+} state;
+
+typedef std::lock_guard<std::recursive_mutex> Guard;
+
+Result drain() {
+    while (!queue.empty()) {
+        auto work = std::move(queue.front());
+        queue.pop_front();
+        work();
+    }
+    return SUCCESS;
+}
+
+Stream *find(void *handle) {
+    auto at = streams.find(static_cast<Stream *>(handle));
+    return at == streams.end() ? nullptr : *at;
+}
+
+// The legacy stream, or one that was created here on the current context.
+bool usable(void *handle) { return current && (!handle || (find(handle) && find(handle)->context == current)); }
+
+bool any_capture() {
+    for (Stream *stream : streams)
+        if (stream->capturing) return true;
+    return false;
+}
+
+Result enqueue(void *handle, std::function<void()> work) {
+    if (!usable(handle)) return current ? INVALID_HANDLE : INVALID_CONTEXT;
+    Stream *stream = find(handle);
+    if (!stream && any_capture()) return CAPTURE_UNSUPPORTED; // the legacy stream waits for all others
+    if (stream && stream->capturing) stream->captured.work.push_back(std::move(work));
+    else queue.push_back(std::move(work));
+    return SUCCESS;
+}
+
+// Whether [pointer, pointer + bytes) is memory of a device.
+bool owns(Pointer pointer, size_t bytes, int *device = nullptr) {
+    auto at = allocations.upper_bound(pointer);
+    if (at == allocations.begin()) return false;
+    --at;
+    if (pointer + bytes > at->first + at->second.bytes) return false;
+    if (device) *device = at->second.device;
+    return true;
+}
+
+} // namespace
+
+extern "C" {
+
+Result cuInit(unsigned) {
+    if (state.device_count == 0) return NO_DEVICE;
+    initialised = true;
+    return SUCCESS;
+}
+Result cuDriverGetVersion(int *version) { *version = state.driver_version; return SUCCESS; }
+Result cuDeviceGetCount(int *count) {
+    if (!initialised) return NOT_INITIALIZED;
+    *count = state.device_count;
+    return SUCCESS;
+}
+Result cuDeviceGet(int *device, int ordinal) {
+    *device = ordinal;
+    return ordinal >= 0 && ordinal < state.device_count ? SUCCESS : INVALID_DEVICE;
+}
+Result cuDeviceGetAttribute(int *value, int attribute, int) {
+    *value = attribute == 75 ? state.capability / 10 : attribute == 76 ? state.capability % 10 : attribute == 97 ? state.shared_limit : 0;
+    return SUCCESS;
+}
+Result cuDevicePrimaryCtxRetain(void **context, int device) {
+    Guard guard(lock);
+    ++contexts[device].references;
+    *context = &contexts[device];
+    return SUCCESS;
+}
+Result cuDevicePrimaryCtxRelease_v2(int device) {
+    Guard guard(lock);
+    return --contexts[device].references >= 0 ? SUCCESS : INVALID_CONTEXT;
+}
+Result cuCtxGetCurrent(void **context) { *context = current; return SUCCESS; }
+Result cuCtxSetCurrent(void *context) { current = static_cast<Context *>(context); return SUCCESS; }
+Result cuCtxSynchronize() {
+    Guard guard(lock);
+    ++state.synchronisations;
+    if (!current) return INVALID_CONTEXT;
+    return any_capture() ? (Result)CAPTURE_UNSUPPORTED : drain();
+}
+Result cuModuleLoadData(void **module, const void *image) {
+    Guard guard(lock);
+    ++state.allocations;
+    if (!current) return INVALID_CONTEXT;
+    // The same image comes again and again, and has millions of characters.
+    static std::map<const void *, std::set<std::string>> images;
+    auto at = images.find(image);
+    if (at == images.end()) {
+        const char *text = static_cast<const char *>(image), mark[] = ".visible .entry ";
+        if (!strstr(text, ".version 8.0")) return INVALID_IMAGE;
+        at = images.emplace(image, std::set<std::string>()).first;
+        for (const char *entry = text; (entry = strstr(entry, mark));) {
+            entry += strlen(mark);
+            at->second.insert(std::string(entry, strcspn(entry, "(")));
+        }
+    }
+    *module = new Module{&at->second};
+    return SUCCESS;
+}
+Result cuModuleUnload(void *module) { delete static_cast<Module *>(module); return SUCCESS; }
+Result cuModuleGetFunction(void **function, void *module, const char *name) {
+    auto at = kernels.find(name);
+    Module *in = static_cast<Module *>(module);
+    if (at == kernels.end() || !in->kernels->count(name)) return NOT_FOUND;
+    *function = new Function{&at->second, in, name}; // a few bytes per function and test
+    return SUCCESS;
+}
+Result cuFuncGetAttribute(int *value, int, void *) { *value = 0; return SUCCESS; }
+Result cuFuncSetAttribute(void *function, int attribute, int value) {
+    if (attribute != 8 || value > state.shared_limit) return INVALID_VALUE;
+    static_cast<Function *>(function)->dynamic = size_t(value);
+    return SUCCESS;
+}
+Result cuMemAlloc_v2(Pointer *pointer, size_t bytes) {
+    Guard guard(lock);
+    ++state.allocations;
+    if (!current) return INVALID_CONTEXT;
+    if (bytes == 0) return INVALID_VALUE;
+    if (state.live_bytes + (long long)bytes > state.memory_limit || bytes > (1ull << 40)) return OUT_OF_MEMORY;
+    void *memory = malloc(bytes);
+    if (!memory) return OUT_OF_MEMORY;
+    memset(memory, 0xa5, bytes < (1 << 28) ? bytes : (1 << 28)); // nobody may count on zeros
+    *pointer = Pointer(memory);
+    allocations[*pointer] = {bytes, current->device};
+    state.live_bytes += (long long)bytes;
+    return SUCCESS;
+}
+Result cuMemFree_v2(Pointer pointer) {
+    Guard guard(lock);
+    ++state.synchronisations;
+    auto at = allocations.find(pointer);
+    if (at == allocations.end() || !current || current->device != at->second.device) return INVALID_VALUE;
+    drain();
+    state.live_bytes -= (long long)at->second.bytes;
+    allocations.erase(at);
+    free(reinterpret_cast<void *>(pointer));
+    return SUCCESS;
+}
+Result cuMemcpyHtoDAsync_v2(Pointer to, const void *from, size_t bytes, void *stream) {
+    Guard guard(lock);
+    ++state.copies;
+    if (!owns(to, bytes)) return INVALID_VALUE;
+    // Pageable memory is read before the call returns.
+    std::vector<char> copy(static_cast<const char *>(from), static_cast<const char *>(from) + bytes);
+    return enqueue(stream, [=] { memcpy(reinterpret_cast<void *>(to), copy.data(), bytes); });
+}
+Result cuMemcpyDtoHAsync_v2(void *to, Pointer from, size_t bytes, void *stream) {
+    Guard guard(lock);
+    ++state.copies;
+    if (!owns(from, bytes)) return INVALID_VALUE;
+    return enqueue(stream, [=] { memcpy(to, reinterpret_cast<const void *>(from), bytes); });
+}
+Result cuMemsetD8Async(Pointer to, unsigned char value, size_t bytes, void *stream) {
+    Guard guard(lock);
+    ++state.copies;
+    if (!owns(to, bytes)) return INVALID_VALUE;
+    return enqueue(stream, [=] { memset(reinterpret_cast<void *>(to), value, bytes); });
+}
+Result cuStreamCreate(void **stream, unsigned) {
+    Guard guard(lock);
+    if (!current) return INVALID_CONTEXT;
+    Stream *fresh = new Stream{current, false, Graph()};
+    streams.insert(fresh);
+    *stream = fresh;
+    return SUCCESS;
+}
+Result cuStreamDestroy_v2(void *stream) {
+    Guard guard(lock);
+    if (!find(stream)) return INVALID_HANDLE;
+    drain();
+    streams.erase(find(stream));
+    delete static_cast<Stream *>(stream);
+    return SUCCESS;
+}
+Result cuStreamSynchronize(void *stream) {
+    Guard guard(lock);
+    ++state.synchronisations;
+    if (!usable(stream)) return INVALID_HANDLE;
+    return any_capture() ? (Result)CAPTURE_UNSUPPORTED : drain();
+}
+Result cuStreamBeginCapture_v2(void *stream, int) {
+    Guard guard(lock);
+    if (!find(stream)) return CAPTURE_UNSUPPORTED;
+    find(stream)->capturing = true;
+    return SUCCESS;
+}
+Result cuStreamEndCapture(void *stream, void **graph) {
+    Guard guard(lock);
+    Stream *it = find(stream);
+    if (!it || !it->capturing) return INVALID_VALUE;
+    it->capturing = false;
+    *graph = new Graph(std::move(it->captured));
+    it->captured = Graph();
+    return SUCCESS;
+}
+Result cuGraphLaunch(void *graph, void *stream) {
+    Guard guard(lock);
+    for (auto &work : static_cast<Graph *>(graph)->work)
+        if (Result result = enqueue(stream, work)) return result;
+    return SUCCESS;
+}
+Result cuGraphDestroy(void *graph) { delete static_cast<Graph *>(graph); return SUCCESS; }
+Result cuPointerGetAttributes(unsigned count, const int *attributes, void **data, Pointer pointer) {
+    Guard guard(lock);
+    int device = -2;
+    bool known = owns(pointer, 1, &device);
+    for (unsigned i = 0; i < count; ++i) {
+        if (attributes[i] == 2) *static_cast<unsigned *>(data[i]) = known ? 2 : 0;      // MEMORY_TYPE: DEVICE, or nothing known
+        else if (attributes[i] == 9) *static_cast<int *>(data[i]) = device;             // DEVICE_ORDINAL
+        else return INVALID_VALUE;
+    }
+    return SUCCESS;
+}
+Result cuLaunchKernel(void *handle, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned dynamic, void *stream,
+                      void **arguments, void **extra) {
+    Guard guard(lock);
+    Function *function = static_cast<Function *>(handle);
+    if (!gx || !gy || !gz || !bx || bx * by * bz > 1024 || gx > 0x7fffffff || dynamic > function->dynamic || extra) return INVALID_VALUE;
+    ++state.launches;
+    state.last_stream = Pointer(stream);
+    state.kernels += (state.kernels.empty() ? "" : " ") + function->name;
+    const char *argument = static_cast<const char *>(arguments[0]);
+    std::vector<char> copy(argument, argument + function->entry->argument);
+    Kernel kernel = function->entry->run;
+    return enqueue(stream, [=] { kernel(dim3(gx, gy, gz), dim3(bx, by, bz), dynamic, copy.data(), state.workers, state.seed); });
+}
+Result cuGetErrorName(int error, const char **text) {
+    *text = error == OUT_OF_MEMORY ? "CUDA_ERROR_OUT_OF_MEMORY" : error == NO_DEVICE ? "CUDA_ERROR_NO_DEVICE" : error == INVALID_HANDLE ? "CUDA_ERROR_INVALID_HANDLE"
+          : error == CAPTURE_UNSUPPORTED ? "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED" : "CUDA_ERROR_OF_THE_STAND_IN";
+    return SUCCESS;
+}
+Result cuGetErrorString(int error, const char **text) {
+    *text = error == NO_DEVICE ? "no CUDA-capable device is detected" : "an error";
+    return SUCCESS;
+}
+
+// For tests.
+void standin_set(const char *name, long long value) {
+    Guard guard(lock);
+    std::string key = name;
+    if (key == "device_count") { state.device_count = int(value); initialised = false; }
+    else if (key == "driver_version") state.driver_version = int(value);
+    else if (key == "capability") state.capability = int(value);
+    else if (key == "shared_limit") state.shared_limit = int(value);
+    else if (key == "memory_limit") state.memory_limit = value;
+    else if (key == "seed") state.seed = unsigned(value);
+    else if (key == "workers") state.workers = unsigned(value);
+    else abort();
+}
+long long standin_get(const char *name) {
+    Guard guard(lock);
+    std::string key = name;
+    if (key == "allocations") return state.allocations;
+    if (key == "synchronisations") return state.synchronisations;
+    if (key == "copies") return state.copies;
+    if (key == "launches") return state.launches;
+    if (key == "live_bytes") return state.live_bytes;
+    if (key == "last_stream") return (long long)state.last_stream;
+    if (key == "queued") return (long long)queue.size();
+    if (key == "references") return contexts[0].references + contexts[1].references;
+    abort();
+}
+// The names of the kernels that were launched since the last time.
+const char *standin_kernels() {
+    Guard guard(lock);
+    static std::string last;
+    last = state.kernels;
+    state.kernels.clear();
+    return last.c_str();
+}
+long long standin_size(const char *name) {
+    std::string key = name;
+    if (key == "Pass") return sizeof(Pass);
+    if (key == "Epoch") return sizeof(Epoch);
+    if (key == "Fill") return sizeof(Fill);
+    if (key == "Scratch") return sizeof(Scratch);
+    if (key == "Scratch.report") return offsetof(Scratch, report);
+    if (key == "Pass.state") return offsetof(Pass, state);
+    if (key == "Pass.alpha") return offsetof(Pass, alpha);
+    if (key == "Pass.cached") return offsetof(Pass, cached);
+    if (key == "Epoch.policy") return offsetof(Epoch, policy);
+    if (key == "Fill.checked") return offsetof(Fill, checked);
+    abort();
+}
+}

@@ -1,0 +1,235 @@
+//! What a kernel is handed: the structs of `cuda/kernels/arguments.h`, field by field. Tests compare sizes and offsets.
+
+use crate::samples;
+use crate::state::State;
+use crate::statistics::{COUNTERS, Counter, FRACTION_BITS};
+use crate::tensor::DType;
+
+/// Slots for partial losses, as `OLS_LOSS_SLOTS`.
+pub(super) const LOSS_SLOTS: usize = 4096;
+/// Blocks of the kernel over the targets, as `OLS_DIVISOR_BLOCKS`.
+pub(super) const DIVISOR_BLOCKS: usize = 512;
+/// As `OLS_DIVISOR_IN_BLOCK`.
+pub(super) const DIVISOR_IN_BLOCK: usize = 1024;
+
+// The kernels spell these numbers out.
+const _: () = assert!(
+    FRACTION_BITS == 30
+        && COUNTERS == 4
+        && Counter::SkippedNonFinite as usize == 0
+        && Counter::TargetsOutOfRange as usize == 1
+        && Counter::TakeBacksRefused as usize == 2
+        && crate::statistics::FULL_CLASS == 1 << 32
+);
+
+pub(super) const DIVISOR_ONE: i32 = 0;
+pub(super) const DIVISOR_BY_EACH_BLOCK: i32 = 1;
+pub(super) const DIVISOR_FROM_KERNEL: i32 = 2;
+
+/// What a pass does to the statistics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i32)]
+pub(super) enum Statistics {
+    Leave = 0,
+    Add = 1,
+    Tally = 2,
+    TakeBack = 3,
+}
+
+/// Where the row of a class comes from that was not measured.
+pub(super) const POLICY_KEEP: i32 = 0;
+pub(super) const POLICY_CONSTANT: i32 = 1;
+pub(super) const POLICY_MATRIX: i32 = 2;
+
+/// Places in `Scratch.report`.
+pub(super) const REPORT_KEPT: i32 = 2;
+pub(super) const REPORT_UNIFORM: i32 = 3;
+pub(super) const REPORT_INITIAL: i32 = 4;
+pub(super) const REPORT_ONE_HOT: i32 = 5;
+pub(super) const REPORT_ZERO: i32 = 6;
+pub(super) const REPORT_REFUSED: usize = 12;
+pub(super) const REPORT_BAD_SOFT_LABELS: usize = 14;
+pub(super) const REPORT_LENGTH: usize = 16;
+
+fn number(dtype: DType) -> i32 {
+    match dtype {
+        DType::I64 => 0,
+        DType::I32 => 1,
+        DType::U8 => 2,
+        DType::F64 => 4,
+        _ => 3,
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub(super) struct PerSample {
+    data: u64,
+    outer: i64,
+    inner: i64,
+    dtype: i32,
+    unused: i32,
+}
+
+impl PerSample {
+    /// `None`: not given.
+    pub fn new(from: Option<samples::PerSample>) -> Self {
+        from.map_or(Self::default(), |from| Self {
+            data: from.data as u64,
+            outer: from.strides[0],
+            inner: from.strides[1],
+            dtype: number(from.dtype),
+            unused: 0,
+        })
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub(super) struct Rows {
+    data: u64,
+    outer: i64,
+    step: i64,
+    inner: i64,
+}
+
+impl Rows {
+    /// `None`: not wanted.
+    pub fn new(from: Option<samples::Rows>) -> Self {
+        from.map_or(Self::default(), |from| Self { data: from.data as u64, outer: from.outer, step: from.class, inner: from.inner })
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub(super) struct StateArguments {
+    pub soft_labels: u64,
+    pub soft_labels_stride: i64,
+    sums: u64,
+    sums_stride: i64,
+    counts: u64,
+    counters: u64,
+}
+
+impl StateArguments {
+    pub fn new(state: &State) -> Self {
+        let (soft_labels, sums) = (state.soft_labels.as_raw(), state.sums.as_raw());
+        Self {
+            soft_labels: soft_labels.data as u64,
+            soft_labels_stride: soft_labels.strides[0],
+            sums: sums.data as u64,
+            sums_stride: sums.strides[0],
+            counts: state.counts.as_raw().data as u64,
+            counters: state.counters.as_raw().data as u64,
+        }
+    }
+}
+
+/// Only its size and places are needed here.
+#[repr(C)]
+pub(super) struct Scratch {
+    loss: [f64; LOSS_SLOTS],
+    divisors: [f64; DIVISOR_BLOCKS],
+    divisor: f64,
+    tickets: [u32; 3],
+    refused: u32,
+    pub bad_soft_labels: u32,
+    unused: u32,
+    pub report: [i64; REPORT_LENGTH],
+}
+
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub(super) struct Pass {
+    pub logits: Rows,
+    pub grad: Rows,
+    pub targets: PerSample,
+    pub targets2: PerSample,
+    pub weights: PerSample,
+    pub lam: PerSample,
+    pub grad_loss: PerSample,
+    pub loss: PerSample,
+    pub count: i64,
+    pub inner: i64,
+    pub target_offset: i64,
+    pub ignore_index: i64,
+    pub state: StateArguments,
+    pub class_weights: u64,
+    pub scaled_weights: u64,
+    pub scaled_weights32: u64,
+    pub weight_scale: f64,
+    pub alpha: f64,
+    pub scratch: u64,
+    pub tally: u64,
+    pub classes: i32,
+    pub reduction: i32,
+    pub statistics: i32,
+    pub divisor: i32,
+    pub count_targets: i32,
+    pub cached: i32,
+}
+
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub(super) struct Epoch {
+    pub state: StateArguments,
+    pub scratch: u64,
+    pub initial: u64,
+    pub own: f64,
+    pub other: f64,
+    pub momentum: f64,
+    pub freeze_above: f64,
+    pub min_count: i64,
+    pub epoch: i64,
+    pub classes: i32,
+    pub policy: i32,
+    pub policy_report: i32,
+    pub unused: i32,
+}
+
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub(super) struct Fill {
+    pub to: u64,
+    pub to_stride: i64,
+    pub from: u64,
+    pub from_row: i64,
+    pub from_column: i64,
+    pub own: f64,
+    pub other: f64,
+    pub scratch: u64,
+    pub classes: i32,
+    pub from_dtype: i32,
+    pub checked: i32,
+    pub unused: i32,
+}
+
+impl Fill {
+    pub fn number(dtype: DType) -> i32 {
+        number(dtype)
+    }
+}
+
+/// What a kernel may be handed: a struct by value.
+pub(super) trait Argument: Copy {}
+impl Argument for Pass {}
+impl Argument for Epoch {}
+impl Argument for Fill {}
+
+/// Sizes and offsets by name, for the test that compares them with the kernels'.
+#[doc(hidden)]
+pub fn layout() -> [(&'static str, usize); 10] {
+    use std::mem::offset_of;
+    [
+        ("Pass", size_of::<Pass>()),
+        ("Pass.state", offset_of!(Pass, state)),
+        ("Pass.alpha", offset_of!(Pass, alpha)),
+        ("Pass.cached", offset_of!(Pass, cached)),
+        ("Epoch", size_of::<Epoch>()),
+        ("Epoch.policy", offset_of!(Epoch, policy)),
+        ("Fill", size_of::<Fill>()),
+        ("Fill.checked", offset_of!(Fill, checked)),
+        ("Scratch", size_of::<Scratch>()),
+        ("Scratch.report", offset_of!(Scratch, report)),
+    ]
+}

@@ -1,0 +1,154 @@
+//! Passes over a batch: what to launch, and with what.
+
+use super::Backend;
+use super::arguments::{DIVISOR_BY_EACH_BLOCK, DIVISOR_FROM_KERNEL, DIVISOR_IN_BLOCK, DIVISOR_ONE, Pass, PerSample, Rows, Statistics};
+use super::driver::Stream;
+use super::variants::{self, ACCUMULATE_THREADS, Launch, OTHER_THREADS, Other, Variant};
+use crate::batch::{RawBatch, Update};
+use crate::error::Result;
+use crate::options::{Mode, Options, Reduction};
+use crate::samples::Samples;
+use crate::state::State;
+use crate::tensor::RawTensor;
+
+/// What a pass is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Call {
+    Forward,
+    /// The gradient alone; touches no state.
+    Backward,
+    /// Statistics from given probabilities.
+    Accumulate,
+}
+
+/// The most blocks of a kernel that walks over rows without a slot of its own.
+const MOST_BLOCKS: usize = 4096;
+
+impl Backend {
+    /// Enqueues a pass over a batch that [`Samples::new`] found right.
+    ///
+    /// # Safety
+    /// The tensors can be read, and `outputs` written, until the work has run; nobody else uses them meanwhile.
+    #[expect(clippy::too_many_arguments, reason = "a criterion's own parts, borrowed one by one")]
+    pub unsafe fn run(
+        &self,
+        options: &Options,
+        state: &State,
+        mode: Mode,
+        samples: &Samples,
+        batch: &RawBatch,
+        outputs: &[(&str, Option<RawTensor>)],
+        call: Call,
+    ) -> Result<()> {
+        let current = self.enter()?;
+        let inputs = [
+            ("logits", Some(batch.logits)),
+            ("targets", Some(batch.targets)),
+            ("targets2", batch.targets2),
+            ("sample_weights", batch.sample_weights),
+            ("lam", batch.lam),
+            ("grad_loss", batch.grad_loss),
+        ];
+        for (name, tensor) in inputs.iter().chain(outputs) {
+            if let Some(tensor) = tensor {
+                self.device.check(name, tensor)?;
+            }
+        }
+        let statistics = match (call, batch.update, mode) {
+            (Call::Backward, ..) | (_, Update::None, _) | (_, Update::Add, Mode::Eval) => Statistics::Leave,
+            (_, Update::Add, Mode::Train) => Statistics::Add,
+            (_, Update::TakeBack, _) => Statistics::TakeBack,
+        };
+        let stream = Stream::new(batch.stream);
+        let mut pass = self.arguments(options, state, samples);
+        if statistics == Statistics::TakeBack {
+            // First how many samples of each class that is, so that nothing is touched if it cannot be.
+            let tally = Pass { statistics: Statistics::Tally as i32, divisor: DIVISOR_ONE, ..pass }.without_outputs();
+            // SAFETY: the caller's promise.
+            unsafe { self.launch(samples, &tally, call, stream)? };
+        }
+        let outputs = samples.loss.is_some() || samples.grad.is_some();
+        if outputs || statistics != Statistics::Leave {
+            pass.statistics = statistics as i32;
+            // A wrong target is counted once: not by a second look at the same batch.
+            pass.count_targets = i32::from(call != Call::Backward && batch.update == Update::Add);
+            if outputs && options.reduction == Reduction::Mean {
+                pass.divisor = DIVISOR_BY_EACH_BLOCK;
+                if samples.count > DIVISOR_IN_BLOCK {
+                    pass.divisor = DIVISOR_FROM_KERNEL;
+                    let (kernel, blocks) = (variants::other(Other::Divisor), variants::divisor_blocks(samples.count));
+                    // SAFETY: the caller's promise.
+                    unsafe { self.device.launch(kernel, blocks, OTHER_THREADS, 0, stream, &pass)? };
+                }
+            }
+            // SAFETY: the caller's promise.
+            unsafe { self.launch(samples, &pass, call, stream)? };
+        }
+        current.leave()
+    }
+
+    /// # Safety
+    /// As [`run`](Self::run).
+    unsafe fn launch(&self, samples: &Samples, pass: &Pass, call: Call, stream: Stream) -> Result<()> {
+        if call == Call::Accumulate {
+            let (kernel, blocks) = (variants::accumulate(samples.logits.dtype), samples.count.clamp(1, MOST_BLOCKS) as u32);
+            // SAFETY: the caller's promise.
+            return unsafe { self.device.launch(kernel, blocks, ACCUMULATE_THREADS, 0, stream, pass) };
+        }
+        let Launch { variant, kernel, blocks, threads } = variants::choose(samples);
+        let mut pass = *pass;
+        let mut shared = 0;
+        if variant == Variant::Rows512 {
+            let bytes = samples.classes * samples.logits.dtype.size();
+            if bytes <= self.device.row_bytes {
+                shared = bytes;
+                pass.cached = 1;
+            }
+        }
+        // SAFETY: the caller's promise.
+        unsafe { self.device.launch(kernel, blocks, threads, shared, stream, &pass) }
+    }
+
+    fn arguments(&self, options: &Options, state: &State, samples: &Samples) -> Pass {
+        let weights = self.weights.filter(|_| self.weighted);
+        Pass {
+            logits: Rows::new(Some(samples.logits)),
+            grad: Rows::new(samples.grad),
+            targets: PerSample::new(Some(samples.targets)),
+            targets2: PerSample::new(samples.targets2),
+            weights: PerSample::new(samples.weights),
+            lam: PerSample::new(samples.lam),
+            grad_loss: PerSample::new(samples.grad_loss),
+            loss: PerSample::new(samples.loss),
+            count: samples.count as i64,
+            inner: samples.inner as i64,
+            target_offset: samples.target_offset,
+            ignore_index: samples.ignore_index,
+            state: self.state_arguments(state),
+            class_weights: weights.map_or(0, |weights| weights.plain),
+            scaled_weights: weights.map_or(0, |weights| weights.scaled),
+            scaled_weights32: weights.map_or(0, |weights| weights.scaled32),
+            weight_scale: weights.map_or(1.0, |weights| weights.scale),
+            alpha: options.alpha,
+            scratch: self.scratch,
+            tally: self.tally,
+            classes: samples.classes as i32,
+            reduction: match options.reduction {
+                Reduction::None => 0,
+                Reduction::Mean => 1,
+                Reduction::Sum => 2,
+            },
+            statistics: Statistics::Leave as i32,
+            divisor: DIVISOR_ONE,
+            count_targets: 0,
+            cached: 0,
+        }
+    }
+}
+
+impl Pass {
+    /// The same pass, to look alone.
+    fn without_outputs(self) -> Self {
+        Self { loss: PerSample::default(), grad: Rows::default(), ..self }
+    }
+}

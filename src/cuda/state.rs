@@ -1,0 +1,124 @@
+//! The state on the device: its first content, and its way to the host and back.
+
+use super::Backend;
+use super::arguments::Fill;
+use super::driver::{self, Stream};
+use super::variants::{self, OTHER_THREADS, Other};
+use crate::error::Result;
+use crate::options::{Initial, Options};
+use crate::soft_labels;
+use crate::state::{Matrix, State, StateMemory};
+use crate::tensor::{Element, RawTensor};
+
+/// The most blocks of a kernel that walks over classes.
+pub(super) const MOST_BLOCKS: usize = 65_535;
+
+impl Backend {
+    /// Gives memory of our own, and the caller's where it is not to be adopted, the content of a new criterion.
+    pub(super) fn initialise_state(&self, options: &Options, state: &State, memory: &StateMemory, stream: Stream) -> Result<()> {
+        let adopted = |given: &Option<RawTensor>| given.is_some() && memory.adopt;
+        if !adopted(&memory.soft_labels) {
+            let soft_labels = state.soft_labels.as_raw();
+            let matrix = if matches!(options.initial, Initial::Matrix(_)) { self.initial } else { None };
+            let (own, other) = soft_labels::constants(&options.initial, options.classes);
+            let fill = Fill {
+                to: soft_labels.data as u64,
+                to_stride: soft_labels.strides[0],
+                from: matrix.unwrap_or(0),
+                from_row: options.classes as i64,
+                from_column: 1,
+                own,
+                other,
+                scratch: self.scratch,
+                classes: options.classes as i32,
+                from_dtype: Fill::number(crate::tensor::DType::F32),
+                checked: 0,
+                unused: 0,
+            };
+            self.launch_fill(Other::FillSoftLabels, &fill, stream)?;
+        }
+        clear(&state.sums, adopted(&memory.sums), stream)?;
+        clear(&state.counts, adopted(&memory.counts), stream)?;
+        clear(&state.counters, adopted(&memory.counters), stream)
+    }
+
+    pub(super) fn launch_fill(&self, kernel: Other, fill: &Fill, stream: Stream) -> Result<()> {
+        let blocks = (fill.classes as usize).min(MOST_BLOCKS) as u32;
+        // SAFETY: `fill` names S, the scratch memory, and a matrix that its maker vouches for.
+        unsafe { self.device.launch(variants::other(kernel), blocks, OTHER_THREADS, 0, stream, fill) }
+    }
+
+    /// A copy of the state in host memory. Waits for the stream.
+    pub fn download(&self, state: &State, stream: *mut std::ffi::c_void) -> Result<State> {
+        let current = self.enter()?;
+        // SAFETY: no memory of the caller's.
+        let mut copy = unsafe { State::new(state.counts.columns(), &StateMemory::default())? };
+        let stream = Stream::new(stream);
+        let enqueued = download(&state.soft_labels, &mut copy.soft_labels, stream)
+            .and_then(|()| download(&state.sums, &mut copy.sums, stream))
+            .and_then(|()| download(&state.counts, &mut copy.counts, stream))
+            .and_then(|()| download(&state.counters, &mut copy.counters, stream));
+        // Also after a failure: a copy may be on its way to memory that is about to go.
+        let waited = stream.wait();
+        enqueued.and(waited)?;
+        current.leave()?;
+        Ok(copy)
+    }
+
+    /// Replaces options and state by those of a file. Waits for the stream.
+    pub fn load(&mut self, options: &Options, from: &State, state: &State, stream: *mut std::ffi::c_void) -> Result<()> {
+        let current = self.enter()?;
+        let stream = Stream::new(stream);
+        self.set_options(options, stream)?;
+        let enqueued = upload(&from.soft_labels, &state.soft_labels, stream)
+            .and_then(|()| upload(&from.sums, &state.sums, stream))
+            .and_then(|()| upload(&from.counts, &state.counts, stream))
+            .and_then(|()| upload(&from.counters, &state.counters, stream))
+            .and_then(|()| self.clear_report(stream));
+        let waited = stream.wait();
+        enqueued.and(waited)?;
+        current.leave()
+    }
+}
+
+/// The parts of a matrix that lie together: all of it, or its rows.
+fn pieces<T: Element + bytemuck::Zeroable>(matrix: &Matrix<T>) -> impl Iterator<Item = (u64, std::ops::Range<usize>)> {
+    let raw = matrix.as_raw();
+    let (rows, columns) = (matrix.rows(), matrix.columns());
+    let stride = if rows == 1 { columns } else { raw.strides[0] as usize };
+    let together = if stride == columns { rows } else { 1 };
+    (0..rows / together).map(move |piece| {
+        let address = raw.data as u64 + (piece * stride * size_of::<T>()) as u64;
+        (address, piece * together..(piece + 1) * together)
+    })
+}
+
+fn clear<T: Element + bytemuck::Zeroable>(matrix: &Matrix<T>, adopted: bool, stream: Stream) -> Result<()> {
+    if adopted {
+        return Ok(());
+    }
+    for (address, rows) in pieces(matrix) {
+        // SAFETY: the rows are memory of the matrix.
+        unsafe { driver::clear(address, rows.len() * matrix.columns() * size_of::<T>(), stream)? };
+    }
+    Ok(())
+}
+
+fn download<T: Element + bytemuck::Zeroable>(from: &Matrix<T>, to: &mut Matrix<T>, stream: Stream) -> Result<()> {
+    for (address, rows) in pieces(from) {
+        // SAFETY: as many elements on both sides; whoever calls waits for the stream.
+        unsafe { driver::download(to.rows_mut(rows), address, stream)? };
+    }
+    Ok(())
+}
+
+fn upload<T: Element + bytemuck::Zeroable>(from: &Matrix<T>, to: &Matrix<T>, stream: Stream) -> Result<()> {
+    for (address, rows) in pieces(to) {
+        for row in rows.clone() {
+            let at = address + ((row - rows.start) * to.columns() * size_of::<T>()) as u64;
+            // SAFETY: as many elements on both sides.
+            unsafe { driver::upload(at, from.row(row), stream)? };
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,13 @@
+//! The CUDA backend without a GPU: the library's own host code and kernels on a stand-in for the driver (cuda/tests), against the executable
+//! specification. `cargo test --release cuda` runs all of it; g++ builds the stand-in. Not in debug builds, where it would take minutes more and
+//! find the same.
+#![cfg(not(debug_assertions))]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod behaviour;
+mod conformance;
+mod device;
+mod properties;
+mod standin;

@@ -1,0 +1,245 @@
+//! The stand-in for libcuda: built from cuda/tests with g++, loaded in the place of the driver, and asked what happened.
+
+use std::ffi::{CStr, CString, c_char, c_int, c_longlong, c_uint, c_void};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+
+/// Set by the test that runs the others under AddressSanitizer.
+pub const SANITIZED: &str = "OLS_TEST_SANITIZED_STANDIN";
+
+pub fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// CRC-32 over name and text of the kernels' files, as cuda/build computes it.
+pub fn sources() -> String {
+    checksum(&[root().join("cuda/kernels")])
+}
+
+fn checksum(folders: &[PathBuf]) -> String {
+    let mut crc = crc32fast::Hasher::new();
+    for folder in folders {
+        let mut files: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        files.sort();
+        for file in files {
+            crc.update(file.file_name().unwrap().to_string_lossy().as_bytes());
+            crc.update(b"\n");
+            crc.update(&std::fs::read(file).unwrap());
+        }
+    }
+    format!("{:08x}", crc.finalize())
+}
+
+/// Compiles the stand-in, once for each version of its sources.
+pub fn build(sanitized: bool) -> PathBuf {
+    let sources = checksum(&[root().join("cuda/kernels"), root().join("cuda/tests")]);
+    let name = format!("standin-{sources}{}.so", if sanitized { "-sanitized" } else { "" });
+    let library = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    if library.exists() {
+        return library;
+    }
+    let unfinished = library.with_extension(format!("{}.tmp", std::process::id()));
+    let mut command = Command::new("g++");
+    command.arg(if sanitized { "-O1" } else { "-O2" });
+    command.args([
+        "-std=c++17",
+        "-g1",
+        "-ffp-contract=off",
+        "-Wall",
+        "-Wextra",
+        "-Werror",
+        "-Wno-unused-parameter",
+        "-Wno-unused-function",
+    ]);
+    command.args(["-fPIC", "-shared", "-pthread", "-Wl,-soname,libcuda.so"]);
+    if sanitized {
+        command.args(["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer"]);
+    }
+    let answer = command.arg("-o").arg(&unfinished).arg(root().join("cuda/tests/libcuda.cpp")).output().expect("g++ runs");
+    assert!(answer.status.success(), "the stand-in does not compile:\n{}", String::from_utf8_lossy(&answer.stderr));
+    std::fs::rename(unfinished, &library).unwrap();
+    library
+}
+
+/// A function of the stand-in.
+fn function<F: Copy>(name: &str) -> F {
+    static LIBRARY: OnceLock<usize> = OnceLock::new();
+    assert_eq!(size_of::<F>(), size_of::<*mut c_void>());
+    let library = *LIBRARY.get_or_init(|| {
+        let path = CString::new(build(std::env::var_os(SANITIZED).is_some()).into_os_string().into_encoded_bytes()).unwrap();
+        // SAFETY: our own library, which has no constructors. It calls itself libcuda.so, so that whoever asks for that one now gets it.
+        let library = unsafe { libc::dlopen(path.as_ptr(), libc::RTLD_NOW | libc::RTLD_GLOBAL) };
+        // SAFETY: dlerror gives a string after a failure.
+        assert!(!library.is_null(), "{:?}", unsafe { CStr::from_ptr(libc::dlerror()) });
+        library as usize
+    });
+    let text = CString::new(name).unwrap();
+    // SAFETY: the library stays loaded, and the caller names the type that the function has in cuda/tests/libcuda.cpp.
+    unsafe {
+        let address = libc::dlsym(library as *mut c_void, text.as_ptr());
+        assert!(!address.is_null(), "the stand-in has no {name}");
+        std::mem::transmute_copy(&address)
+    }
+}
+
+/// The stand-in, for one test at a time, in its first state.
+pub struct Standin {
+    _alone: MutexGuard<'static, ()>,
+}
+
+type Status = c_int;
+
+impl Standin {
+    pub fn new() -> Self {
+        static ALONE: Mutex<()> = Mutex::new(());
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let this = Self { _alone: alone };
+        for (name, value) in [
+            ("device_count", 2),
+            ("driver_version", 12_000),
+            ("capability", 90),
+            ("shared_limit", 227 * 1024),
+            ("memory_limit", 1 << 40),
+            ("seed", 0),
+            ("workers", 1),
+        ] {
+            this.set(name, value);
+        }
+        this.kernels();
+        this.enter(0);
+        this
+    }
+
+    pub fn set(&self, name: &str, value: i64) {
+        let name = CString::new(name).unwrap();
+        // SAFETY: a function of the stand-in, as it is declared there; so below.
+        unsafe { function::<unsafe extern "C" fn(*const c_char, c_longlong)>("standin_set")(name.as_ptr(), value) };
+    }
+
+    pub fn get(&self, name: &str) -> i64 {
+        let name = CString::new(name).unwrap();
+        // SAFETY: as above.
+        unsafe { function::<unsafe extern "C" fn(*const c_char) -> c_longlong>("standin_get")(name.as_ptr()) }
+    }
+
+    /// What a struct of the kernels measures.
+    pub fn size(&self, name: &str) -> usize {
+        let name = CString::new(name).unwrap();
+        // SAFETY: as above.
+        unsafe { function::<unsafe extern "C" fn(*const c_char) -> c_longlong>("standin_size")(name.as_ptr()) as usize }
+    }
+
+    /// The kernels that were launched since this was asked last.
+    pub fn kernels(&self) -> Vec<String> {
+        // SAFETY: as above; the string stays until the next call.
+        let text = unsafe { CStr::from_ptr(function::<unsafe extern "C" fn() -> *const c_char>("standin_kernels")()) };
+        text.to_str().unwrap().split_whitespace().map(String::from).collect()
+    }
+
+    /// Makes the primary context of a device current, as PyTorch has it.
+    pub fn enter(&self, device: c_int) {
+        let mut context = std::ptr::null_mut();
+        // SAFETY: as above.
+        unsafe {
+            assert_eq!(function::<unsafe extern "C" fn(c_uint) -> Status>("cuInit")(0), 0);
+            assert_eq!(
+                function::<unsafe extern "C" fn(*mut *mut c_void, c_int) -> Status>("cuDevicePrimaryCtxRetain")(&mut context, device),
+                0
+            );
+            assert_eq!(function::<unsafe extern "C" fn(c_int) -> Status>("cuDevicePrimaryCtxRelease_v2")(device), 0);
+        }
+        self.set_current(context);
+    }
+
+    pub fn current(&self) -> *mut c_void {
+        let mut context = std::ptr::null_mut();
+        // SAFETY: as above.
+        assert_eq!(unsafe { function::<unsafe extern "C" fn(*mut *mut c_void) -> Status>("cuCtxGetCurrent")(&mut context) }, 0);
+        context
+    }
+
+    pub fn set_current(&self, context: *mut c_void) {
+        // SAFETY: as above.
+        assert_eq!(unsafe { function::<unsafe extern "C" fn(*mut c_void) -> Status>("cuCtxSetCurrent")(context) }, 0);
+    }
+
+    /// Runs all work that is queued.
+    pub fn wait(&self) {
+        // SAFETY: as above.
+        assert_eq!(unsafe { function::<unsafe extern "C" fn() -> Status>("cuCtxSynchronize")() }, 0);
+    }
+
+    /// A new stream of the current context.
+    pub fn stream(&self) -> *mut c_void {
+        let mut stream = std::ptr::null_mut();
+        // SAFETY: as above.
+        assert_eq!(unsafe { function::<unsafe extern "C" fn(*mut *mut c_void, c_uint) -> Status>("cuStreamCreate")(&mut stream, 1) }, 0);
+        stream
+    }
+
+    /// What `body` enqueues on `stream`, as a graph.
+    pub fn capture(&self, stream: *mut c_void, body: impl FnOnce()) -> *mut c_void {
+        let mut graph = std::ptr::null_mut();
+        // SAFETY: as above.
+        unsafe {
+            assert_eq!(function::<unsafe extern "C" fn(*mut c_void, c_int) -> Status>("cuStreamBeginCapture_v2")(stream, 0), 0);
+            body();
+            assert_eq!(
+                function::<unsafe extern "C" fn(*mut c_void, *mut *mut c_void) -> Status>("cuStreamEndCapture")(stream, &mut graph),
+                0
+            );
+        }
+        graph
+    }
+
+    pub fn replay(&self, graph: *mut c_void, stream: *mut c_void) {
+        // SAFETY: as above.
+        assert_eq!(unsafe { function::<unsafe extern "C" fn(*mut c_void, *mut c_void) -> Status>("cuGraphLaunch")(graph, stream) }, 0);
+    }
+
+    pub fn destroy_graph(&self, graph: *mut c_void) {
+        // SAFETY: as above.
+        assert_eq!(unsafe { function::<unsafe extern "C" fn(*mut c_void) -> Status>("cuGraphDestroy")(graph) }, 0);
+    }
+}
+
+/// Memory of the current device, which is host memory that the stand-in has made.
+pub struct DeviceMemory {
+    address: u64,
+    bytes: usize,
+}
+
+impl DeviceMemory {
+    pub fn new(bytes: usize) -> Self {
+        let mut address = 0;
+        // SAFETY: as above.
+        let status = unsafe { function::<unsafe extern "C" fn(*mut u64, usize) -> Status>("cuMemAlloc_v2")(&mut address, bytes.max(1)) };
+        assert_eq!(status, 0);
+        Self { address, bytes }
+    }
+
+    pub fn from(bytes: &[u8]) -> Self {
+        let this = Self::new(bytes.len());
+        // SAFETY: that many bytes of host memory, which no queued work names yet.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), this.pointer(), bytes.len()) };
+        this
+    }
+
+    pub fn pointer(&self) -> *mut u8 {
+        self.address as *mut u8
+    }
+
+    /// What is there now; wait for queued work before.
+    pub fn bytes(&self) -> &[u8] {
+        // SAFETY: that many bytes of host memory; no work runs outside of calls that wait.
+        unsafe { std::slice::from_raw_parts(self.pointer(), self.bytes) }
+    }
+}
+
+impl Drop for DeviceMemory {
+    fn drop(&mut self) {
+        // SAFETY: as above. A wrong context is no reason to panic while panicking.
+        let _ = unsafe { function::<unsafe extern "C" fn(u64) -> Status>("cuMemFree_v2")(self.address) };
+    }
+}
