@@ -1,0 +1,191 @@
+"""A step in eager mode: what a call needs is prepared once per layout, and then takes few operations of Python.
+
+At 128 x 10 the library computes for three microseconds, so each attribute that is looked up here counts.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import warnings
+from ctypes import c_uint32, c_void_p
+from typing import Any, Optional
+
+import torch
+
+from .. import _abi, _threads
+from .._core import Core
+from .._library import batch_init, check, lib
+from .._memory import NotCollapsible
+from ..criterion import CopyWarning
+from ._layout import describe
+
+# sample_weight, target2, lam, grad_loss: where their places in a batch are, and how many dimensions of theirs stay.
+EXTRAS = (("sample_weights", "sample_weight"), ("targets2", "target2"), ("lam", "lam"), ("grad_loss", "grad_loss"))
+Extras = tuple[Optional[torch.Tensor], Optional[torch.Tensor], Optional[torch.Tensor], Optional[torch.Tensor]]
+NOTHING: Extras = (None, None, None, None)
+NARROW = frozenset((torch.float16, torch.bfloat16))
+# Layouts that are kept ready; a loop with ever new shapes starts over.
+_PLANS = 256
+_DATA = _abi.Tensor.data.offset
+_forward, _backward, _accumulate = lib.ols_forward, lib.ols_backward, lib.ols_accumulate
+_get_num_threads = torch.get_num_threads
+
+
+def _address_in(struct: ctypes.Structure, offset: int) -> c_void_p:
+    """The field of `struct` that holds an address, to write it without a detour."""
+    return c_void_p.from_buffer(struct, offset)
+
+
+class Plan:
+    """A batch and its outputs for one layout of all tensors. Only the addresses are written per call."""
+
+    __slots__ = (
+        "address", "batch", "extras", "flags", "gradient", "gradient_address", "gradient_data", "logits_data", "loss", "loss_address", "loss_data",
+        "loss_dtype", "loss_shape", "stream", "targets_data",
+    )  # fmt: skip
+
+    def __init__(self, logits: torch.Tensor, target: torch.Tensor, extras: Extras, each: bool) -> None:
+        batch = batch_init()
+        batch.logits, batch.targets = describe(logits, "logits", 2), describe(target, "target", 1)
+        self.extras = []
+        for number, ((field, name), tensor) in enumerate(zip(EXTRAS, extras)):
+            if tensor is not None:
+                setattr(batch, field, describe(tensor, name, 1))
+                self.extras.append((number, _address_in(batch, getattr(_abi.Batch, field).offset + _DATA)))
+        self.loss_shape = target.shape if each else torch.Size(())
+        self.loss_dtype = torch.float64 if logits.dtype is torch.float64 else torch.float32
+        # What the outputs of later calls will look like: sizes alone decide.
+        self.loss = describe(torch.empty(self.loss_shape, dtype=self.loss_dtype, device=logits.device), "loss", 1)
+        self.gradient = describe(torch.empty_like(logits), "gradient", 2)
+        self.batch, self.address = batch, ctypes.addressof(batch)
+        self.loss_address, self.gradient_address = ctypes.addressof(self.loss), ctypes.addressof(self.gradient)
+        self.logits_data, self.targets_data = (_address_in(batch, getattr(_abi.Batch, name).offset + _DATA) for name in ("logits", "targets"))
+        self.loss_data, self.gradient_data = _address_in(self.loss, _DATA), _address_in(self.gradient, _DATA)
+        self.flags = c_uint32.from_buffer(batch, _abi.Batch.flags.offset)
+        self.stream = _address_in(batch, _abi.Batch.stream.offset)
+
+
+class Engine:
+    """The library's criterion over state tensors, and the plans of its calls."""
+
+    __slots__ = ("_each", "_index", "_on_cuda", "_plans", "core", "generation", "pointer", "soft_labels")
+
+    def __init__(self, core: Core, soft_labels: torch.Tensor) -> None:
+        self.core, self.soft_labels, self.pointer = core, soft_labels, soft_labels.data_ptr()
+        # Counts what changes a gradient that is computed again: the end of an epoch, a load, alpha.
+        self.generation = 0
+        self._plans: dict[Any, Plan | None] = {}
+        self._each = core.settings.reduction == _abi.Reduction.NONE
+        self._on_cuda, self._index = soft_labels.is_cuda, soft_labels.get_device()
+
+    def stream(self) -> int | None:
+        """The stream that PyTorch uses at this moment."""
+        return int(torch.cuda.current_stream(self._index).cuda_stream) if self._on_cuda else None
+
+    def forward(
+        self, logits: torch.Tensor, target: torch.Tensor, extras: Extras, flags: int, with_gradient: bool
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Loss, and the gradient in new memory if it is asked for."""
+        core = self.core
+        key = (logits.shape, logits.stride(), logits.dtype, logits.device, target.shape, target.stride(), target.dtype, target.device)
+        if extras is not NOTHING:
+            key += tuple(None if tensor is None else (tensor.shape, tensor.stride(), tensor.dtype, tensor.device) for tensor in extras)
+        with core.lock:
+            plan = self._plans.get(key) or self._plan(key, logits, target, extras)
+            if plan is not None:
+                loss = torch.empty(plan.loss_shape, dtype=plan.loss_dtype, device=logits.device)
+                plan.logits_data.value = logits.data_ptr()
+                plan.targets_data.value = target.data_ptr()
+                plan.loss_data.value = loss.data_ptr()
+                plan.flags.value = flags
+                for number, data in plan.extras:
+                    data.value = extras[number].data_ptr()  # type: ignore[union-attr]
+                if self._on_cuda:
+                    plan.stream.value = self.stream()
+                # The library is told the number of threads at creation; see Core.current.
+                address = core.handle._address if core.threads == _threads.wanted(_get_num_threads()) else core.current()
+                if with_gradient:
+                    gradient = torch.empty_like(logits)
+                    plan.gradient_data.value = gradient.data_ptr()
+                    status = _forward(address, plan.address, plan.loss_address, plan.gradient_address)
+                else:
+                    gradient = None
+                    status = _forward(address, plan.address, plan.loss_address, None)
+                if status:
+                    check(status)
+                return loss, gradient
+        return self.forward(*copied(logits, target, extras), flags, with_gradient)
+
+    def _plan(self, key: Any, logits: torch.Tensor, target: torch.Tensor, extras: Extras) -> Plan | None:
+        """A new plan, or None where the tensors must be copied."""
+        if len(self._plans) >= _PLANS:
+            self._plans.clear()
+        try:
+            plan = Plan(logits, target, extras, self._each)
+        except NotCollapsible:
+            return None
+        self._plans[key] = plan
+        return plan
+
+    def run(
+        self, function: Any, logits: torch.Tensor, target: torch.Tensor, extras: Extras, flags: int, *outputs: torch.Tensor | None, number: int = 0
+    ) -> None:
+        """Any call on a batch, prepared for this once. `outputs`: described with `number` dimensions kept, None for NULL."""
+        try:
+            plan = Plan(logits, target, extras, self._each)
+            views = [None if tensor is None else describe(tensor, "output", number) for tensor in outputs]
+        except NotCollapsible:
+            logits, target, extras = copied(logits, target, extras)
+            plan = Plan(logits, target, extras, self._each)
+            views = [None if tensor is None else describe(tensor, "output", number) for tensor in outputs]
+        plan.flags.value = flags
+        plan.stream.value = self.stream()
+        with self.core.lock:
+            check(function(self.core.current(), plan.address, *(None if view is None else ctypes.addressof(view) for view in views)))
+
+    def backward(self, logits: torch.Tensor, target: torch.Tensor, extras: Extras, grad_loss: torch.Tensor) -> torch.Tensor:
+        """The gradient alone, recomputed, times `grad_loss` before it is rounded."""
+        *others, _ = extras
+        if collapse_fails(logits):
+            logits = logits.contiguous()
+        gradient = torch.empty_like(logits)
+        self.run(_backward, logits, target, (*others, grad_loss), 0, None, gradient, number=2)  # type: ignore[arg-type]
+        return gradient
+
+    def run_inplace(self, logits: torch.Tensor, target: torch.Tensor, extras: Extras, flags: int, loss: torch.Tensor) -> None:
+        """Loss, and the gradient over the logits. Those must collapse, as a copy would not be the logits: ValueError."""
+        plan = Plan(logits, target, extras, self._each)
+        plan.flags.value, plan.stream.value, plan.loss_data.value = flags, self.stream(), loss.data_ptr()
+        with self.core.lock:
+            check(_forward(self.core.current(), plan.address, plan.loss_address, ctypes.addressof(plan.batch) + _abi.Batch.logits.offset))
+
+    def accumulate(self, probabilities: torch.Tensor, target: torch.Tensor, extras: Extras, flags: int) -> None:
+        self.run(_accumulate, probabilities, target, extras, flags)
+
+    def retract(self, logits: torch.Tensor, target: torch.Tensor, extras: Extras) -> None:
+        self.run(_forward, logits, target, extras, _abi.BATCH_TAKE_BACK, None, None)
+
+
+def collapse_fails(tensor: torch.Tensor) -> bool:
+    try:
+        describe(tensor, "logits", 2)
+    except NotCollapsible:
+        return True
+    return False
+
+
+def copied(logits: torch.Tensor, target: torch.Tensor, extras: Extras) -> tuple[torch.Tensor, torch.Tensor, Extras]:
+    """Row-major copies of those tensors whose memory no three strides walk, with a warning."""
+
+    def fit(tensor: torch.Tensor | None, name: str, keep: int) -> torch.Tensor | None:
+        try:
+            if tensor is not None:
+                describe(tensor, name, keep)
+        except NotCollapsible as error:
+            warnings.warn(f"{name} is copied: {error}", CopyWarning, stacklevel=5)
+            return tensor.contiguous() if tensor is not None else None
+        return tensor
+
+    names = [name for _, name in EXTRAS]
+    fitted = tuple(fit(tensor, name, 1) for tensor, name in zip(extras, names))
+    return fit(logits, "logits", 2), fit(target, "target", 1), fitted  # type: ignore[return-value]
