@@ -185,11 +185,12 @@ class Criterion:
 
     def accumulate(
         self, probabilities: Any, target: Any, *, sample_weight: Any = None, target2: Any = None, lam: Any = None, target_offset: int = 0,
+        take_back: bool = False,
     ) -> None:  # fmt: skip
-        """Adds to the statistics from given probabilities, in [0, 1], of the shape of logits. In training mode only."""
+        """Adds to the statistics from given probabilities, in [0, 1], of the shape of logits, in training mode only; or takes them back, in both."""
         call = _Call(self, probabilities, target, sample_weight, target2, lam, None)
         call.batch.target_offset = target_offset
-        call.batch.flags = _UPDATES[self.training]
+        call.batch.flags = _abi.BATCH_TAKE_BACK if take_back else _UPDATES[self.training]
         call.run(lib.ols_accumulate)
 
     def retract(

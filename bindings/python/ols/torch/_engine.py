@@ -93,7 +93,10 @@ class Engine:
         with core.lock:
             plan = self._plans.get(key) or self._plan(key, logits, target, extras)
             if plan is not None:
-                loss = torch.empty(plan.loss_shape, dtype=plan.loss_dtype, device=logits.device)
+                if plan.loss_dtype is logits.dtype:
+                    loss = logits.new_empty(plan.loss_shape)
+                else:
+                    loss = torch.empty(plan.loss_shape, dtype=plan.loss_dtype, device=logits.device)
                 plan.logits_data.value = logits.data_ptr()
                 plan.targets_data.value = target.data_ptr()
                 plan.loss_data.value = loss.data_ptr()

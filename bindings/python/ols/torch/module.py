@@ -222,10 +222,13 @@ class OnlineLabelSmoothing(torch.nn.Module):
         sample_weight: Optional[Tensor] = None,
         target2: Optional[Tensor] = None,
         lam: Optional[Lam] = None,
+        *,
+        take_back: bool = False,
     ) -> None:
-        """Adds to the statistics from given probabilities, in [0, 1], of the shape of logits; in training mode, as `forward` does by itself."""
+        """Adds to the statistics from given probabilities, in [0, 1], of the shape of logits, in training mode only, as `forward` does by itself; or takes
+        them back, in both modes."""
         _demand_tensors(probabilities, target)
-        flags = 0 if self.training else _abi.BATCH_NO_UPDATE
+        flags = _abi.BATCH_TAKE_BACK if take_back else 0 if self.training else _abi.BATCH_NO_UPDATE
         self._current_engine().accumulate(probabilities, target, self._extras(probabilities, sample_weight, target2, lam), flags)
 
     def retract(
