@@ -170,4 +170,4 @@ def _copied(tensor: _abi.Tensor, dtype: type) -> Any:
         return None
     shape = tuple(tensor.shape[: tensor.ndim])
     size = math.prod(shape) * np.dtype(dtype).itemsize
-    return np.frombuffer(ctypes.string_at(tensor.data, size), dtype).reshape(shape)
+    return np.frombuffer(ctypes.string_at(tensor.data, size), dtype).reshape(shape).copy()

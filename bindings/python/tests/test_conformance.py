@@ -109,11 +109,11 @@ class OfTorch:
         try:
             if out is batch.logits:
                 return self.criterion.loss_and_grad(logits, target, grad_loss=grad_loss, inplace=True, **arguments)[0], None
+            if grad_loss is not None and grad_loss.numel() != 1 and self.criterion.reduction != "none":  # autograd would refuse it in its own words
+                return self.criterion.loss_and_grad(logits, target, grad_loss=grad_loss, **arguments)
             logits.requires_grad_(out is not None)
             loss = self.criterion(logits, target, **arguments)
             if out is not None:
-                if grad_loss is not None and grad_loss.numel() not in (1, loss.numel()):  # autograd would refuse it in its own words
-                    return self.criterion.loss_and_grad(logits, target, grad_loss=grad_loss, **arguments)
                 given = torch.ones_like(loss) if grad_loss is None else grad_loss.to(loss.dtype).reshape(loss.shape if loss.dim() == 0 else grad_loss.shape)
                 (gradient,) = torch.autograd.grad(loss, logits, given.expand(loss.shape))
                 as_torch(out).copy_(gradient)

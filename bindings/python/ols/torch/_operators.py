@@ -1,6 +1,9 @@
 """The operators `ols::forward_` and `ols::forward` of torch.library, for torch.compile and torch.export.
 
 They take tensors and numbers alone, no handle: criteria of the library's over the tensors that they are given are kept for the next call.
+
+`alpha` is a number, which a compiled graph holds as a constant, until it is first set; from then on `scheduled_alpha`, a tensor on the host (f64, no
+dimension), has it: a schedule would compile the graph anew for each value.
 """
 
 from __future__ import annotations
@@ -24,8 +27,11 @@ _engines_lock = threading.Lock()
 _MOST_ENGINES = 16
 
 
-def _engine(state: tuple[Tensor, ...], class_weights: Optional[Tensor], alpha: float, ignore_index: int, reduction: int) -> Engine:
+def _engine(
+    state: tuple[Tensor, ...], class_weights: Optional[Tensor], scheduled_alpha: Optional[Tensor], alpha: float, ignore_index: int, reduction: int
+) -> Engine:
     """A criterion over these tensors. It is found by their addresses, and an address alone is what it uses of them."""
+    alpha = alpha if scheduled_alpha is None else float(scheduled_alpha)
     key = (*(tensor.data_ptr() for tensor in state), state[0].shape, state[0].stride(), state[0].device, ignore_index, reduction)
     with _engines_lock:
         engine, weights = _engines.get(key, (None, None))
@@ -73,13 +79,14 @@ def forward_(
     sample_weight: Optional[Tensor],
     target2: Optional[Tensor],
     lam: Optional[Tensor],
+    scheduled_alpha: Optional[Tensor],
     alpha: float,
     ignore_index: int,
     reduction: int,
     with_gradient: bool,
 ) -> tuple[Tensor, Tensor]:
     """Loss, gradient (empty if not asked for), and the statistics in place."""
-    engine = _engine((soft_labels, sums, counts, counters), class_weights, alpha, ignore_index, reduction)
+    engine = _engine((soft_labels, sums, counts, counters), class_weights, scheduled_alpha, alpha, ignore_index, reduction)
     return _run(engine, logits, target, (sample_weight, target2, lam, None), 0, with_gradient)
 
 
@@ -92,13 +99,14 @@ def forward(
     sample_weight: Optional[Tensor],
     target2: Optional[Tensor],
     lam: Optional[Tensor],
+    scheduled_alpha: Optional[Tensor],
     alpha: float,
     ignore_index: int,
     reduction: int,
     with_gradient: bool,
 ) -> tuple[Tensor, Tensor]:
     """Loss and gradient (empty if not asked for); no state is touched."""
-    engine = _engine((soft_labels,), class_weights, alpha, ignore_index, reduction)
+    engine = _engine((soft_labels,), class_weights, scheduled_alpha, alpha, ignore_index, reduction)
     return _run(engine, logits, target, (sample_weight, target2, lam, None), _abi.BATCH_NO_UPDATE, with_gradient)
 
 
@@ -109,12 +117,12 @@ def _fake(logits: Tensor, target: Tensor, reduction: int, with_gradient: bool) -
 
 
 @forward_.register_fake
-def _(logits, target, soft_labels, sums, counts, counters, class_weights, sample_weight, target2, lam, alpha, ignore_index, reduction, with_gradient):  # type: ignore[no-untyped-def]
+def _(logits, target, soft_labels, sums, counts, counters, class_weights, sample_weight, target2, lam, scheduled_alpha, alpha, ignore_index, reduction, with_gradient):  # type: ignore[no-untyped-def]
     return _fake(logits, target, reduction, with_gradient)
 
 
 @forward.register_fake
-def _(logits, target, soft_labels, class_weights, sample_weight, target2, lam, alpha, ignore_index, reduction, with_gradient):  # type: ignore[no-untyped-def]
+def _(logits, target, soft_labels, class_weights, sample_weight, target2, lam, scheduled_alpha, alpha, ignore_index, reduction, with_gradient):  # type: ignore[no-untyped-def]
     return _fake(logits, target, reduction, with_gradient)
 
 
@@ -124,11 +132,11 @@ class TracedLoss(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, logits: Tensor, target: Tensor, soft_labels: Tensor, statistics: Optional[tuple[Tensor, Tensor, Tensor]],
-        class_weights: Optional[Tensor], extras: Extras, numbers: tuple[float, int, int],
+        class_weights: Optional[Tensor], extras: Extras, scheduled_alpha: Optional[Tensor], numbers: tuple[float, int, int],
     ) -> Tensor:  # fmt: skip
         # 16-bit logits are widened: the gradient stays f32 until the incoming one is multiplied in.
         wide = logits.float() if logits.dtype in NARROW else logits
-        loss, gradient = call(wide, target, soft_labels, statistics, class_weights, extras, numbers, True)
+        loss, gradient = call(wide, target, soft_labels, statistics, class_weights, extras, scheduled_alpha, numbers, True)
         ctx.save_for_backward(gradient)
         ctx.dtype = logits.dtype
         return loss
@@ -138,15 +146,15 @@ class TracedLoss(torch.autograd.Function):
         (gradient,) = ctx.saved_tensors
         if grad_loss.dim():
             grad_loss = grad_loss.unsqueeze(1)
-        return (gradient * grad_loss).to(ctx.dtype), None, None, None, None, None, None
+        return (gradient * grad_loss).to(ctx.dtype), None, None, None, None, None, None, None
 
 
 def call(
     logits: Tensor, target: Tensor, soft_labels: Tensor, statistics: Optional[tuple[Tensor, Tensor, Tensor]], class_weights: Optional[Tensor],
-    extras: Extras, numbers: tuple[float, int, int], with_gradient: bool,
+    extras: Extras, scheduled_alpha: Optional[Tensor], numbers: tuple[float, int, int], with_gradient: bool,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """The operator that is meant: with statistics the mutating one."""
     sample_weight, target2, lam, _ = extras
     if statistics is None:
-        return forward(logits, target, soft_labels, class_weights, sample_weight, target2, lam, *numbers, with_gradient)
-    return forward_(logits, target, soft_labels, *statistics, class_weights, sample_weight, target2, lam, *numbers, with_gradient)
+        return forward(logits, target, soft_labels, class_weights, sample_weight, target2, lam, scheduled_alpha, *numbers, with_gradient)
+    return forward_(logits, target, soft_labels, *statistics, class_weights, sample_weight, target2, lam, scheduled_alpha, *numbers, with_gradient)

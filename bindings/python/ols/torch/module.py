@@ -90,6 +90,7 @@ class OnlineLabelSmoothing(torch.nn.Module):
         self._engine: Optional[Engine] = None
         self._epoch = 0
         self._weights: Optional[Tensor] = None
+        self._scheduled_alpha: Optional[Tensor] = None
         # The library refuses K < 2 in its words; memory of that size must exist for it.
         shapes = _checkpoint.shapes_of(max(self._settings.num_classes, 1))
         # Tensors made in inference mode could not be changed outside of it.
@@ -174,10 +175,11 @@ class OnlineLabelSmoothing(torch.nn.Module):
             raise TypeError(f"logits and target are {type(logits).__name__} and {type(target).__name__}, not tensors")
         extras = self._extras(logits, sample_weight, target2, lam)
         statistics = (self.sums, self.counts, self.counters) if self.training else None
-        numbers = (self._settings.alpha, self._settings.ignore_index, int(self._settings.reduction))
+        scheduled = self._scheduled_alpha
+        numbers = (self._settings.alpha if scheduled is None else 0.0, self._settings.ignore_index, int(self._settings.reduction))
         if logits.requires_grad and torch.is_grad_enabled():
-            return TracedLoss.apply(logits, target, self.soft_labels, statistics, self._weights, extras, numbers)  # type: ignore[no-any-return, no-untyped-call]
-        return call(logits, target, self.soft_labels, statistics, self._weights, extras, numbers, False)[0]
+            return TracedLoss.apply(logits, target, self.soft_labels, statistics, self._weights, extras, scheduled, numbers)  # type: ignore[no-any-return, no-untyped-call]
+        return call(logits, target, self.soft_labels, statistics, self._weights, extras, scheduled, numbers, False)[0]
 
     def loss_and_grad(
         self,
@@ -295,7 +297,7 @@ class OnlineLabelSmoothing(torch.nn.Module):
         """The state of a new criterion: first soft labels, no statistics, epoch 0. After `to_empty`, too."""
         self._drop()
         self._engine = self._new_engine(adopt=False, epoch=0)
-        self._weights = _host_weights(self._settings)
+        self._mirror()
         self._changed()
 
     # ---- settings and state, by their names here and in the published package
@@ -315,6 +317,10 @@ class OnlineLabelSmoothing(torch.nn.Module):
         engine = self._current_engine()
         engine.core.set_alpha(alpha)
         engine.generation += 1
+        with torch.inference_mode(False), torch.no_grad():
+            if self._scheduled_alpha is None:
+                self._scheduled_alpha = torch.zeros((), dtype=torch.float64, device="cpu")
+            self._mirror()
 
     @property
     def epoch(self) -> int:
@@ -413,8 +419,14 @@ class OnlineLabelSmoothing(torch.nn.Module):
             self._engine.generation += 1
 
     def _loaded(self) -> None:
-        self._weights = _host_weights(self._settings)
+        self._mirror()
         self._changed()
+
+    def _mirror(self) -> None:
+        """Puts the options that the operators take as tensors to what the settings say."""
+        self._weights = None if self._settings.class_weights is None else torch.from_numpy(self._settings.class_weights)
+        if self._scheduled_alpha is not None:
+            self._scheduled_alpha.fill_(self._settings.alpha)
 
     # ---- PyTorch's machinery
 
@@ -454,14 +466,22 @@ class OnlineLabelSmoothing(torch.nn.Module):
         missing_keys.extend(missing if strict else [])
         unexpected = [prefix + name for name in given if name not in known]
         unexpected_keys.extend(unexpected if strict else [])
-        if missing or (unexpected and strict):
-            return  # all or nothing
+        # Of this module all is loaded or nothing. Whether others' loading is strict is not told here (`strict` is always true).
+        if missing or (unexpected and self.__dict__.get("_strictly", False)):
+            return
         try:
             loaded = _checkpoint.read(given, self._settings)
         except _checkpoint.Refused as refused:
             error_msgs.append(f"{prefix}{refused}")
             return
         self._take(loaded, bool(local_metadata.get("assign_to_params_buffers", False)))
+
+    def load_state_dict(self, state_dict: Any, strict: bool = True, assign: bool = False) -> Any:
+        self.__dict__["_strictly"] = strict
+        try:
+            return super().load_state_dict(state_dict, strict, assign)
+        finally:
+            del self.__dict__["_strictly"]
 
     def _take(self, loaded: _checkpoint.Loaded, assign: bool) -> None:
         # A state that another rank has saved is counted there.
@@ -476,7 +496,7 @@ class OnlineLabelSmoothing(torch.nn.Module):
                 own.copy_(torch.zeros_like(own) if elsewhere and name != "soft_labels" else value)
             if loaded.settings is not None and loaded.epoch is not None:
                 self._settings, self._epoch = loaded.settings, loaded.epoch
-            self._weights = _host_weights(self._settings)
+            self._mirror()
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_engine": None, "_epoch": self.epoch}
@@ -496,10 +516,6 @@ def _moved(fn: Callable[[Tensor], Tensor], tensor: Tensor) -> Tensor:
 
 def _on_host(values: Any) -> Any:
     return values.detach().cpu().double().numpy() if isinstance(values, Tensor) else values
-
-
-def _host_weights(settings: Settings) -> Optional[Tensor]:
-    return None if settings.class_weights is None else torch.from_numpy(settings.class_weights)
 
 
 def _demand_tensors(*tensors: Any) -> None:
