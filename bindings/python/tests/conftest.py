@@ -37,7 +37,7 @@ def compile_c(source: str, output: Path, *flags: str) -> Path:
     """A C program or shared library from a text."""
     path = output.with_suffix(".c")
     path.write_text(source)
-    subprocess.run([os.environ.get("CC", "cc"), "-std=c99", f"-I{ROOT / 'include'}", *flags, str(path), "-o", str(output)], check=True)
+    subprocess.run([os.environ.get("CC", "cc"), "-std=c99", f"-I{ROOT / 'include'}", str(path), *flags, "-o", str(output)], check=True)
     return output
 
 
