@@ -14,6 +14,8 @@ from setuptools.command.build_py import build_py
 from setuptools.dist import Distribution
 
 CRATE = Path(__file__).resolve().parents[2]
+# setuptools's own folders, out of the sources.
+WORK = Path(os.environ.get("CARGO_TARGET_DIR") or CRATE / "target").resolve() / "python" / "setuptools"
 NAME = {"darwin": "libols.dylib", "win32": "ols.dll"}.get(sys.platform, "libols.so")
 
 
@@ -46,6 +48,7 @@ def library() -> Path:
 
 class BuildWithLibrary(build_py):
     def run(self) -> None:
+        shutil.rmtree(self.build_lib, ignore_errors=True)  # what an older source tree has left there
         super().run()
         if not self.editable_mode:
             destination = Path(self.build_lib) / "ols" / NAME
@@ -65,4 +68,10 @@ class WithLibrary(Distribution):
         return True
 
 
-setup(version=version(), cmdclass={"build_py": BuildWithLibrary, "bdist_wheel": PlatformWheel}, distclass=WithLibrary)
+WORK.mkdir(parents=True, exist_ok=True)
+setup(
+    version=version(),
+    cmdclass={"build_py": BuildWithLibrary, "bdist_wheel": PlatformWheel},
+    distclass=WithLibrary,
+    options={"build": {"build_base": str(WORK)}, "egg_info": {"egg_base": str(WORK)}},
+)

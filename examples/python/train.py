@@ -119,7 +119,9 @@ def train_with_lightning(model, criterion, training, test, epochs, rate):
     )  # fmt: skip
     trainer.fit(Classifier(), training, test)
     found = trainer.callback_metrics
-    print(f"test accuracy {found['accuracy']:.2%}; {found['ols/rows_measured']:.0f} classes measured by {found['ols/samples_accumulated']:.0f} samples")
+    print(
+        f"test accuracy {found['accuracy']:.2%}; {found['ols/rows_measured']:.0f} classes measured by {found['ols/samples_accumulated']:.0f} samples"
+    )
     return float(found["accuracy"])
 
 

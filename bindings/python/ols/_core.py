@@ -65,7 +65,8 @@ class Core:
 
     def settle(self) -> None:
         """Reads the last report, if somebody holds it unread: what comes next would change what it shows."""
-        pending, self._pending = self._pending and self._pending(), None
+        pending = None if self._pending is None else self._pending()
+        self._pending = None
         if pending is not None:
             pending.read()
 

@@ -62,12 +62,12 @@ def tensor_of_array(array: NDArray[Any], keep: int = 3) -> _abi.Tensor:
         raise ValueError(f"strides of {array.strides} bytes are no multiples of {array.itemsize}")
     layout = collapsed(array.shape, strides, keep)
     if layout is None:
-        raise NotCollapsible(array.shape, tuple(strides))
+        raise NotCollapsibleError(array.shape, tuple(strides))
     set_layout(tensor, layout)
     return tensor
 
 
-class NotCollapsible(ValueError):
+class NotCollapsibleError(ValueError):
     """Dimensions that no single stride walks: only a copy can be passed."""
 
     def __init__(self, shape: Sequence[int], strides: Sequence[int]) -> None:
@@ -115,7 +115,7 @@ class Borrowed:
         self.dtype = (self.tensor.dtype_code, self.tensor.dtype_bits)
 
     def _take(self, source: Any, keep: int, stream: int | None) -> None:
-        on_device = tuple(source.__dlpack_device__())[0] == _abi.DEVICE_CUDA
+        on_device = next(iter(source.__dlpack_device__())) == _abi.DEVICE_CUDA
         # The default stream is number 1 in this protocol; 0 is ambiguous there.
         capsule = source.__dlpack__(stream=stream or 1) if on_device else source.__dlpack__()
         found = ctypes.cast(_get_pointer(capsule, b"dltensor"), POINTER(_DLTensor)).contents
@@ -134,5 +134,5 @@ class Borrowed:
         self.shape = shape
         layout = collapsed(shape, strides, keep)
         if layout is None:
-            raise NotCollapsible(shape, tuple(step * bytes_each // max(bytes_each, 1) for step in strides))
+            raise NotCollapsibleError(shape, tuple(step * bytes_each // max(bytes_each, 1) for step in strides))
         set_layout(self.tensor, layout)

@@ -14,7 +14,7 @@ from . import _abi
 from ._core import Core
 from ._errors import InvalidStateError
 from ._library import batch_init, check, lib
-from ._memory import Borrowed, NotCollapsible, tensor_of_array
+from ._memory import Borrowed, NotCollapsibleError, tensor_of_array
 from ._report import Report
 from ._settings import Settings, name_of
 
@@ -252,7 +252,7 @@ class Criterion:
     @property
     def soft_labels(self) -> np.ndarray[Any, Any]:
         """S, f32 (K, K), a row per class: a view that cannot be written; see `set_soft_labels`."""
-        view = self._array("soft_labels").view()
+        view: np.ndarray[Any, Any] = self._array("soft_labels").view()
         view.flags.writeable = False
         return view
 
@@ -346,7 +346,7 @@ class _Call:
     def borrow(self, name: str, source: Any, keep: int) -> Borrowed:
         try:
             return Borrowed(source, keep, self.stream)
-        except NotCollapsible as error:
+        except NotCollapsibleError as error:
             if not isinstance(source, np.ndarray):
                 raise ValueError(f"{name}: {error}; make it contiguous") from error
             warnings.warn(f"{name} is copied: {error}", CopyWarning, stacklevel=4)
@@ -392,7 +392,7 @@ class _Call:
             raise TypeError(f"out is a {type(out).__name__}, but on the CPU it must be a NumPy array, whose memory may be written")
         try:
             borrowed = Borrowed(out, 2, self.stream)
-        except NotCollapsible as error:
+        except NotCollapsibleError as error:
             raise ValueError(f"out: {error}") from error
         self.kept.append(borrowed)
         return out, borrowed.tensor
@@ -409,5 +409,6 @@ def _numpy_dtype(code: tuple[int, int]) -> np.dtype[Any]:
             import ml_dtypes
         except ImportError as error:
             raise TypeError("NumPy knows no bfloat16 without the package ml_dtypes; give the gradient's memory as out") from error
-        return np.dtype(ml_dtypes.bfloat16)
+        narrow: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
+        return narrow
     return np.dtype(name)

@@ -10,14 +10,14 @@ from typing import Any, Optional
 try:
     import lightning.pytorch as pl
 except ImportError:  # the package under its old name
-    import pytorch_lightning as pl
+    import pytorch_lightning as pl  # type: ignore[no-redef]
 
 from .torch import OnlineLabelSmoothing
 
 _LOGGED = ("rows_measured", "rows_frozen", "samples_accumulated", "samples_skipped", "classes_full", "targets_out_of_range")
 
 
-class OnlineLabelSmoothingCallback(pl.Callback):  # type: ignore[misc]
+class OnlineLabelSmoothingCallback(pl.Callback):
     """Calls `next_epoch` at the end of every training epoch, over all ranks, and logs the report.
 
     Args:

@@ -114,7 +114,11 @@ class OfTorch:
             logits.requires_grad_(out is not None)
             loss = self.criterion(logits, target, **arguments)
             if out is not None:
-                given = torch.ones_like(loss) if grad_loss is None else grad_loss.to(loss.dtype).reshape(loss.shape if loss.dim() == 0 else grad_loss.shape)
+                given = (
+                    torch.ones_like(loss)
+                    if grad_loss is None
+                    else grad_loss.to(loss.dtype).reshape(loss.shape if loss.dim() == 0 else grad_loss.shape)
+                )
                 (gradient,) = torch.autograd.grad(loss, logits, given.expand(loss.shape))
                 as_torch(out).copy_(gradient)
             return loss.detach(), None
@@ -240,7 +244,7 @@ def run_case(kind, case):
 
 def lacks(kind, case):
     """What a case needs that the kind does not have."""
-    text = json.dumps([batch for batch in case.get("batches", [])] + [step.get("grad") for step in case.get("steps", [])])
+    text = json.dumps(list(case.get("batches", [])) + [step.get("grad") for step in case.get("steps", [])])
     found = {"target_offset"} if '"target_offset"' in text else set()
     found |= {"negative strides"} if re.search(r'"strides": \[[^]]*-', text) else set()
     return sorted(found & set(kind.absent))

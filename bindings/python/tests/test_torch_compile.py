@@ -44,7 +44,9 @@ def test_operators_pass_opcheck(training, reduction, with_gradient):
 def test_operators_of_images_and_narrow_logits_pass_opcheck():
     for logits, target in (batch(2, 4, 3, 2), batch(6, 4, dtype=torch.bfloat16), batch(0, 4)):
         criterion = OnlineLabelSmoothing(0.3, 4)
-        torch.library.opcheck(torch.ops.ols.forward.default, (logits, target, criterion.soft_labels, None, None, None, None, None, 0.3, -100, 1, True))
+        torch.library.opcheck(
+            torch.ops.ols.forward.default, (logits, target, criterion.soft_labels, None, None, None, None, None, 0.3, -100, 1, True)
+        )
 
 
 def train(step, criterion, model, batches):
@@ -72,7 +74,9 @@ def test_a_compiled_training_step_is_the_eager_one(backend, dtype):
         one = train(lambda x, y: criteria[0](models[0](x), y), criteria[0], models[0], batches)
         other = train(compiled, criteria[1], models[1], batches)
         torch.testing.assert_close(one, other, rtol=1e-5 if dtype == torch.float32 else 2e-2, atol=1e-5)
-        torch.testing.assert_close(models[0].weight, models[1].weight, rtol=1e-4 if dtype == torch.float32 else 2e-2, atol=1e-2 if dtype != torch.float32 else 1e-5)
+        torch.testing.assert_close(
+            models[0].weight, models[1].weight, rtol=1e-4 if dtype == torch.float32 else 2e-2, atol=1e-2 if dtype != torch.float32 else 1e-5
+        )
         assert criteria[1].counts.sum() > 0
         if dtype == torch.float32:
             assert torch.equal(criteria[0].counts, criteria[1].counts)

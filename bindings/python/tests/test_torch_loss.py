@@ -30,7 +30,11 @@ def check(criterion, logits, target, **arguments):
     upstream = torch.rand(loss.shape, dtype=loss.dtype) + 0.5
     loss.backward(upstream)
     exact = z.detach().double().requires_grad_()
-    options = {"weight": None if criterion._weights is None else criterion._weights, "ignore_index": criterion.ignore_index, "reduction": criterion.reduction}
+    options = {
+        "weight": None if criterion._weights is None else criterion._weights,
+        "ignore_index": criterion.ignore_index,
+        "reduction": criterion.reduction,
+    }
     expected = oracle.loss(exact, target, criterion.soft_labels, criterion.alpha, **options, **arguments)
     expected.backward(upstream.double())
     near = TOLERANCE[logits.dtype]
@@ -423,9 +427,7 @@ def test_label_smoothing_loss_spreads_over_the_others():
     weight = torch.rand(5)
     torch.testing.assert_close(ols.LabelSmoothingLoss(5, 0.2, weight=weight)(logits, target), -(q * weight * log_p).sum(1).mean())
     images, labels = batch(2, 5, 3)
-    torch.testing.assert_close(
-        ols.LabelSmoothingLoss(5, 0.2, dim=1)(images, labels), ols.LabelSmoothingLoss(5, 0.2)(images.movedim(1, -1), labels)
-    )
+    torch.testing.assert_close(ols.LabelSmoothingLoss(5, 0.2, dim=1)(images, labels), ols.LabelSmoothingLoss(5, 0.2)(images.movedim(1, -1), labels))
     torch.testing.assert_close(ols.LabelSmoothingLoss(5, 0.0)(logits, target), torch.nn.functional.cross_entropy(logits, target))
     assert ols.LabelSmoothingLoss(5, weight=weight).state_dict() == {}
     assert ols.LabelSmoothingLoss(5)(logits[:0], target[:0]) == 0

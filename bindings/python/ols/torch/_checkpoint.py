@@ -42,12 +42,12 @@ def optional_tensors(settings: Settings) -> dict[str, torch.Tensor]:
     return {name: torch.from_numpy(array.copy()) for name, array in found.items() if array is not None}
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """Why a state dict cannot be loaded."""
 
 
 def read(given: dict[str, Any], settings: Settings) -> Loaded:
-    """Reads what a state dict holds under a module's prefix. Raises `Refused`; changes nothing."""
+    """Reads what a state dict holds under a module's prefix. Raises `RefusedError`; changes nothing."""
     if any(name in given for name in PUBLISHED):
         return _read_published(given, settings)
     shapes = shapes_of(settings.num_classes)
@@ -60,14 +60,14 @@ def read(given: dict[str, Any], settings: Settings) -> Loaded:
     try:
         found, loaded.epoch, loaded.rank, weighted = Settings.from_json(bytes(record.cpu().tolist()), settings.reduction)
     except ValueError as error:
-        raise Refused(f"{SETTINGS}: {error}") from error
+        raise RefusedError(f"{SETTINGS}: {error}") from error
     if found.num_classes != settings.num_classes:
-        raise Refused(f"{SETTINGS}: {found.num_classes} classes, but the criterion has {settings.num_classes}")
+        raise RefusedError(f"{SETTINGS}: {found.num_classes} classes, but the criterion has {settings.num_classes}")
     needed = {"class_weights": weighted, "initial_soft_labels": found.initial == _abi.Initial.MATRIX}
     for name, dtype in OPTIONAL.items():
         if needed[name]:
             if name not in given:
-                raise Refused(f"{name} is missing, but {SETTINGS} says that it was used")
+                raise RefusedError(f"{name} is missing, but {SETTINGS} says that it was used")
             _demand(name, given[name], shapes[name], (dtype,))
             setattr(found, name, given[name].detach().cpu().clone().numpy())
     loaded.settings = found
@@ -81,7 +81,7 @@ def _read_published(given: dict[str, Any], settings: Settings) -> Loaded:
         _demand(name, given[name], shape, floating)
     supervise, update, idx_count = (given[name].detach().double() for name in PUBLISHED)
     if not bool(torch.isfinite(update).all() and torch.isfinite(idx_count).all() and (update >= 0).all() and (idx_count >= 0).all()):
-        raise Refused("update and idx_count must be finite and >= 0")
+        raise RefusedError("update and idx_count must be finite and >= 0")
     state = {
         "soft_labels": supervise.t().float(),
         # Summed probabilities in units of 2^-30, rounded half to even as the library rounds them.
@@ -103,11 +103,11 @@ def shapes_of(classes: int) -> dict[str, tuple[int, ...]]:
 
 def _demand(name: str, tensor: Any, shape: tuple[int, ...], dtypes: tuple[torch.dtype, ...]) -> None:
     if not isinstance(tensor, torch.Tensor):
-        raise Refused(f"{name} is a {type(tensor).__name__}, not a tensor")
+        raise RefusedError(f"{name} is a {type(tensor).__name__}, not a tensor")
     if tuple(tensor.shape) != shape:
-        raise Refused(f"size mismatch for {name}: the checkpoint's shape is {tuple(tensor.shape)}, the criterion's {shape}")
+        raise RefusedError(f"size mismatch for {name}: the checkpoint's shape is {tuple(tensor.shape)}, the criterion's {shape}")
     if tensor.dtype not in dtypes:
-        raise Refused(f"{name} has dtype {tensor.dtype}, but {' or '.join(map(str, dtypes))} is needed")
+        raise RefusedError(f"{name} has dtype {tensor.dtype}, but {' or '.join(map(str, dtypes))} is needed")
 
 
 def _validate(state: dict[str, torch.Tensor]) -> None:
@@ -115,7 +115,7 @@ def _validate(state: dict[str, torch.Tensor]) -> None:
     if soft_labels.is_meta:
         return
     if not bool(torch.isfinite(soft_labels).all() and (soft_labels >= 0).all()):
-        raise Refused("soft labels must be finite and >= 0")
+        raise RefusedError("soft labels must be finite and >= 0")
     for name in ("sums", "counts", "counters"):
         if bool((state[name] < 0).any()):
-            raise Refused(f"{name} must be >= 0")
+            raise RefusedError(f"{name} must be >= 0")

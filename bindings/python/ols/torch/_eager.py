@@ -37,11 +37,11 @@ class Loss(torch.autograd.Function):
 
 def _recomputed(ctx: Any, grad_loss: torch.Tensor) -> torch.Tensor:
     logits, target, *extras = ctx.saved_tensors
-    engine = ctx.engine
+    engine: Engine = ctx.engine
     if ctx.generation != engine.generation:
         raise RuntimeError(
             "the gradient cannot be computed again: next_epoch, a load or another alpha came between this loss and its backward. Run backward first"
         )
     if torch.is_grad_enabled():
-        return composed(logits, target, engine.soft_labels, engine.core.settings, tuple(extras), grad_loss)  # type: ignore[arg-type]
-    return engine.backward(logits, target, tuple(extras), grad_loss)  # type: ignore[no-any-return]
+        return composed(logits, target, engine.soft_labels, engine.core.settings, tuple(extras), grad_loss)
+    return engine.backward(logits, target, tuple(extras), grad_loss)

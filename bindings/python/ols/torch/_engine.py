@@ -15,7 +15,7 @@ import torch
 from .. import _abi, _threads
 from .._core import Core
 from .._library import batch_init, check, lib
-from .._memory import NotCollapsible
+from .._memory import NotCollapsibleError
 from ..criterion import CopyWarning
 from ._layout import describe
 
@@ -87,7 +87,16 @@ class Engine:
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Loss, and the gradient in new memory if it is asked for."""
         core = self.core
-        key = (logits.shape, logits.stride(), logits.dtype, logits.device, target.shape, target.stride(), target.dtype, target.device)
+        key: tuple[Any, ...] = (
+            logits.shape,
+            logits.stride(),
+            logits.dtype,
+            logits.device,
+            target.shape,
+            target.stride(),
+            target.dtype,
+            target.device,
+        )
         if extras is not NOTHING:
             key += tuple(None if tensor is None else (tensor.shape, tensor.stride(), tensor.dtype, tensor.device) for tensor in extras)
         with core.lock:
@@ -125,7 +134,7 @@ class Engine:
             self._plans.clear()
         try:
             plan = Plan(logits, target, extras, self._each)
-        except NotCollapsible:
+        except NotCollapsibleError:
             return None
         self._plans[key] = plan
         return plan
@@ -137,7 +146,7 @@ class Engine:
         try:
             plan = Plan(logits, target, extras, self._each)
             views = [None if tensor is None else describe(tensor, "output", number) for tensor in outputs]
-        except NotCollapsible:
+        except NotCollapsibleError:
             logits, target, extras = copied(logits, target, extras)
             plan = Plan(logits, target, extras, self._each)
             views = [None if tensor is None else describe(tensor, "output", number) for tensor in outputs]
@@ -172,7 +181,7 @@ class Engine:
 def collapse_fails(tensor: torch.Tensor) -> bool:
     try:
         describe(tensor, "logits", 2)
-    except NotCollapsible:
+    except NotCollapsibleError:
         return True
     return False
 
@@ -184,7 +193,7 @@ def copied(logits: torch.Tensor, target: torch.Tensor, extras: Extras) -> tuple[
         try:
             if tensor is not None:
                 describe(tensor, name, keep)
-        except NotCollapsible as error:
+        except NotCollapsibleError as error:
             warnings.warn(f"{name} is copied: {error}", CopyWarning, stacklevel=5)
             return tensor.contiguous() if tensor is not None else None
         return tensor

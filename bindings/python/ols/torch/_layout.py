@@ -6,7 +6,7 @@ import torch
 
 from .. import _abi
 from .._errors import InvalidDeviceError
-from .._memory import NotCollapsible, collapsed, set_layout
+from .._memory import NotCollapsibleError, collapsed, set_layout
 
 # DLPack's code and bits. What the library does not take, it refuses itself, by name.
 _CODES: dict[torch.dtype, tuple[int, int]] = {
@@ -38,7 +38,7 @@ def device_of(tensor: torch.Tensor, name: str) -> tuple[int, int]:
 
 
 def describe(tensor: torch.Tensor, name: str, keep: int = 3) -> _abi.Tensor:
-    """A view of a tensor, which must outlive it; its dimensions behind the first `keep` as one. NotCollapsible where no stride walks them."""
+    """A view of a tensor, which must outlive it; its dimensions behind the first `keep` as one. NotCollapsibleError where no stride walks them."""
     if tensor.layout is not torch.strided:
         raise TypeError(f"{name} is {tensor.layout}, but the library reads dense tensors")
     if tensor.dtype not in _CODES:
@@ -48,6 +48,6 @@ def describe(tensor: torch.Tensor, name: str, keep: int = 3) -> _abi.Tensor:
     view.dtype_code, view.dtype_bits = _CODES[tensor.dtype]
     layout = collapsed(tensor.shape, tensor.stride(), keep)
     if layout is None:
-        raise NotCollapsible(tuple(tensor.shape), tensor.stride())
+        raise NotCollapsibleError(tuple(tensor.shape), tensor.stride())
     set_layout(view, layout)
     return view

@@ -117,13 +117,13 @@ def _fake(logits: Tensor, target: Tensor, reduction: int, with_gradient: bool) -
 
 
 @forward_.register_fake
-def _(logits, target, soft_labels, sums, counts, counters, class_weights, sample_weight, target2, lam, scheduled_alpha, alpha, ignore_index, reduction, with_gradient):  # type: ignore[no-untyped-def]
-    return _fake(logits, target, reduction, with_gradient)
+def _(logits: Tensor, target: Tensor, *others: Any) -> tuple[Tensor, Tensor]:
+    return _fake(logits, target, others[-2], others[-1])
 
 
 @forward.register_fake
-def _(logits, target, soft_labels, class_weights, sample_weight, target2, lam, scheduled_alpha, alpha, ignore_index, reduction, with_gradient):  # type: ignore[no-untyped-def]
-    return _fake(logits, target, reduction, with_gradient)
+def _(logits: Tensor, target: Tensor, *others: Any) -> tuple[Tensor, Tensor]:
+    return _fake(logits, target, others[-2], others[-1])
 
 
 class TracedLoss(torch.autograd.Function):
@@ -156,5 +156,5 @@ def call(
     """The operator that is meant: with statistics the mutating one."""
     sample_weight, target2, lam, _ = extras
     if statistics is None:
-        return forward(logits, target, soft_labels, class_weights, sample_weight, target2, lam, scheduled_alpha, *numbers, with_gradient)
-    return forward_(logits, target, soft_labels, *statistics, class_weights, sample_weight, target2, lam, scheduled_alpha, *numbers, with_gradient)
+        return forward(logits, target, soft_labels, class_weights, sample_weight, target2, lam, scheduled_alpha, *numbers, with_gradient)  # type: ignore[no-any-return]
+    return forward_(logits, target, soft_labels, *statistics, class_weights, sample_weight, target2, lam, scheduled_alpha, *numbers, with_gradient)  # type: ignore[no-any-return]

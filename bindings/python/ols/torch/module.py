@@ -157,19 +157,15 @@ class OnlineLabelSmoothing(torch.nn.Module):
         soft_labels = self._buffers["soft_labels"]
         if engine is None or engine.soft_labels is not soft_labels or engine.pointer != soft_labels.data_ptr():
             engine = self._renewed()
-        if sample_weight is None and target2 is None and lam is None:
-            extras = NOTHING
-        else:
-            extras = self._extras(logits, sample_weight, target2, lam)
+        plain = sample_weight is None and target2 is None and lam is None
+        extras = NOTHING if plain else self._extras(logits, sample_weight, target2, lam)
         # A forward within the graph of a backward pass is the recomputation of activation checkpointing: it was counted before.
         flags = 0 if self.training and _current_graph_task_id() == -1 else _abi.BATCH_NO_UPDATE
         if logits.requires_grad and _is_grad_enabled():
             return Loss.apply(logits, target, engine, extras, flags)  # type: ignore[no-any-return, no-untyped-call]
         return engine.forward(logits, target, extras, flags, False)[0]
 
-    def _traced(
-        self, logits: Tensor, target: Tensor, sample_weight: Optional[Tensor], target2: Optional[Tensor], lam: Optional[Lam]
-    ) -> Tensor:
+    def _traced(self, logits: Tensor, target: Tensor, sample_weight: Optional[Tensor], target2: Optional[Tensor], lam: Optional[Lam]) -> Tensor:
         """By the operators of torch.library, which torch.compile, torch.export and dispatch modes can see."""
         if not isinstance(logits, Tensor) or not isinstance(target, Tensor):
             raise TypeError(f"logits and target are {type(logits).__name__} and {type(target).__name__}, not tensors")
@@ -434,7 +430,7 @@ class OnlineLabelSmoothing(torch.nn.Module):
         self._drop()
         soft_labels = self._buffers.pop("soft_labels")
         try:
-            super()._apply(fn, recurse)
+            super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
             assert soft_labels is not None
             # Seen as integers, S is moved and shared by what moves and shares, and left alone by what casts.
             moved = _moved(fn, soft_labels.view(torch.int32))
@@ -448,7 +444,7 @@ class OnlineLabelSmoothing(torch.nn.Module):
         return self
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
-        super()._save_to_state_dict(destination, prefix, keep_vars)  # type: ignore[no-untyped-call]
+        super()._save_to_state_dict(destination, prefix, keep_vars)
         for name in ("sums", "counts", "counters"):
             destination[prefix + name] = getattr(self, name)
         destination[prefix + _checkpoint.SETTINGS] = _checkpoint.settings_tensor(self._settings, self.epoch, _distributed.rank())
@@ -471,7 +467,7 @@ class OnlineLabelSmoothing(torch.nn.Module):
             return
         try:
             loaded = _checkpoint.read(given, self._settings)
-        except _checkpoint.Refused as refused:
+        except _checkpoint.RefusedError as refused:
             error_msgs.append(f"{prefix}{refused}")
             return
         self._take(loaded, bool(local_metadata.get("assign_to_params_buffers", False)))
@@ -504,7 +500,7 @@ class OnlineLabelSmoothing(torch.nn.Module):
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         other = self.__class__.__new__(self.__class__)
         memo[id(self)] = other
-        other.__setstate__(copy.deepcopy(self.__getstate__(), memo))
+        other.__setstate__(copy.deepcopy(self.__getstate__(), memo))  # type: ignore[no-untyped-call]
         return other
 
 
