@@ -63,12 +63,16 @@ class Core:
             old.close()
         return self.handle.address
 
-    def settle(self) -> None:
-        """Reads the last report, if somebody holds it unread: what comes next would change what it shows."""
+    def settle(self, wait: bool = True) -> None:
+        """Reads the last report, if somebody holds it unread: what comes next would change what it shows. Without `wait` only where that waits for
+        no device; there the report expires."""
         pending = None if self._pending is None else self._pending()
         self._pending = None
         if pending is not None:
-            pending.read()
+            if wait or self.device[0] == _abi.DEVICE_CPU:
+                pending.read()
+            else:
+                pending.expire()
 
     def call(self, function: Callable[..., int], *arguments: object) -> None:
         """A call of the library's on the handle."""
@@ -78,7 +82,7 @@ class Core:
     def next_epoch(self, stream: int | None = None) -> Report:
         with self.lock:
             address = self.current()
-            self.settle()
+            self.settle(wait=False)
             check(lib.ols_next_epoch(address, stream))
             report = Report(self.handle, stream)
             self._pending = weakref.ref(report)

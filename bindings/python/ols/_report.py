@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from . import _abi
+from ._errors import InvalidStateError
 from ._library import Handle
 
 _FIELDS = tuple(name for name, *_ in _abi.Report._fields_ if name != "struct_size" and not name.startswith("running_"))
@@ -13,8 +14,9 @@ _FIELDS = tuple(name for name, *_ in _abi.Report._fields_ if name != "struct_siz
 class Report:
     """What happened in the epoch that `next_epoch` ended, over all ranks if it synchronised them.
 
-    It is read from the library when a number is first looked at: on a GPU this is what waits, not `next_epoch`. All numbers are counts;
-    `rows_measured` and the other `rows_` add up to the number of classes.
+    It is read from the library when a number is first looked at: on a GPU this is what waits, not `next_epoch`. There it must be read before the
+    next `next_epoch`, which would have to wait otherwise; on the CPU it may be read at any time. All numbers are counts; `rows_measured` and the
+    other `rows_` add up to the number of classes.
     """
 
     #: Number of the epoch that ended, counted from 1.
@@ -44,9 +46,17 @@ class Report:
 
     def __init__(self, handle: Handle, stream: int | None = None) -> None:
         self._source: tuple[Handle, int | None] | None = (handle, stream)
+        self._expired = False
+
+    def expire(self) -> None:
+        """The library is about to replace the numbers; unread, they are lost."""
+        self._expired = self._source is not None
+        self._source = None
 
     def read(self) -> None:
         """Reads the numbers now, if that was not done before. On a GPU it waits for the stream."""
+        if self._expired:
+            raise InvalidStateError("this report was not read before the next epoch ended")
         if self._source is not None:
             handle, stream = self._source
             values = handle.report(stream)
@@ -54,7 +64,7 @@ class Report:
             self._source = None
 
     def __getattr__(self, name: str) -> Any:
-        if name in _FIELDS and self.__dict__.get("_source") is not None:
+        if name in _FIELDS and "_expired" in self.__dict__:
             self.read()
             return self.__dict__[name]
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
@@ -70,7 +80,7 @@ class Report:
     __hash__ = None  # type: ignore[assignment]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.as_dict(), "_source": None}
+        return {**self.as_dict(), "_source": None, "_expired": False}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

@@ -43,4 +43,4 @@ def compile_c(source: str, output: Path, *flags: str) -> Path:
 
 def python(code: str, **environment: str) -> subprocess.CompletedProcess:
     """Runs code in a Python of its own."""
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, **environment}, timeout=120)
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, **environment}, timeout=120, cwd="/")

@@ -66,7 +66,7 @@ def test_r17_others_are_refused():
     with pytest.raises(ValueError, match="device = 'tpu'"):
         ols.Criterion(5, device="tpu")
     with pytest.raises(RuntimeError):
-        ols.Criterion(5, device=("cuda", 0))
+        ols.Criterion(5, device=("cuda", 1000))
     assert criterion.counts.sum() == 0
 
 
