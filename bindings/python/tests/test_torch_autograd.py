@@ -80,7 +80,7 @@ def test_r23_what_came_between_forward_and_backward():
         loss = criterion(half, target)
         change()
         with pytest.raises(RuntimeError, match="came between"):
-            loss.backward()
+            (loss * 3).backward()
 
 
 def test_r23_a_loss_scale_does_not_underflow():
@@ -96,12 +96,32 @@ def test_r23_a_loss_scale_does_not_underflow():
     torch.testing.assert_close(half.grad.float() / 2**16, exact.grad, rtol=1e-3, atol=1e-12)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_r23_a_scale_that_is_foreseen_gives_the_same_bits(dtype):
+    logits, target = batch(64, 10, dtype=dtype)
+    logits.requires_grad_()
+    criterion = OnlineLabelSmoothing(0.5, 10)
+    calls = []
+    real = criterion._current_engine().backward
+    for scale in (1.0, 1.0, 3.0, 3.0, float("inf"), 3.0, 0.375, 0.375, 0.375, 1.0):
+        loss = criterion(logits, target)
+        place = loss.grad_fn.given[0].data_ptr()
+        foreseen = loss.grad_fn.given[1] == scale
+        (found,) = torch.autograd.grad(loss, logits, torch.tensor(scale))
+        calls.append(foreseen)
+        assert found.data_ptr() == place  # no more memory than one gradient
+        assert torch.equal(found.nan_to_num(7.0), real(logits.detach(), target, (None,) * 4, torch.tensor(scale)).nan_to_num(7.0))
+    assert calls == [True, True, False, True, False, False, False, True, True, False]
+    with pytest.raises(RuntimeError, match="functorch|setup_context|data pointer"):
+        torch.func.grad(lambda z: OnlineLabelSmoothing(0.5, 10)(z, target))(logits.detach().float())
+
+
 def test_the_gradient_is_scaled_in_place_once():
     logits, target = batch(64, 10)
     logits.requires_grad_()
     criterion = OnlineLabelSmoothing(0.5, 10)
     loss = criterion(logits, target)
-    gradient = loss.grad_fn.gradient
+    gradient = loss.grad_fn.given[0]
     place = gradient.data_ptr()
     del gradient
     (loss * 3).backward()

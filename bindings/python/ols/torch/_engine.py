@@ -68,14 +68,16 @@ class Plan:
 class Engine:
     """The library's criterion over state tensors, and the plans of its calls."""
 
-    __slots__ = ("_each", "_index", "_on_cuda", "_plans", "core", "generation", "pointer", "soft_labels")
+    __slots__ = ("_index", "_on_cuda", "_plans", "core", "each", "generation", "pointer", "scale", "soft_labels")
 
     def __init__(self, core: Core, soft_labels: torch.Tensor) -> None:
         self.core, self.soft_labels, self.pointer = core, soft_labels, soft_labels.data_ptr()
         # Counts what changes a gradient that is computed again: the end of an epoch, a load, alpha.
         self.generation = 0
-        self._plans: dict[Any, Plan | None] = {}
-        self._each = core.settings.reduction == _abi.Reduction.NONE
+        # The gradient of the loss that backward brought last, for 16-bit logits: the next forward computes the gradient for it.
+        self.scale = 1.0
+        self._plans: dict[Any, Plan] = {}
+        self.each = core.settings.reduction == _abi.Reduction.NONE
         self._on_cuda, self._index = soft_labels.is_cuda, soft_labels.get_device()
 
     def stream(self) -> int | None:
@@ -87,103 +89,88 @@ class Engine:
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Loss, and the gradient in new memory if it is asked for."""
         core = self.core
-        key: tuple[Any, ...] = (
-            logits.shape,
-            logits.stride(),
-            logits.dtype,
-            logits.device,
-            target.shape,
-            target.stride(),
-            target.dtype,
-            target.device,
-        )
-        if extras is not NOTHING:
-            key += tuple(None if tensor is None else (tensor.shape, tensor.stride(), tensor.dtype, tensor.device) for tensor in extras)
         with core.lock:
-            plan = self._plans.get(key) or self._plan(key, logits, target, extras)
+            plan = self._plan(logits, target, extras)
             if plan is not None:
                 if plan.loss_dtype is logits.dtype:
                     loss = logits.new_empty(plan.loss_shape)
                 else:
                     loss = torch.empty(plan.loss_shape, dtype=plan.loss_dtype, device=logits.device)
-                plan.logits_data.value = logits.data_ptr()
-                plan.targets_data.value = target.data_ptr()
                 plan.loss_data.value = loss.data_ptr()
                 plan.flags.value = flags
-                for number, data in plan.extras:
-                    data.value = extras[number].data_ptr()  # type: ignore[union-attr]
-                if self._on_cuda:
-                    plan.stream.value = self.stream()
-                # The library is told the number of threads at creation; see Core.current.
-                address = core.handle._address if core.threads == _threads.wanted(_get_num_threads()) else core.current()
+                gradient, to_gradient = None, None
                 if with_gradient:
                     gradient = torch.empty_like(logits)
-                    plan.gradient_data.value = gradient.data_ptr()
-                    status = _forward(address, plan.address, plan.loss_address, plan.gradient_address)
-                else:
-                    gradient = None
-                    status = _forward(address, plan.address, plan.loss_address, None)
+                    plan.gradient_data.value, to_gradient = gradient.data_ptr(), plan.gradient_address
+                # The library is told the number of threads at creation; see Core.current.
+                address = core.handle._address if core.threads == _threads.wanted(_get_num_threads()) else core.current()
+                status = _forward(address, plan.address, plan.loss_address, to_gradient)
                 if status:
                     check(status)
                 return loss, gradient
         return self.forward(*copied(logits, target, extras), flags, with_gradient)
 
-    def _plan(self, key: Any, logits: torch.Tensor, target: torch.Tensor, extras: Extras) -> Plan | None:
-        """A new plan, or None where the tensors must be copied."""
-        if len(self._plans) >= _PLANS:
-            self._plans.clear()
-        try:
-            plan = Plan(logits, target, extras, self._each)
-        except NotCollapsibleError:
-            return None
-        self._plans[key] = plan
+    def backward(
+        self, logits: torch.Tensor, target: torch.Tensor, extras: Extras, grad_loss: torch.Tensor, into: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """The gradient alone, recomputed, times `grad_loss` before it is rounded; over `into`, a gradient of these logits, or in new memory."""
+        core, extras = self.core, (*extras[:3], grad_loss)
+        with core.lock:
+            plan = self._plan(logits, target, extras)
+            if plan is not None:
+                gradient = torch.empty_like(logits) if into is None else into
+                plan.gradient_data.value, plan.flags.value = gradient.data_ptr(), 0
+                check(_backward(core.current(), plan.address, None, plan.gradient_address))
+                return gradient
+        # `into` came of a copy too, and lies as this one does.
+        logits, target, extras = copied(logits, target, extras)
+        return self.backward(logits, target, extras, grad_loss if extras[3] is None else extras[3], into)
+
+    def _plan(self, logits: torch.Tensor, target: torch.Tensor, extras: Extras) -> Plan | None:
+        """The plan of this layout with the addresses of these tensors, or None where they must be copied. Under the lock."""
+        key: tuple[Any, ...] = (
+            logits.shape, logits.stride(), logits.dtype, logits.device, target.shape, target.stride(), target.dtype, target.device,
+        )  # fmt: skip
+        if extras is not NOTHING:
+            key += tuple(None if tensor is None else (tensor.shape, tensor.stride(), tensor.dtype, tensor.device) for tensor in extras)
+        plan = self._plans.get(key)
+        if plan is None:
+            if len(self._plans) >= _PLANS:
+                self._plans.clear()
+            try:
+                plan = self._plans[key] = Plan(logits, target, extras, self.each)
+            except NotCollapsibleError:
+                return None
+        plan.logits_data.value = logits.data_ptr()
+        plan.targets_data.value = target.data_ptr()
+        for number, data in plan.extras:
+            data.value = extras[number].data_ptr()  # type: ignore[union-attr]
+        if self._on_cuda:
+            plan.stream.value = self.stream()
         return plan
 
-    def run(
-        self, function: Any, logits: torch.Tensor, target: torch.Tensor, extras: Extras, flags: int, *outputs: torch.Tensor | None, number: int = 0
-    ) -> None:
-        """Any call on a batch, prepared for this once. `outputs`: described with `number` dimensions kept, None for NULL."""
-        try:
-            plan = Plan(logits, target, extras, self._each)
-            views = [None if tensor is None else describe(tensor, "output", number) for tensor in outputs]
-        except NotCollapsibleError:
-            logits, target, extras = copied(logits, target, extras)
-            plan = Plan(logits, target, extras, self._each)
-            views = [None if tensor is None else describe(tensor, "output", number) for tensor in outputs]
-        plan.flags.value = flags
-        plan.stream.value = self.stream()
+    def _run(self, function: Any, logits: torch.Tensor, target: torch.Tensor, extras: Extras, flags: int, *outputs: None) -> None:
+        """A call without outputs."""
         with self.core.lock:
-            check(function(self.core.current(), plan.address, *(None if view is None else ctypes.addressof(view) for view in views)))
-
-    def backward(self, logits: torch.Tensor, target: torch.Tensor, extras: Extras, grad_loss: torch.Tensor) -> torch.Tensor:
-        """The gradient alone, recomputed, times `grad_loss` before it is rounded."""
-        *others, _ = extras
-        if collapse_fails(logits):
-            logits = logits.contiguous()
-        gradient = torch.empty_like(logits)
-        self.run(_backward, logits, target, (*others, grad_loss), 0, None, gradient, number=2)  # type: ignore[arg-type]
-        return gradient
+            plan = self._plan(logits, target, extras)
+            if plan is not None:
+                plan.flags.value = flags
+                check(function(self.core.current(), plan.address, *outputs))
+                return
+        self._run(function, *copied(logits, target, extras), flags, *outputs)
 
     def run_inplace(self, logits: torch.Tensor, target: torch.Tensor, extras: Extras, flags: int, loss: torch.Tensor) -> None:
         """Loss, and the gradient over the logits. Those must collapse, as a copy would not be the logits: ValueError."""
-        plan = Plan(logits, target, extras, self._each)
+        plan = Plan(logits, target, extras, self.each)
         plan.flags.value, plan.stream.value, plan.loss_data.value = flags, self.stream(), loss.data_ptr()
         with self.core.lock:
             check(_forward(self.core.current(), plan.address, plan.loss_address, ctypes.addressof(plan.batch) + _abi.Batch.logits.offset))
 
     def accumulate(self, probabilities: torch.Tensor, target: torch.Tensor, extras: Extras, flags: int) -> None:
-        self.run(_accumulate, probabilities, target, extras, flags)
+        self._run(_accumulate, probabilities, target, extras, flags)
 
     def retract(self, logits: torch.Tensor, target: torch.Tensor, extras: Extras) -> None:
-        self.run(_forward, logits, target, extras, _abi.BATCH_TAKE_BACK, None, None)
-
-
-def collapse_fails(tensor: torch.Tensor) -> bool:
-    try:
-        describe(tensor, "logits", 2)
-    except NotCollapsibleError:
-        return True
-    return False
+        self._run(_forward, logits, target, extras, _abi.BATCH_TAKE_BACK, None, None)
 
 
 def copied(logits: torch.Tensor, target: torch.Tensor, extras: Extras) -> tuple[torch.Tensor, torch.Tensor, Extras]:

@@ -17,6 +17,7 @@ from .._settings import Settings, name_of
 from ..criterion import _DEFAULTS
 from . import _checkpoint, _distributed
 from ._eager import Loss
+from ._eager import apply as apply_loss
 from ._engine import NOTHING, Engine, Extras
 from ._layout import describe, device_of
 from ._operators import TracedLoss, call
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 _is_compiling = torch.compiler.is_compiling
 _is_grad_enabled = torch.is_grad_enabled
 _current_graph_task_id = torch._C._current_graph_task_id
+_transforms_active = torch._C._are_functorch_transforms_active
 _len_torch_dispatch_stack = torch._C._len_torch_dispatch_stack
 # Others, as DTensor or a fake tensor, go through the operators of torch.library.
 _PLAIN = (Tensor, torch.nn.Parameter)
@@ -162,7 +164,9 @@ class OnlineLabelSmoothing(torch.nn.Module):
         # A forward within the graph of a backward pass is the recomputation of activation checkpointing: it was counted before.
         flags = 0 if self.training and _current_graph_task_id() == -1 else _abi.BATCH_NO_UPDATE
         if logits.requires_grad and _is_grad_enabled():
-            return Loss.apply(logits, target, engine, extras, flags)  # type: ignore[no-any-return, no-untyped-call]
+            if _transforms_active():
+                return Loss.apply(logits, target, engine, extras, flags)  # type: ignore[no-any-return, no-untyped-call]
+            return apply_loss(logits, target, engine, extras, flags)  # type: ignore[no-any-return]
         return engine.forward(logits, target, extras, flags, False)[0]
 
     def _traced(self, logits: Tensor, target: Tensor, sample_weight: Optional[Tensor], target2: Optional[Tensor], lam: Optional[Lam]) -> Tensor:
