@@ -202,6 +202,20 @@ def test_a_move_keeps_the_epoch_and_the_report():
         assert OnlineLabelSmoothing(0.5, 5).to("meta").soft_labels.is_meta
 
 
+def test_statistics_follow_soft_labels_that_others_have_moved():
+    criterion = trained()
+    criterion._buffers["soft_labels"] = criterion.soft_labels.to("meta")  # as FullyShardedDataParallel does
+    with pytest.raises(RuntimeError, match="meta"):
+        criterion.next_epoch()
+    assert criterion.sums.is_meta
+    assert criterion.counts.is_meta
+    criterion = trained()
+    before = copy.deepcopy(criterion)
+    criterion.soft_labels.data = criterion.soft_labels.data.clone()
+    assert all(torch.equal(a, b) for a, b in zip(go_on(criterion), go_on(before)))
+    assert criterion.epoch == 4
+
+
 def test_a_failed_move_changes_nothing():
     criterion = trained()
     before = copy.deepcopy(criterion)

@@ -62,7 +62,7 @@ apply = super(torch.autograd.Function, Loss).apply
 
 def _recomputed(ctx: Any, grad_loss: torch.Tensor, engine: Engine, generation: int, into: torch.Tensor | None) -> torch.Tensor:
     logits, target, *others = ctx.saved_tensors
-    extras: Extras = tuple(others) if others else NOTHING  # type: ignore[assignment]
+    extras: Extras = tuple(others) if others else NOTHING
     if generation != engine.generation:
         raise RuntimeError(
             "the gradient cannot be computed again: next_epoch, a load or another alpha came between this loss and its backward. Run backward first"
