@@ -181,6 +181,9 @@ def test_dispatch_modes_see_the_operators():
     criterion, other = OnlineLabelSmoothing(0.5, 4), OnlineLabelSmoothing(0.5, 4)
     with Seen():
         loss = criterion(logits, target)
+        z = logits.clone().requires_grad_()
+        with pytest.raises(RuntimeError, match="gradient of the operators' gradient"):
+            torch.autograd.grad(criterion.eval()(z, target), z, create_graph=True)
     assert "ols.forward_.default" in names
     assert torch.equal(loss, other(logits, target))
     assert torch.equal(criterion.sums, other.sums)

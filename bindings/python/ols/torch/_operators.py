@@ -143,6 +143,8 @@ class TracedLoss(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad_loss: Tensor) -> tuple[Optional[Tensor], ...]:
+        if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            raise RuntimeError("the gradient of the operators' gradient is not there; eager calls outside of dispatch modes have it")
         (gradient,) = ctx.saved_tensors
         if grad_loss.dim():
             grad_loss = grad_loss.unsqueeze(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Optional
 
@@ -17,6 +18,10 @@ from ._layout import describe, device_of
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+
+# Two criteria of the library's over the same tensors would not wait for each other.
+_RENEWAL = threading.Lock()
 
 
 class Stateful(torch.nn.Module):
@@ -74,12 +79,16 @@ class Stateful(torch.nn.Module):
 
     def _renewed(self) -> Engine:
         """A new one, for tensors that were moved or replaced."""
-        self._drop()
-        # FullyShardedDataParallel moves the buffers that it finds, without asking the module.
-        for name in ("sums", "counts", "counters"):
-            setattr(self, name, getattr(self, name).to(self.soft_labels.device))
-        self._engine = self._new_engine(adopt=True, epoch=self._epoch)
-        return self._engine
+        with _RENEWAL:
+            engine, soft_labels = self._engine, self.soft_labels
+            if engine is not None and engine.soft_labels is soft_labels and engine.pointer == soft_labels.data_ptr():
+                return engine  # another thread was here first
+            self._drop()
+            # FullyShardedDataParallel moves the buffers that it finds, without asking the module.
+            for name in ("sums", "counts", "counters"):
+                setattr(self, name, getattr(self, name).to(soft_labels.device))
+            self._engine = self._new_engine(adopt=True, epoch=self._epoch)
+            return self._engine
 
     def _new_engine(self, adopt: bool, epoch: int) -> Engine:
         state = {name: getattr(self, name) for name in STATE}
