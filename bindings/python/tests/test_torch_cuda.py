@@ -36,6 +36,9 @@ class OnCuda:
     def stride(self):
         return (3, 1)
 
+    def is_neg(self):
+        return False
+
 
 def test_views_name_the_device_and_the_address():
     view = _layout.describe(OnCuda(), "logits", 2)

@@ -178,6 +178,26 @@ def test_in_place_makes_autograd_refuse_what_saved_the_logits():
         another.sum().backward()
 
 
+def test_a_view_that_negates_is_not_read_as_it_lies():
+    logits = torch.view_as_complex(torch.randn(8, 5, 2)).conj().imag
+    assert logits.is_neg()
+    target = torch.arange(8) % 5
+    criterion = OnlineLabelSmoothing(0.5, 5)
+    expected = criterion(logits.resolve_neg(), target)
+    with pytest.raises(ValueError, match="resolve_neg"):
+        criterion(logits, target)
+    assert torch.equal(criterion.eval()(logits.resolve_neg(), target), expected)
+
+
+def test_in_place_takes_no_memory_at_all():
+    logits, target = batch(64, 1000)
+    criterion = OnlineLabelSmoothing(0.5, 1000)
+    with torch.profiler.profile(profile_memory=True) as profile:
+        criterion.loss_and_grad(logits, target, inplace=True)
+    allocated = sum(max(event.self_cpu_memory_usage, 0) for event in profile.key_averages() if event.key.startswith("aten::"))
+    assert allocated < 4096
+
+
 def test_statistics_do_not_ask_for_gradients():
     logits, target = batch(32, 5)
     criterion = OnlineLabelSmoothing(0.5, 5)

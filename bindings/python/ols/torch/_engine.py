@@ -15,7 +15,7 @@ import torch
 from .. import _abi, _threads
 from .._core import Core
 from .._library import batch_init, check, lib
-from .._memory import NotCollapsibleError
+from .._memory import NotCollapsibleError, collapsed, set_layout
 from ..criterion import CopyWarning
 from ._layout import describe
 
@@ -54,9 +54,14 @@ class Plan:
                 self.extras.append((number, _address_in(batch, getattr(_abi.Batch, field).offset + _DATA)))
         self.loss_shape = target.shape if each else torch.Size(())
         self.loss_dtype = torch.float64 if logits.dtype is torch.float64 else torch.float32
-        # What the outputs of later calls will look like: sizes alone decide.
+        # What the outputs of later calls will look like: sizes and strides alone decide, so no memory is taken here.
         self.loss = describe(torch.empty(self.loss_shape, dtype=self.loss_dtype, device=logits.device), "loss", 1)
-        self.gradient = describe(torch.empty_like(logits), "gradient", 2)
+        self.gradient = _abi.Tensor.from_buffer_copy(batch.logits)
+        like = torch.empty_like(logits, device="meta")
+        layout = collapsed(like.shape, like.stride(), 2)
+        if layout is None:
+            raise NotCollapsibleError(tuple(like.shape), like.stride())
+        set_layout(self.gradient, layout)
         self.batch, self.address = batch, ctypes.addressof(batch)
         self.loss_address, self.gradient_address = ctypes.addressof(self.loss), ctypes.addressof(self.gradient)
         self.logits_data, self.targets_data = (_address_in(batch, getattr(_abi.Batch, name).offset + _DATA) for name in ("logits", "targets"))
@@ -129,7 +134,7 @@ class Engine:
     def _plan(self, logits: torch.Tensor, target: torch.Tensor, extras: Extras) -> Plan | None:
         """The plan of this layout with the addresses of these tensors, or None where they must be copied. Under the lock."""
         key: tuple[Any, ...] = (
-            logits.shape, logits.stride(), logits.dtype, logits.device, target.shape, target.stride(), target.dtype, target.device,
+            logits.shape, logits.stride(), logits.dtype, logits.device, logits.is_neg(), target.shape, target.stride(), target.dtype, target.device,
         )  # fmt: skip
         if extras is not NOTHING:
             key += tuple(None if tensor is None else (tensor.shape, tensor.stride(), tensor.dtype, tensor.device) for tensor in extras)
@@ -161,10 +166,12 @@ class Engine:
 
     def run_inplace(self, logits: torch.Tensor, target: torch.Tensor, extras: Extras, flags: int, loss: torch.Tensor) -> None:
         """Loss, and the gradient over the logits. Those must collapse, as a copy would not be the logits: ValueError."""
-        plan = Plan(logits, target, extras, self.each)
-        plan.flags.value, plan.stream.value, plan.loss_data.value = flags, self.stream(), loss.data_ptr()
         with self.core.lock:
-            check(_forward(self.core.current(), plan.address, plan.loss_address, ctypes.addressof(plan.batch) + _abi.Batch.logits.offset))
+            plan = self._plan(logits, target, extras)
+            if plan is None:
+                raise NotCollapsibleError(tuple(logits.shape), logits.stride())
+            plan.flags.value, plan.loss_data.value = flags, loss.data_ptr()
+            check(_forward(self.core.current(), plan.address, plan.loss_address, plan.address + _abi.Batch.logits.offset))
 
     def accumulate(self, probabilities: torch.Tensor, target: torch.Tensor, extras: Extras, flags: int) -> None:
         self._run(_accumulate, probabilities, target, extras, flags)

@@ -41,6 +41,8 @@ def describe(tensor: torch.Tensor, name: str, keep: int = 3) -> _abi.Tensor:
     """A view of a tensor, which must outlive it; its dimensions behind the first `keep` as one. NotCollapsibleError where no stride walks them."""
     if tensor.layout is not torch.strided:
         raise TypeError(f"{name} is {tensor.layout}, but the library reads dense tensors")
+    if tensor.is_neg():
+        raise ValueError(f"{name} is a view whose memory holds the negative values; give {name}.resolve_neg()")
     if tensor.dtype not in _CODES:
         raise TypeError(f"{name} has dtype {tensor.dtype}, which the library does not know")
     view = _abi.Tensor(data=tensor.data_ptr(), dtype_lanes=1)
