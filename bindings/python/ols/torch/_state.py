@@ -72,8 +72,8 @@ class Stateful(torch.nn.Module):
         return self._epoch if self._engine is None else self._engine.core.epoch
 
     def _current_engine(self) -> Engine:
-        engine, soft_labels = self._engine, self.soft_labels
-        if engine is None or engine.soft_labels is not soft_labels or engine.pointer != soft_labels.data_ptr():
+        engine, soft_labels = self._engine, self._buffers["soft_labels"]
+        if engine is None or soft_labels is None or engine.soft_labels is not soft_labels or engine.pointer != soft_labels.data_ptr():
             engine = self._renewed()
         return engine
 

@@ -179,18 +179,16 @@ class OnlineLabelSmoothing(Stateful):
         _demand_tensors(logits, target)
         extras = self._extras(logits, sample_weight, target2, lam, grad_loss)
         flags = 0 if self.training else _abi.BATCH_NO_UPDATE
-        with torch.no_grad():
-            if not inplace:
-                loss, gradient = engine.forward(logits, target, extras, flags, True)
-                assert gradient is not None
-                return loss, gradient
-            dtype = torch.float64 if logits.dtype is torch.float64 else torch.float32
-            none = self._settings.reduction == _abi.Reduction.NONE
-            loss = torch.empty(target.shape if none else (), dtype=dtype, device=logits.device)
-            gradient = logits.detach()
-            engine.run_inplace(gradient, target, extras, flags, loss)
-            torch.autograd.graph.increment_version(gradient)
+        if not inplace:
+            loss, gradient = engine.forward(logits, target, extras, flags, True)
+            assert gradient is not None
             return loss, gradient
+        dtype = torch.float64 if logits.dtype is torch.float64 else torch.float32
+        loss = torch.empty(target.shape if engine.each else (), dtype=dtype, device=logits.device)
+        gradient = logits.detach()
+        engine.run_inplace(gradient, target, extras, flags, loss)
+        torch.autograd.graph.increment_version(gradient)
+        return loss, gradient
 
     def step(
         self,
