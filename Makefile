@@ -11,7 +11,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 ROOT = $(DESTDIR)$(PREFIX)
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo example-c test setup lint test-rust test-c test-demo test-cuda check-cuda bench install uninstall clean bless
+.PHONY: help build demo example-c test setup lint test-rust test-c test-demo test-cuda check-cuda test-python bench install uninstall clean bless
 
 help: ## lists the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -27,7 +27,7 @@ example-c: build ## trains softmax regression on the digits from a page of C
 	$(CC) -std=c99 -O2 -Iinclude examples/c/digits.c $(TARGET)/release/libols.a -lgcc_s -lutil -lrt -lpthread -lm -ldl -lc -o $(TARGET)/digits
 	$(TARGET)/digits $(TARGET)/digits.csv
 
-test: setup lint test-rust test-c test-demo ## sets up what tests need and runs everything
+test: setup lint test-rust test-c test-demo test-python ## sets up what tests need and runs everything
 
 setup: ## installs the compilers that the tests need (Debian), or says what is missing
 	tests/setup
@@ -52,6 +52,9 @@ test-cuda: ## the CUDA backend without a GPU: on a stand-in for the driver, unde
 
 check-cuda: build ## on a machine with a GPU: correctness, behaviour, sanitizers and the race (ARGS="--help" for more); see docs/cuda.md
 	cuda/check $(ARGS)
+
+test-python: ## the Python package: lint, types, the wheel, all tests (makes an environment with PyTorch, 5 GB, on the first run)
+	bindings/python/run-tests
 
 bench: build ## the race against PyTorch and a copy of the logits (ARGS="--help" for more); see docs/benchmarks.md
 	benches/race/run $(ARGS)

@@ -14,6 +14,7 @@ import torch
 import inputs
 import libols
 import peers
+import python
 import report
 from gate import Truth
 
@@ -103,12 +104,16 @@ def race(library, batch, shape, dtype, threads, options):
         state = (batch.sums, batch.counts, name == "eager") if name in ("eager", "rewrite", "compiled") else None
         errors[name] = truth.check(name, *found, state)
         entrants[name] = (function, ())
+    if options.python:
+        from_python = python.race(batch, shape, dtype, threads, options, truth, rounds)
     del truth
     times, others = rounds(entrants, options.rounds, options.budget * 1e6)
     criterion.close()
     case = {"shape": inputs.name_of(shape), "dtype": dtype, "threads": threads, **summary(times), "others_used": others}
     for name, found in errors.items():
         case["contestants"][name].update(found)
+    if options.python:
+        case["python"] = from_python
     for name, reason in not_run.items():
         case["contestants"][name] = {"not_run": reason}
     return case
@@ -145,6 +150,7 @@ def arguments():
     parser.add_argument("--threads", help="as in 1,2,all", default="1,all")
     parser.add_argument("--contestants", help="of PyTorch's", default="eager,rewrite,compiled,ce,ce_smooth,ce_prob")
     parser.add_argument("--no-compile", dest="compile", action="store_false", help="without torch.compile, which takes a minute per case")
+    parser.add_argument("--no-python", dest="python", action="store_false", help="without the section of the Python package")
     parser.add_argument("--epochs", help="K for next_epoch; 21841 needs 10 GB", default="1000,10000")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--budget", type=float, default=40, help="milliseconds of a contestant's turn")
@@ -176,6 +182,8 @@ def main():
             for threads in options.threads:
                 result["cases"].append(race(library, batch, shape, dtype, threads, options))
                 report.show(result["cases"][-1])
+                if options.python:
+                    python.show(result["cases"][-1]["python"])
             del batch
     for classes in filter(None, options.epochs.split(",")):
         for threads in options.threads:

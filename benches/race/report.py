@@ -7,6 +7,7 @@ import re
 import time
 
 import numpy
+import python
 import torch
 
 TITLES = {
@@ -117,6 +118,8 @@ def markdown(result):
     if lines := bars(result):
         head = "| shape | eager module | rewrite, compiled | cross entropy | at most x copy |"
         out += ["The bars (one thread, f32): found (reached; floor / goal).", "", head, "|---|---|---|---|---|", *lines, ""]
+    if from_python := [case["python"] for case in result["cases"] if "python" in case]:
+        out += python.markdown(from_python)
     if result["next_epoch"]:
         out += ["`next_epoch` with all classes measured:", "", "| K | threads | microseconds | copy of S | ratio |", "|--:|--:|--:|--:|--:|"]
         for case in result["next_epoch"]:

@@ -1,0 +1,146 @@
+"""A criterion of the library's with its settings, for memory of any framework: its handle, its epoch, its reports."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import threading
+import weakref
+from collections.abc import Callable
+from ctypes import byref
+
+from . import _abi, _threads
+from ._errors import InvalidStateError
+from ._library import Handle, check, lib
+from ._report import Report
+from ._settings import Settings
+
+STATE = ("soft_labels", "sums", "counts", "counters")
+
+
+class Core:
+    """The handle behind a criterion. `memory` names the caller's memory for the state, `keep` owns it.
+
+    One thread at a time uses the handle and what is prepared for its calls: `lock` sees to that. The library's handle is replaced where the
+    number of threads changes, which it is told at creation alone; the state lies outside of it.
+    """
+
+    __slots__ = ("_closed", "_pending", "default_threads", "device", "handle", "keep", "lock", "memory", "settings", "threads")
+
+    def __init__(
+        self,
+        settings: Settings,
+        memory: dict[str, _abi.Tensor],
+        keep: object,
+        *,
+        device: tuple[int, int] = (_abi.DEVICE_CPU, 0),
+        adopt: bool = False,
+        epoch: int = 0,
+        default_threads: Callable[[], int] = lambda: 0,
+    ) -> None:
+        self.settings, self.memory, self.keep, self.device = settings, memory, keep, device
+        self.default_threads, self.lock, self._closed = default_threads, threading.Lock(), False
+        self._pending: weakref.ref[Report] | None = None
+        self.handle = self._create(adopt, epoch)
+
+    def _create(self, adopt: bool, epoch: int) -> Handle:
+        self.threads = _threads.wanted(self.default_threads())
+        options = self.settings.options(self.threads)
+        options.device_type, options.device_id = self.device
+        for name, tensor in self.memory.items():
+            setattr(options, name, tensor)
+        options.flags = _abi.OPTIONS_ADOPT_STATE if adopt else 0
+        handle = Handle(options, self.keep)
+        if epoch:
+            check(lib.ols_set_epoch(handle.address, epoch))
+        return handle
+
+    def current(self) -> int:
+        """The handle's address, after a look at the number of threads. Under the lock."""
+        if self.memory and self.threads != _threads.wanted(self.default_threads()) and not self._closed:
+            self.settle()
+            old, self.handle = self.handle, self._create(True, self.handle.epoch())
+            old.close()
+        return self.handle.address
+
+    def settle(self, wait: bool = True) -> None:
+        """Reads the last report, if somebody holds it unread: what comes next would change what it shows. Without `wait` only where that waits for
+        no device; there the report expires."""
+        pending = None if self._pending is None else self._pending()
+        self._pending = None
+        if pending is not None:
+            if wait or self.device[0] == _abi.DEVICE_CPU:
+                pending.read()
+            else:
+                pending.expire()
+
+    def call(self, function: Callable[..., int], *arguments: object) -> None:
+        """A call of the library's on the handle."""
+        with self.lock:
+            check(function(self.current(), *arguments))
+
+    def next_epoch(self, stream: int | None = None) -> Report:
+        with self.lock:
+            address = self.current()
+            self.settle(wait=False)
+            check(lib.ols_next_epoch(address, stream))
+            report = Report(self.handle, stream)
+            self._pending = weakref.ref(report)
+            return report
+
+    @property
+    def epoch(self) -> int:
+        with self.lock:
+            return self.handle.epoch()
+
+    def set_alpha(self, alpha: float) -> None:
+        self.call(lib.ols_set_alpha, alpha)
+        self.settings.alpha = float(alpha)
+
+    def set_soft_labels(self, tensor: _abi.Tensor, stream: int | None = None) -> None:
+        self.call(lib.ols_set_soft_labels, byref(tensor), stream)
+
+    def save(self, path: str | os.PathLike[str], stream: int | None = None) -> None:
+        self.call(lib.ols_save, os.fsencode(path), stream)
+
+    def load(self, path: str | os.PathLike[str], stream: int | None = None) -> None:
+        self._load(lib.ols_load, os.fsencode(path), stream)
+
+    def save_memory(self, stream: int | None = None) -> bytes:
+        with self.lock:
+            self.current()
+            return self.handle.save_memory(stream)
+
+    def load_memory(self, data: bytes, stream: int | None = None) -> None:
+        data = bytes(data)
+        self._load(lib.ols_load_memory, data, len(data), stream)
+
+    def _load(self, function: Callable[..., int], *arguments: object) -> None:
+        with self.lock:
+            address = self.current()
+            self.settle()
+            check(function(address, *arguments))
+            self.settings.adopt(self.handle)
+
+    def views(self) -> _abi.Statistics:
+        """Views of the statistics, wherever they lie."""
+        statistics = _abi.Statistics(struct_size=ctypes.sizeof(_abi.Statistics))
+        self.call(lib.ols_statistics, byref(statistics))
+        return statistics
+
+    def close(self) -> None:
+        with self.lock:
+            if not self._closed:
+                try:
+                    self.settle()
+                finally:
+                    self._closed = True
+                    self.handle.close()
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
+    def demand_open(self) -> None:
+        if self._closed:
+            raise InvalidStateError("the criterion is closed")

@@ -1,0 +1,99 @@
+"""The library's statuses as exceptions: each is of Python's own kind as well, and keeps the number."""
+
+from __future__ import annotations
+
+from ._abi import Status
+
+
+class Error(Exception):
+    """What every error of the library is. `status` is its number in include/ols.h; the text is the library's."""
+
+    status: int = -1
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        if status is not None:
+            self.status = status
+
+    def __reduce__(self) -> tuple[type, tuple[str, int]]:
+        return type(self), (str(self), self.status)
+
+
+class InvalidArgumentError(Error, ValueError):
+    """An option or a value is outside of its range, or inconsistent with another one."""
+
+
+class InvalidDtypeError(Error, TypeError):
+    """A tensor has a dtype that its argument does not take."""
+
+
+class InvalidShapeError(Error, ValueError):
+    """A tensor has the wrong number of dimensions, a wrong size, or strides that cannot be read or written."""
+
+
+class InvalidDeviceError(Error, RuntimeError):
+    """A tensor lives on another device than the criterion."""
+
+
+class TargetOutOfRangeError(Error, IndexError):
+    """A target is neither a class nor the ignore index."""
+
+
+class InvalidStateError(Error, RuntimeError):
+    """The criterion's state does not permit the call: more is taken back than was added, or it is closed."""
+
+
+class UnsupportedError(Error, RuntimeError):
+    """This library or this machine cannot do what is asked."""
+
+
+class OutOfMemoryError(Error, MemoryError):
+    """Memory could not be allocated."""
+
+
+class FileError(Error, OSError):
+    """The operating system refused to read or write a file."""
+
+
+class InvalidFileError(Error, ValueError):
+    """The bytes are not a saved state, or a truncated or damaged one."""
+
+
+class CudaError(Error, RuntimeError):
+    """CUDA reported an error."""
+
+
+class PanicError(Error, RuntimeError):
+    """A bug in libols. The criterion refuses all further calls."""
+
+
+class UnknownStatusError(Error, RuntimeError):
+    """A status that this package does not know, from a newer library."""
+
+
+class LibraryError(RuntimeError, ImportError):
+    """The library libols is not there, cannot be loaded, or has another ABI version."""
+
+
+OF_STATUS: dict[int, type[Error]] = {
+    Status.INVALID_ARGUMENT: InvalidArgumentError,
+    Status.INVALID_DTYPE: InvalidDtypeError,
+    Status.INVALID_SHAPE: InvalidShapeError,
+    Status.INVALID_DEVICE: InvalidDeviceError,
+    Status.TARGET_OUT_OF_RANGE: TargetOutOfRangeError,
+    Status.INVALID_STATE: InvalidStateError,
+    Status.UNSUPPORTED: UnsupportedError,
+    Status.OUT_OF_MEMORY: OutOfMemoryError,
+    Status.IO: FileError,
+    Status.INVALID_FILE: InvalidFileError,
+    Status.CUDA: CudaError,
+    Status.PANIC: PanicError,
+}
+for _status, _kind in OF_STATUS.items():
+    _kind.status = int(_status)
+
+
+def error_of(status: int, name: str, message: str) -> Error:
+    """The exception for a status that is not OK; `name` is the library's name of it."""
+    kind = OF_STATUS.get(status, UnknownStatusError)
+    return kind(message or f"libols: status {status} ({name})", status)

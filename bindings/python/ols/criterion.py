@@ -1,0 +1,414 @@
+"""The criterion for those who use no PyTorch: NumPy, JAX, CuPy, anything that shows its memory through `__dlpack__`."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import warnings
+from ctypes import byref
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import _abi
+from ._core import Core
+from ._errors import InvalidStateError
+from ._library import batch_init, check, lib
+from ._memory import Borrowed, NotCollapsibleError, tensor_of_array
+from ._report import Report
+from ._settings import Settings, name_of
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+_FLOATS = {(_abi.CODE_FLOAT, 16): "float16", (_abi.CODE_FLOAT, 32): "float32", (_abi.CODE_FLOAT, 64): "float64", (_abi.CODE_BFLOAT, 16): "bfloat16"}
+_UPDATES = {True: 0, False: _abi.BATCH_NO_UPDATE}
+
+
+class CopyWarning(UserWarning):
+    """A tensor had to be copied, because no three strides walk its memory."""
+
+
+class Criterion:
+    """The loss with the soft labels that it learns, over NumPy arrays or anything with `__dlpack__` (C. Zhang et al., "Delving Deep into
+    Label Smoothing", IEEE Transactions on Image Processing 30, 2021).
+
+    Logits are (N, K), or (N, K, d1, ..., dm) as images have them, in f32, f64, f16 or bf16 (ml_dtypes'); targets (N) or (N, d1, ..., dm) in int64,
+    int32 or uint8. They are read where they lie, with any strides; what no three strides can walk is copied, with a `CopyWarning`.
+
+    Args:
+        n_classes: K, at least 2.
+        alpha: weight of the hard label in [0, 1]; the soft label weighs 1 - alpha.
+        smoothing: for `init="smoothing"`, in [0, 1].
+        init: soft labels of the first epoch: "smoothing", "uniform", "zero", "one_hot", or a matrix (K, K), a row per class.
+        empty_class: soft label of a class without `min_count` right samples in an epoch: "keep", "uniform", "initial", "one_hot", "zero".
+        min_count: right samples that make a class measured, at least 1.
+        momentum: share of the old soft label in the new one, in [0, 1).
+        freeze_above: a class whose largest soft label is at least this keeps its row for good; None: never. A start of `smoothing=0.1` puts 0.9 on
+            the diagonal: 0.88 freezes every class at once.
+        weight: class weights (K), finite and >= 0.
+        ignore_index: a sample with this target takes no part.
+        reduction: "mean" (divides by the sum of the weights of the samples' classes, as PyTorch does), "sum" or "none".
+        device: "cpu" or ("cuda", number).
+
+    Raises:
+        ValueError, TypeError: an option outside of its range, with the library's message.
+        RuntimeError: a device that the library does not have.
+
+    Any thread may call; calls on one criterion wait for each other. The memory of the views (`soft_labels`, `sums`, ...) is not to be used while
+    another thread is in a call.
+    """
+
+    def __init__(
+        self,
+        n_classes: int,
+        *,
+        alpha: float = 0.5,
+        smoothing: float = 0.1,
+        init: str | Any = "smoothing",
+        empty_class: str = "keep",
+        min_count: int = 1,
+        momentum: float = 0.0,
+        freeze_above: float | None = None,
+        weight: Any = None,
+        ignore_index: int = -100,
+        reduction: str = "mean",
+        device: str | tuple[str, int] = "cpu",
+    ) -> None:
+        self._begin(
+            Settings(
+                n_classes, alpha=alpha, smoothing=smoothing, init=init, empty_class=empty_class, min_count=min_count, momentum=momentum,
+                freeze_above=freeze_above, weight=weight, ignore_index=ignore_index, reduction=reduction,
+            ),
+            device,
+        )  # fmt: skip
+
+    def _begin(self, settings: Settings, device: str | tuple[str, int]) -> None:
+        kind, number = (device, 0) if isinstance(device, str) else device
+        types = {"cpu": _abi.DEVICE_CPU, "cuda": _abi.DEVICE_CUDA}
+        if kind not in types:
+            raise ValueError(f"device = {device!r} is neither 'cpu' nor ('cuda', number)")
+        self.training = True
+        self._arrays: dict[str, np.ndarray[Any, Any]] = {}
+        if kind == "cpu" and settings.num_classes >= 2:
+            classes = settings.num_classes
+            shapes = {"soft_labels": (classes, classes), "sums": (classes, classes), "counts": (classes,), "counters": (_abi.COUNTERS,)}
+            self._arrays = {name: np.zeros(shape, np.float32 if name == "soft_labels" else np.int64) for name, shape in shapes.items()}
+        memory = {name: tensor_of_array(array) for name, array in self._arrays.items()}
+        self._core = Core(settings, memory, self._arrays, device=(types[kind], number))
+
+    @classmethod
+    def reference(cls, n_classes: int, **options: Any) -> Self:
+        """The options of the published PyTorch package: starts smoothed, a class without a right sample gets zeros."""
+        return cls._preset(_abi.Preset.REFERENCE, n_classes, options)
+
+    @classmethod
+    def paper(cls, n_classes: int, **options: Any) -> Self:
+        """The options of the authors' released CIFAR code: starts with zeros, a class without a right sample gets 1/K."""
+        return cls._preset(_abi.Preset.PAPER, n_classes, options)
+
+    @classmethod
+    def _preset(cls, preset: _abi.Preset, n_classes: int, options: dict[str, Any]) -> Self:
+        settings = Settings(2, **_DEFAULTS)
+        settings.apply_preset(preset)
+        given = {"init": name_of(settings.initial), "smoothing": settings.smoothing, "empty_class": name_of(settings.empty_class)}
+        return cls(n_classes, **{**given, **options})
+
+    # ---- the loss
+
+    def __call__(
+        self,
+        logits: Any,
+        target: Any,
+        *,
+        sample_weight: Any = None,
+        target2: Any = None,
+        lam: Any = None,
+        grad_loss: Any = None,
+        target_offset: int = 0,
+        update: bool = True,
+        out: Any = None,
+        stream: int | None = None,
+    ) -> tuple[Any, Any]:
+        """Loss and gradient of a batch; in training mode it adds to the statistics.
+
+        Args:
+            logits: (N, K) or (N, K, d1, ..., dm).
+            target: (N) or (N, d1, ..., dm), in [target_offset, target_offset + K), or the ignore index.
+            sample_weight: f32 or f64 of the target's shape, finite and >= 0.
+            target2: second targets of Mixup and CutMix, as `target`; together with `lam`.
+            lam: weight of the first target in [0, 1]: a number, or f32 or f64 of the target's shape.
+            grad_loss: gradient of the whole with respect to the loss, a number or (with reduction "none") the target's shape; multiplied in before the
+                gradient is rounded to 16 bits.
+            target_offset: the number of the first class, 1 for labels that count from 1.
+            update: False leaves the statistics as they are, for a second pass over a batch.
+            out: where the gradient goes: shape and dtype of the logits, or the logits themselves.
+            stream: the CUDA stream to work on, on a GPU.
+
+        Returns:
+            loss, f32 (f64 for f64 logits), a scalar or with reduction "none" the target's shape; gradient, shape and dtype of the logits. NumPy's,
+            on a GPU those of the array library of the logits.
+
+        Raises:
+            TypeError: a dtype. ValueError: a shape or value. IndexError: a target. RuntimeError: a device. Nothing is changed then.
+        """
+        call = _Call(self, logits, target, sample_weight, target2, lam, stream)
+        call.batch.target_offset = target_offset
+        call.batch.flags = _UPDATES[bool(update and self.training)]
+        if grad_loss is not None:
+            call.batch.grad_loss = call.number(grad_loss)
+        loss, loss_tensor = call.new_loss()
+        gradient, gradient_tensor = call.new_gradient(out)
+        call.run(lib.ols_forward, byref(loss_tensor), byref(gradient_tensor))
+        return (loss[()] if isinstance(loss, np.ndarray) else loss), gradient
+
+    def loss(self, logits: Any, target: Any, *, sample_weight: Any = None, target2: Any = None, lam: Any = None, update: bool = True) -> Any:
+        """The loss alone, as in a call; in training mode it adds to the statistics."""
+        call = _Call(self, logits, target, sample_weight, target2, lam, None)
+        call.batch.flags = _UPDATES[bool(update and self.training)]
+        loss, loss_tensor = call.new_loss()
+        call.run(lib.ols_forward, byref(loss_tensor), None)
+        return loss[()] if isinstance(loss, np.ndarray) else loss
+
+    def backward(
+        self, logits: Any, target: Any, *, grad_loss: Any = None, sample_weight: Any = None, target2: Any = None, lam: Any = None,
+        target_offset: int = 0, out: Any = None,
+    ) -> Any:  # fmt: skip
+        """The gradient alone, recomputed; no state is touched."""
+        call = _Call(self, logits, target, sample_weight, target2, lam, None)
+        call.batch.target_offset = target_offset
+        if grad_loss is not None:
+            call.batch.grad_loss = call.number(grad_loss)
+        gradient, tensor = call.new_gradient(out)
+        call.run(lib.ols_backward, None, byref(tensor))
+        return gradient
+
+    def accumulate(
+        self, probabilities: Any, target: Any, *, sample_weight: Any = None, target2: Any = None, lam: Any = None, target_offset: int = 0,
+        take_back: bool = False,
+    ) -> None:  # fmt: skip
+        """Adds to the statistics from given probabilities, in [0, 1], of the shape of logits, in training mode only; or takes them back, in both."""
+        call = _Call(self, probabilities, target, sample_weight, target2, lam, None)
+        call.batch.target_offset = target_offset
+        call.batch.flags = _abi.BATCH_TAKE_BACK if take_back else _UPDATES[self.training]
+        call.run(lib.ols_accumulate)
+
+    def retract(
+        self, logits: Any, target: Any, *, sample_weight: Any = None, target2: Any = None, lam: Any = None, target_offset: int = 0,
+    ) -> None:  # fmt: skip
+        """Takes a batch back that was added, exactly; the arguments are those that it was added with. RuntimeError for more than was added."""
+        call = _Call(self, logits, target, sample_weight, target2, lam, None)
+        call.batch.target_offset, call.batch.flags = target_offset, _abi.BATCH_TAKE_BACK
+        call.run(lib.ols_forward, None, None)
+
+    # ---- epochs, mode, settings
+
+    def next_epoch(self, stream: int | None = None) -> Report:
+        """Ends the epoch: makes the soft labels of the next one, and clears the statistics. With several processes: all-reduce `sums`, `counts` and
+        `counters` before."""
+        return self._core.next_epoch(stream)
+
+    def train(self, mode: bool = True) -> Self:
+        """Training mode: calls add to the statistics."""
+        self._core.demand_open()
+        self.training = bool(mode)
+        return self
+
+    def eval(self) -> Self:
+        """Evaluation mode: calls change no state."""
+        return self.train(False)
+
+    @property
+    def n_classes(self) -> int:
+        """K."""
+        return self._core.settings.num_classes
+
+    @property
+    def alpha(self) -> float:
+        """Weight of the hard label, in [0, 1]; may be set, for schedules."""
+        return self._core.settings.alpha
+
+    @alpha.setter
+    def alpha(self, alpha: float) -> None:
+        self._core.set_alpha(alpha)
+
+    @property
+    def epoch(self) -> int:
+        """Epochs that have ended; may be set, by those who keep and restore a state themselves."""
+        return self._core.epoch
+
+    @epoch.setter
+    def epoch(self, epoch: int) -> None:
+        self._core.call(lib.ols_set_epoch, epoch)
+
+    # ---- state
+
+    def _array(self, name: str) -> np.ndarray[Any, Any]:
+        self._core.demand_open()
+        if name not in self._arrays:
+            raise InvalidStateError(f"{name} lies on a device, which NumPy cannot show; use save and load")
+        return self._arrays[name]
+
+    @property
+    def soft_labels(self) -> np.ndarray[Any, Any]:
+        """S, f32 (K, K), a row per class: a view that cannot be written; see `set_soft_labels`."""
+        view: np.ndarray[Any, Any] = self._array("soft_labels").view()
+        view.flags.writeable = False
+        return view
+
+    def set_soft_labels(self, soft_labels: Any) -> None:
+        """Replaces S by f32 or f64 (K, K), finite and >= 0."""
+        borrowed = Borrowed(soft_labels, 2)
+        self._core.set_soft_labels(borrowed.tensor)
+
+    @property
+    def sums(self) -> np.ndarray[Any, Any]:
+        """A, int64 (K, K): summed probabilities of the running epoch in units of 2^-30; a view, for an all-reduce."""
+        return self._array("sums")
+
+    @property
+    def counts(self) -> np.ndarray[Any, Any]:
+        """c, int64 (K): samples that were summed; a view, for an all-reduce."""
+        return self._array("counts")
+
+    @property
+    def counters(self) -> np.ndarray[Any, Any]:
+        """int64 (4): what else was counted, see include/ols.h; a view, for an all-reduce."""
+        return self._array("counters")
+
+    def running(self) -> dict[str, int]:
+        """Of the running epoch: samples accumulated and skipped, classes full, targets out of range."""
+        with self._core.lock:
+            report = self._core.handle.report()
+        return {name[8:]: getattr(report, name) for name, *_ in _abi.Report._fields_ if name.startswith("running_")}
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes the state and the options that shape the result to a file that libols reads in every language (safetensors), atomically."""
+        self._core.save(path)
+
+    def load(self, path: str | os.PathLike[str]) -> None:
+        """Replaces them by what `save` wrote; mode, reduction and device stay. On an error nothing has changed."""
+        self._core.load(path)
+
+    def to_bytes(self) -> bytes:
+        """What `save` writes."""
+        return self._core.save_memory()
+
+    def from_bytes(self, data: bytes) -> None:
+        """As `load`."""
+        self._core.load_memory(data)
+
+    def close(self) -> None:
+        """Ends the criterion; again, it does nothing. Views stay valid. It happens by itself when nobody holds the criterion."""
+        self._core.close()
+
+    def __enter__(self) -> Self:
+        self._core.demand_open()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        if self._core.device[0] != _abi.DEVICE_CPU:
+            raise TypeError("a criterion on a device cannot be pickled; use save and load")
+        return {"state": self.to_bytes(), "reduction": name_of(self._core.settings.reduction), "training": self.training, "K": self.n_classes}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._begin(Settings(state["K"], **{**_DEFAULTS, "reduction": state["reduction"]}), "cpu")
+        self.from_bytes(state["state"])
+        self.training = state["training"]
+
+    def __repr__(self) -> str:
+        return f"Criterion({'closed' if self._core.closed else self._core.settings.shown()})"
+
+
+_DEFAULTS = Criterion.__init__.__kwdefaults__ or {}
+_DEFAULTS = {name: value for name, value in _DEFAULTS.items() if name != "device"}
+
+
+class _Call:
+    """A batch of borrowed tensors, and outputs of their kind."""
+
+    def __init__(self, criterion: Criterion, logits: Any, target: Any, sample_weight: Any, target2: Any, lam: Any, stream: int | None) -> None:
+        self.core, self.stream = criterion._core, stream
+        self.logits, self.target = self.borrow("logits", logits, 2), self.borrow("target", target, 1)
+        self.kept: list[object] = []
+        self.batch = batch_init()
+        self.batch.logits, self.batch.targets, self.batch.stream = self.logits.tensor, self.target.tensor, stream
+        for name, value in (("sample_weights", sample_weight), ("targets2", target2)):
+            if value is not None:
+                self.kept.append(self.borrow(name, value, 1))
+                setattr(self.batch, name, self.kept[-1].tensor)  # type: ignore[attr-defined]
+        if lam is not None:
+            self.batch.lam = self.number(lam)
+
+    def borrow(self, name: str, source: Any, keep: int) -> Borrowed:
+        try:
+            return Borrowed(source, keep, self.stream)
+        except NotCollapsibleError as error:
+            if not isinstance(source, np.ndarray):
+                raise ValueError(f"{name}: {error}; make it contiguous") from error
+            warnings.warn(f"{name} is copied: {error}", CopyWarning, stacklevel=4)
+            return Borrowed(np.ascontiguousarray(source), keep)
+
+    def number(self, value: Any) -> _abi.Tensor:
+        """A number for all, or an array of the target's shape."""
+        if isinstance(value, (int, float)):
+            if self.logits.device[0] == _abi.DEVICE_CPU:
+                value = np.array(value, np.float64)
+            else:
+                xp = self.logits.source.__array_namespace__()
+                value = xp.full((), value, dtype=xp.float64, device=self.logits.source.device)
+        elif isinstance(value, np.generic):
+            value = np.asarray(value)
+        borrowed = self.borrow("lam or grad_loss", value, 1)
+        self.kept.append(borrowed)
+        return borrowed.tensor
+
+    def new_loss(self) -> tuple[Any, _abi.Tensor]:
+        each = self.core.settings.reduction == _abi.Reduction.NONE
+        shape = self.target.shape if each else ()
+        name = "float64" if self.logits.dtype == (_abi.CODE_FLOAT, 64) else "float32"
+        if self.logits.device[0] == _abi.DEVICE_CPU:
+            loss: Any = np.empty(shape, name)
+        else:
+            xp = self.logits.source.__array_namespace__()
+            loss = xp.empty(shape, dtype=getattr(xp, name), device=self.logits.source.device)
+        self.kept.append(Borrowed(loss, 1, self.stream))
+        return loss, self.kept[-1].tensor  # type: ignore[attr-defined]
+
+    def new_gradient(self, out: Any) -> tuple[Any, _abi.Tensor]:
+        if out is None and self.logits.device[0] == _abi.DEVICE_CPU:
+            source = self.logits.source
+            dtype = source.dtype if isinstance(source, np.ndarray) else _numpy_dtype(self.logits.dtype)
+            # Logits with the class last, or column-major, get a gradient that lies as they do.
+            out = np.empty_like(source) if isinstance(source, np.ndarray) else np.empty(self.logits.shape, dtype)
+        elif out is None:
+            out = self.logits.source.__array_namespace__().empty_like(self.logits.source)
+        elif isinstance(out, np.ndarray) and not out.flags.writeable:
+            raise ValueError("out is read-only")
+        elif self.logits.device[0] == _abi.DEVICE_CPU and not isinstance(out, np.ndarray):
+            raise TypeError(f"out is a {type(out).__name__}, but on the CPU it must be a NumPy array, whose memory may be written")
+        try:
+            borrowed = Borrowed(out, 2, self.stream)
+        except NotCollapsibleError as error:
+            raise ValueError(f"out: {error}") from error
+        self.kept.append(borrowed)
+        return out, borrowed.tensor
+
+    def run(self, function: Any, *outputs: Any) -> None:
+        with self.core.lock:
+            check(function(self.core.current(), ctypes.addressof(self.batch), *outputs))
+
+
+def _numpy_dtype(code: tuple[int, int]) -> np.dtype[Any]:
+    name = _FLOATS.get(code, "float32")  # what is no float is refused by the library
+    if name == "bfloat16":
+        try:
+            import ml_dtypes
+        except ImportError as error:
+            raise TypeError("NumPy knows no bfloat16 without the package ml_dtypes; give the gradient's memory as out") from error
+        narrow: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
+        return narrow
+    return np.dtype(name)

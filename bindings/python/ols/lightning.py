@@ -1,0 +1,61 @@
+"""A callback of Lightning that ends the criterion's epochs and logs what happened in them.
+
+It is for convenience: a module that calls `self.criterion.next_epoch()` in its own `on_train_epoch_end` needs nothing of this.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Optional
+
+try:
+    import lightning.pytorch as pl
+except ImportError:  # the package under its old name
+    import pytorch_lightning as pl  # type: ignore[no-redef]
+
+from .torch import OnlineLabelSmoothing
+
+_LOGGED = ("rows_measured", "rows_frozen", "samples_accumulated", "samples_skipped", "classes_full", "targets_out_of_range")
+
+
+class OnlineLabelSmoothingCallback(pl.Callback):
+    """Calls `next_epoch` at the end of every training epoch, over all ranks, and logs the report.
+
+    Args:
+        criterion: whose epochs end; None: every `OnlineLabelSmoothing` in the LightningModule. Those that are attributes of the module are in its
+            checkpoints and move with it.
+        log: whether to log `ols/rows_measured`, `ols/samples_accumulated` and the like (with several criteria: with their names in the module).
+        gather: before a checkpoint within an epoch, move the statistics of all ranks to the first one, so that it is exact; see
+            `OnlineLabelSmoothing.gather`. Not needed, and done nowhere, where one process trains.
+
+    Raises:
+        ValueError: at the start of training, if the module holds no criterion and none was given.
+    """
+
+    def __init__(self, criterion: Optional[OnlineLabelSmoothing] = None, *, log: bool = True, gather: bool = True) -> None:
+        self.criterion, self.log, self.gather = criterion, log, gather
+
+    def criteria(self, module: Any) -> dict[str, OnlineLabelSmoothing]:
+        """Names and criteria that are meant."""
+        if self.criterion is not None:
+            return {"": self.criterion}
+        return {name: one for name, one in module.named_modules() if isinstance(one, OnlineLabelSmoothing)}
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        if not self.criteria(pl_module):
+            raise ValueError(f"{type(pl_module).__name__} holds no OnlineLabelSmoothing; make it an attribute, or give it to the callback")
+
+    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        criteria = self.criteria(pl_module)
+        for name, criterion in criteria.items():
+            report = criterion.next_epoch()
+            if self.log:
+                place = "ols" if len(criteria) == 1 else f"ols/{name}"
+                numbers = report.as_dict()
+                # The same on every rank already: nothing to reduce.
+                pl_module.log_dict({f"{place}/{field}": float(numbers[field]) for field in _LOGGED}, on_step=False, on_epoch=True)
+
+    def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        # The state dict in the checkpoint shows the live tensors, so what is moved now is moved there.
+        if self.gather:
+            for criterion in self.criteria(pl_module).values():
+                criterion.gather()

@@ -1,0 +1,44 @@
+"""Statistics over several processes. They are integers, so that any all-reduce gives every rank the same soft labels, bit for bit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+
+def several(group: Any = None) -> bool:
+    """Whether there is a process group of more than one process."""
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size(group) > 1
+
+
+def rank() -> int:
+    """This process's rank; 0 where there is no process group."""
+    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+
+
+def demand_device(device: torch.device, group: Any) -> None:
+    """RuntimeError, before anything is touched, where the group has no backend for the device."""
+    group = group if group is not None else dist.group.WORLD
+    able = sorted({str(getattr(kind, "type", kind)) for kind in getattr(group, "_device_types", [device])})
+    if device.type not in able:
+        raise RuntimeError(
+            f"the statistics are on {device}, but the process group ({dist.get_backend(group)}) reduces tensors on {', '.join(able)} alone. "
+            'Initialise it with a backend for both (as "cpu:gloo,cuda:nccl"), give next_epoch another group, or move the criterion'
+        )
+
+
+def all_sum(tensors: tuple[torch.Tensor, ...], group: Any) -> None:
+    """Every rank gets the sums over all."""
+    demand_device(tensors[0].device, group)
+    for tensor in tensors:
+        dist.all_reduce(tensor, dist.ReduceOp.SUM, group)
+
+
+def gather_sum(tensors: tuple[torch.Tensor, ...], group: Any) -> None:
+    """The group's first rank gets the sums over all, the others zeros: together they hold what they held."""
+    all_sum(tensors, group)
+    if dist.get_rank(group) != 0:
+        for tensor in tensors:
+            tensor.zero_()

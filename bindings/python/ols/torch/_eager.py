@@ -1,0 +1,72 @@
+"""Autograd in eager mode: the gradient is computed with the loss, in one pass, and scaled in place once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from ._compose import gradient as composed
+from ._engine import NARROW, NOTHING, Engine, Extras
+
+
+class Loss(torch.autograd.Function):
+    """Loss of a batch.
+
+    Of 16-bit logits the incoming gradient (a loss scale) must be multiplied in before the gradient is rounded: afterwards it would meet values that have
+    underflowed. So forward computes the gradient for the one that came last, and where another one comes backward computes it again; the bits are
+    the same. On a device, where nobody knows what came without waiting for it, the gradient is computed in backward.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logits: torch.Tensor, target: torch.Tensor, engine: Engine, extras: Extras, flags: int) -> torch.Tensor:
+        scale = 1.0
+        if logits.dtype not in NARROW:
+            loss, gradient = engine.forward(logits, target, extras, flags, True)
+        elif not logits.is_cpu or engine.each:
+            loss, gradient = engine.forward(logits, target, extras, flags, False)
+        else:
+            scale = engine.scale
+            given = extras if scale == 1.0 else (*extras[:3], torch.full((), scale, dtype=torch.float32))
+            loss, gradient = engine.forward(logits, target, given, flags, True)
+        ctx.given = gradient, scale, engine, engine.generation
+        # For what the saved gradient does not serve: a second backward, the gradient's gradient.
+        if extras is NOTHING:
+            ctx.save_for_backward(logits, target)
+        else:
+            ctx.save_for_backward(logits, target, *extras)
+        return loss
+
+    @staticmethod
+    def backward(ctx: Any, grad_loss: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        gradient, scale, engine, generation = ctx.given
+        if gradient is None or torch.is_grad_enabled():
+            return _recomputed(ctx, grad_loss, engine, generation, None), None, None, None, None
+        ctx.given = None, scale, engine, generation
+        if gradient.dtype in NARROW:
+            value = grad_loss.item()
+            # NaN, of which a scaler may make one, is unlike itself: computed again.
+            if value != scale:
+                gradient = _recomputed(ctx, grad_loss, engine, generation, gradient)
+                engine.scale = value if value - value == 0.0 else 1.0
+        elif grad_loss.dim():
+            gradient.mul_(grad_loss.unsqueeze(1))
+        elif not grad_loss.is_cpu or grad_loss.item() != 1.0:
+            gradient.mul_(grad_loss)
+        return gradient, None, None, None, None
+
+
+# What `Loss.apply` comes down to where no transform of torch.func is active, without two detours through Python.
+apply = super(torch.autograd.Function, Loss).apply
+
+
+def _recomputed(ctx: Any, grad_loss: torch.Tensor, engine: Engine, generation: int, into: torch.Tensor | None) -> torch.Tensor:
+    logits, target, *others = ctx.saved_tensors
+    extras: Extras = tuple(others) if others else NOTHING
+    if generation != engine.generation:
+        raise RuntimeError(
+            "the gradient cannot be computed again: next_epoch, a load or another alpha came between this loss and its backward. Run backward first"
+        )
+    if torch.is_grad_enabled():
+        return composed(logits, target, engine.soft_labels, engine.core.settings, extras, grad_loss)
+    return engine.backward(logits, target, extras, grad_loss, into)

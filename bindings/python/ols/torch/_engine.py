@@ -1,0 +1,197 @@
+"""A step in eager mode: what a call needs is prepared once per layout, and then takes few operations of Python.
+
+At 128 x 10 the library computes for three microseconds, so each attribute that is looked up here counts.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import warnings
+from ctypes import c_uint32, c_void_p
+from typing import Any, Optional
+
+import torch
+
+from .. import _abi, _threads
+from .._core import Core
+from .._library import batch_init, check, lib
+from .._memory import NotCollapsibleError, collapsed, set_layout
+from ..criterion import CopyWarning
+from ._layout import describe
+
+# sample_weight, target2, lam, grad_loss: where their places in a batch are, and how many dimensions of theirs stay.
+EXTRAS = (("sample_weights", "sample_weight"), ("targets2", "target2"), ("lam", "lam"), ("grad_loss", "grad_loss"))
+Extras = tuple[Optional[torch.Tensor], Optional[torch.Tensor], Optional[torch.Tensor], Optional[torch.Tensor]]
+NOTHING: Extras = (None, None, None, None)
+NARROW = frozenset((torch.float16, torch.bfloat16))
+# Layouts that are kept ready; a loop with ever new shapes starts over.
+_PLANS = 256
+_DATA = _abi.Tensor.data.offset
+_forward, _backward, _accumulate = lib.ols_forward, lib.ols_backward, lib.ols_accumulate
+_get_num_threads = torch.get_num_threads
+
+
+def _address_in(struct: ctypes.Structure, offset: int) -> c_void_p:
+    """The field of `struct` that holds an address, to write it without a detour."""
+    return c_void_p.from_buffer(struct, offset)
+
+
+class Plan:
+    """A batch and its outputs for one layout of all tensors. Only the addresses are written per call."""
+
+    __slots__ = (
+        "address", "batch", "extras", "flags", "gradient", "gradient_address", "gradient_data", "logits_data", "loss", "loss_address", "loss_data",
+        "loss_dtype", "loss_shape", "stream", "targets_data",
+    )  # fmt: skip
+
+    def __init__(self, logits: torch.Tensor, target: torch.Tensor, extras: Extras, each: bool) -> None:
+        batch = batch_init()
+        batch.logits, batch.targets = describe(logits, "logits", 2), describe(target, "target", 1)
+        self.extras = []
+        for number, ((field, name), tensor) in enumerate(zip(EXTRAS, extras)):
+            if tensor is not None:
+                setattr(batch, field, describe(tensor, name, 1))
+                self.extras.append((number, _address_in(batch, getattr(_abi.Batch, field).offset + _DATA)))
+        self.loss_shape = target.shape if each else torch.Size(())
+        self.loss_dtype = torch.float64 if logits.dtype is torch.float64 else torch.float32
+        # What the outputs of later calls will look like: sizes and strides alone decide, so no memory is taken here.
+        self.loss = describe(torch.empty(self.loss_shape, dtype=self.loss_dtype, device=logits.device), "loss", 1)
+        self.gradient = _abi.Tensor.from_buffer_copy(batch.logits)
+        like = torch.empty_like(logits, device="meta")
+        layout = collapsed(like.shape, like.stride(), 2)
+        if layout is None:
+            raise NotCollapsibleError(tuple(like.shape), like.stride())
+        set_layout(self.gradient, layout)
+        self.batch, self.address = batch, ctypes.addressof(batch)
+        self.loss_address, self.gradient_address = ctypes.addressof(self.loss), ctypes.addressof(self.gradient)
+        self.logits_data, self.targets_data = (_address_in(batch, getattr(_abi.Batch, name).offset + _DATA) for name in ("logits", "targets"))
+        self.loss_data, self.gradient_data = _address_in(self.loss, _DATA), _address_in(self.gradient, _DATA)
+        self.flags = c_uint32.from_buffer(batch, _abi.Batch.flags.offset)
+        self.stream = _address_in(batch, _abi.Batch.stream.offset)
+
+
+class Engine:
+    """The library's criterion over state tensors, and the plans of its calls."""
+
+    __slots__ = ("_index", "_on_cuda", "_plans", "core", "each", "generation", "pointer", "scale", "soft_labels")
+
+    def __init__(self, core: Core, soft_labels: torch.Tensor) -> None:
+        self.core, self.soft_labels, self.pointer = core, soft_labels, soft_labels.data_ptr()
+        # Counts what changes a gradient that is computed again: the end of an epoch, a load, alpha.
+        self.generation = 0
+        # The gradient of the loss that backward brought last, for 16-bit logits: the next forward computes the gradient for it.
+        self.scale = 1.0
+        self._plans: dict[Any, Plan] = {}
+        self.each = core.settings.reduction == _abi.Reduction.NONE
+        self._on_cuda, self._index = soft_labels.is_cuda, soft_labels.get_device()
+
+    def stream(self) -> int | None:
+        """The stream that PyTorch uses at this moment."""
+        return int(torch.cuda.current_stream(self._index).cuda_stream) if self._on_cuda else None
+
+    def forward(
+        self, logits: torch.Tensor, target: torch.Tensor, extras: Extras, flags: int, with_gradient: bool
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Loss, and the gradient in new memory if it is asked for."""
+        core = self.core
+        with core.lock:
+            plan = self._plan(logits, target, extras)
+            if plan is not None:
+                if plan.loss_dtype is logits.dtype:
+                    loss = logits.new_empty(plan.loss_shape)
+                else:
+                    loss = torch.empty(plan.loss_shape, dtype=plan.loss_dtype, device=logits.device)
+                plan.loss_data.value = loss.data_ptr()
+                plan.flags.value = flags
+                gradient, to_gradient = None, None
+                if with_gradient:
+                    gradient = torch.empty_like(logits)
+                    plan.gradient_data.value, to_gradient = gradient.data_ptr(), plan.gradient_address
+                # The library is told the number of threads at creation; see Core.current.
+                address = core.handle._address if core.threads == _threads.wanted(_get_num_threads()) else core.current()
+                status = _forward(address, plan.address, plan.loss_address, to_gradient)
+                if status:
+                    check(status)
+                return loss, gradient
+        return self.forward(*copied(logits, target, extras), flags, with_gradient)
+
+    def backward(
+        self, logits: torch.Tensor, target: torch.Tensor, extras: Extras, grad_loss: torch.Tensor, into: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """The gradient alone, recomputed, times `grad_loss` before it is rounded; over `into`, a gradient of these logits, or in new memory."""
+        core, extras = self.core, (*extras[:3], grad_loss)
+        with core.lock:
+            plan = self._plan(logits, target, extras)
+            if plan is not None:
+                gradient = torch.empty_like(logits) if into is None else into
+                plan.gradient_data.value, plan.flags.value = gradient.data_ptr(), 0
+                check(_backward(core.current(), plan.address, None, plan.gradient_address))
+                return gradient
+        # `into` came of a copy too, and lies as this one does.
+        logits, target, extras = copied(logits, target, extras)
+        return self.backward(logits, target, extras, grad_loss if extras[3] is None else extras[3], into)
+
+    def _plan(self, logits: torch.Tensor, target: torch.Tensor, extras: Extras) -> Plan | None:
+        """The plan of this layout with the addresses of these tensors, or None where they must be copied. Under the lock."""
+        key: tuple[Any, ...] = (
+            logits.shape, logits.stride(), logits.dtype, logits.device, logits.is_neg(), target.shape, target.stride(), target.dtype, target.device,
+        )  # fmt: skip
+        if extras is not NOTHING:
+            key += tuple(None if tensor is None else (tensor.shape, tensor.stride(), tensor.dtype, tensor.device) for tensor in extras)
+        plan = self._plans.get(key)
+        if plan is None:
+            if len(self._plans) >= _PLANS:
+                self._plans.clear()
+            try:
+                plan = self._plans[key] = Plan(logits, target, extras, self.each)
+            except NotCollapsibleError:
+                return None
+        plan.logits_data.value = logits.data_ptr()
+        plan.targets_data.value = target.data_ptr()
+        for number, data in plan.extras:
+            data.value = extras[number].data_ptr()  # type: ignore[union-attr]
+        if self._on_cuda:
+            plan.stream.value = self.stream()
+        return plan
+
+    def _run(self, function: Any, logits: torch.Tensor, target: torch.Tensor, extras: Extras, flags: int, *outputs: None) -> None:
+        """A call without outputs."""
+        with self.core.lock:
+            plan = self._plan(logits, target, extras)
+            if plan is not None:
+                plan.flags.value = flags
+                check(function(self.core.current(), plan.address, *outputs))
+                return
+        self._run(function, *copied(logits, target, extras), flags, *outputs)
+
+    def run_inplace(self, logits: torch.Tensor, target: torch.Tensor, extras: Extras, flags: int, loss: torch.Tensor) -> None:
+        """Loss, and the gradient over the logits. Those must collapse, as a copy would not be the logits: ValueError."""
+        with self.core.lock:
+            plan = self._plan(logits, target, extras)
+            if plan is None:
+                raise NotCollapsibleError(tuple(logits.shape), logits.stride())
+            plan.flags.value, plan.loss_data.value = flags, loss.data_ptr()
+            check(_forward(self.core.current(), plan.address, plan.loss_address, plan.address + _abi.Batch.logits.offset))
+
+    def accumulate(self, probabilities: torch.Tensor, target: torch.Tensor, extras: Extras, flags: int) -> None:
+        self._run(_accumulate, probabilities, target, extras, flags)
+
+    def retract(self, logits: torch.Tensor, target: torch.Tensor, extras: Extras) -> None:
+        self._run(_forward, logits, target, extras, _abi.BATCH_TAKE_BACK, None, None)
+
+
+def copied(logits: torch.Tensor, target: torch.Tensor, extras: Extras) -> tuple[torch.Tensor, torch.Tensor, Extras]:
+    """Row-major copies of those tensors whose memory no three strides walk, with a warning."""
+
+    def fit(tensor: torch.Tensor | None, name: str, keep: int) -> torch.Tensor | None:
+        try:
+            if tensor is not None:
+                describe(tensor, name, keep)
+        except NotCollapsibleError as error:
+            warnings.warn(f"{name} is copied: {error}", CopyWarning, stacklevel=5)
+            return tensor.contiguous() if tensor is not None else None
+        return tensor
+
+    names = [name for _, name in EXTRAS]
+    fitted = tuple(fit(tensor, name, 1) for tensor, name in zip(extras, names))
+    return fit(logits, "logits", 2), fit(target, "target", 1), fitted  # type: ignore[return-value]

@@ -1,0 +1,162 @@
+"""The operators `ols::forward_` and `ols::forward` of torch.library, for torch.compile and torch.export.
+
+They take tensors and numbers alone, no handle: criteria of the library's over the tensors that they are given are kept for the next call.
+
+`alpha` is a number, which a compiled graph holds as a constant, until it is first set; from then on `scheduled_alpha`, a tensor on the host (f64, no
+dimension), has it: a schedule would compile the graph anew for each value.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from typing import Any, Optional
+
+import torch
+from torch import Tensor
+
+from .. import _abi
+from .._core import STATE, Core
+from .._settings import Settings, name_of
+from ._engine import NARROW, Engine, Extras
+from ._layout import describe, device_of
+
+_engines: OrderedDict[tuple[Any, ...], tuple[Engine, Optional[Tensor]]] = OrderedDict()
+_engines_lock = threading.Lock()
+# A model has one criterion, seldom more. Of a criterion the library keeps little, as the state lies in tensors.
+_MOST_ENGINES = 16
+
+
+def _engine(
+    state: tuple[Tensor, ...], class_weights: Optional[Tensor], scheduled_alpha: Optional[Tensor], alpha: float, ignore_index: int, reduction: int
+) -> Engine:
+    """A criterion over these tensors. It is found by their addresses, and an address alone is what it uses of them."""
+    alpha = alpha if scheduled_alpha is None else float(scheduled_alpha)
+    key = (*(tensor.data_ptr() for tensor in state), state[0].shape, state[0].stride(), state[0].device, ignore_index, reduction)
+    with _engines_lock:
+        engine, weights = _engines.get(key, (None, None))
+        same = (weights is None) == (class_weights is None) and (weights is None or torch.equal(weights, class_weights))  # type: ignore[arg-type]
+        if engine is None or not same:
+            settings = Settings(
+                state[0].shape[0], alpha=alpha, smoothing=0.1, init="zero", empty_class="keep", min_count=1, momentum=0.0, freeze_above=None,
+                weight=None if class_weights is None else class_weights.numpy(), ignore_index=ignore_index,
+                reduction=name_of(_abi.Reduction(reduction)),
+            )  # fmt: skip
+            memory = {name: describe(tensor, name) for name, tensor in zip(STATE, state)}
+            device = device_of(state[0], "soft_labels")
+            core = Core(settings, memory, None, device=device, adopt=True, default_threads=torch.get_num_threads)
+            engine = Engine(core, state[0].detach())
+            _engines[key] = engine, None if class_weights is None else class_weights.clone()
+            while len(_engines) > _MOST_ENGINES:
+                _engines.popitem(last=False)
+        _engines.move_to_end(key)
+        if engine.core.settings.alpha != alpha:
+            engine.core.set_alpha(alpha)
+        return engine
+
+
+def _run(engine: Engine, logits: Tensor, target: Tensor, extras: Extras, flags: int, with_gradient: bool) -> tuple[Tensor, Tensor]:
+    # In the graph of a backward pass a forward is a recomputation, of activation checkpointing.
+    if torch._C._current_graph_task_id() != -1:
+        flags = _abi.BATCH_NO_UPDATE
+    loss, gradient = engine.forward(logits, target, extras, flags, with_gradient)
+    if gradient is None:
+        return loss, logits.new_empty(0)
+    if gradient.stride() != (like := torch.empty_like(logits)).stride():  # logits were copied: as the fake kernel says
+        gradient = like.copy_(gradient)
+    return loss, gradient
+
+
+@torch.library.custom_op("ols::forward_", mutates_args=("sums", "counts", "counters"))
+def forward_(
+    logits: Tensor,
+    target: Tensor,
+    soft_labels: Tensor,
+    sums: Tensor,
+    counts: Tensor,
+    counters: Tensor,
+    class_weights: Optional[Tensor],
+    sample_weight: Optional[Tensor],
+    target2: Optional[Tensor],
+    lam: Optional[Tensor],
+    scheduled_alpha: Optional[Tensor],
+    alpha: float,
+    ignore_index: int,
+    reduction: int,
+    with_gradient: bool,
+) -> tuple[Tensor, Tensor]:
+    """Loss, gradient (empty if not asked for), and the statistics in place."""
+    engine = _engine((soft_labels, sums, counts, counters), class_weights, scheduled_alpha, alpha, ignore_index, reduction)
+    return _run(engine, logits, target, (sample_weight, target2, lam, None), 0, with_gradient)
+
+
+@torch.library.custom_op("ols::forward", mutates_args=())
+def forward(
+    logits: Tensor,
+    target: Tensor,
+    soft_labels: Tensor,
+    class_weights: Optional[Tensor],
+    sample_weight: Optional[Tensor],
+    target2: Optional[Tensor],
+    lam: Optional[Tensor],
+    scheduled_alpha: Optional[Tensor],
+    alpha: float,
+    ignore_index: int,
+    reduction: int,
+    with_gradient: bool,
+) -> tuple[Tensor, Tensor]:
+    """Loss and gradient (empty if not asked for); no state is touched."""
+    engine = _engine((soft_labels,), class_weights, scheduled_alpha, alpha, ignore_index, reduction)
+    return _run(engine, logits, target, (sample_weight, target2, lam, None), _abi.BATCH_NO_UPDATE, with_gradient)
+
+
+def _fake(logits: Tensor, target: Tensor, reduction: int, with_gradient: bool) -> tuple[Tensor, Tensor]:
+    dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
+    loss = logits.new_empty(target.shape if reduction == _abi.Reduction.NONE else (), dtype=dtype)
+    return loss, torch.empty_like(logits) if with_gradient else logits.new_empty(0)
+
+
+@forward_.register_fake
+def _(logits: Tensor, target: Tensor, *others: Any) -> tuple[Tensor, Tensor]:
+    return _fake(logits, target, others[-2], others[-1])
+
+
+@forward.register_fake
+def _(logits: Tensor, target: Tensor, *others: Any) -> tuple[Tensor, Tensor]:
+    return _fake(logits, target, others[-2], others[-1])
+
+
+class TracedLoss(torch.autograd.Function):
+    """The operators with their gradient. The mutating one may not have an autograd formula of its own; here it runs below autograd."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, logits: Tensor, target: Tensor, soft_labels: Tensor, statistics: Optional[tuple[Tensor, Tensor, Tensor]],
+        class_weights: Optional[Tensor], extras: Extras, scheduled_alpha: Optional[Tensor], numbers: tuple[float, int, int],
+    ) -> Tensor:  # fmt: skip
+        # 16-bit logits are widened: the gradient stays f32 until the incoming one is multiplied in.
+        wide = logits.float() if logits.dtype in NARROW else logits
+        loss, gradient = call(wide, target, soft_labels, statistics, class_weights, extras, scheduled_alpha, numbers, True)
+        ctx.save_for_backward(gradient)
+        ctx.dtype = logits.dtype
+        return loss
+
+    @staticmethod
+    def backward(ctx: Any, grad_loss: Tensor) -> tuple[Optional[Tensor], ...]:
+        if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            raise RuntimeError("the gradient of the operators' gradient is not there; eager calls outside of dispatch modes have it")
+        (gradient,) = ctx.saved_tensors
+        if grad_loss.dim():
+            grad_loss = grad_loss.unsqueeze(1)
+        return (gradient * grad_loss).to(ctx.dtype), None, None, None, None, None, None, None
+
+
+def call(
+    logits: Tensor, target: Tensor, soft_labels: Tensor, statistics: Optional[tuple[Tensor, Tensor, Tensor]], class_weights: Optional[Tensor],
+    extras: Extras, scheduled_alpha: Optional[Tensor], numbers: tuple[float, int, int], with_gradient: bool,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """The operator that is meant: with statistics the mutating one."""
+    sample_weight, target2, lam, _ = extras
+    if statistics is None:
+        return forward(logits, target, soft_labels, class_weights, sample_weight, target2, lam, scheduled_alpha, *numbers, with_gradient)  # type: ignore[no-any-return]
+    return forward_(logits, target, soft_labels, *statistics, class_weights, sample_weight, target2, lam, scheduled_alpha, *numbers, with_gradient)  # type: ignore[no-any-return]

@@ -1,0 +1,355 @@
+"""`OnlineLabelSmoothing`, the loss as a module of PyTorch."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, Optional, Union
+
+import torch
+from torch import Tensor
+
+from .. import _abi
+from .._report import Report
+from .._settings import Settings, name_of
+from ..criterion import _DEFAULTS
+from . import _distributed
+from ._eager import Loss
+from ._eager import apply as apply_loss
+from ._engine import NOTHING, Extras
+from ._layout import describe
+from ._operators import TracedLoss, call
+from ._state import Stateful
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+_is_compiling = torch.compiler.is_compiling
+_is_grad_enabled = torch.is_grad_enabled
+_current_graph_task_id = torch._C._current_graph_task_id
+_transforms_active = torch._C._are_functorch_transforms_active
+_len_torch_dispatch_stack = torch._C._len_torch_dispatch_stack
+# Others, as DTensor or a fake tensor, go through the operators of torch.library.
+_PLAIN = (Tensor, torch.nn.Parameter)
+Lam = Union[Tensor, float]
+
+
+class OnlineLabelSmoothing(Stateful):
+    r"""The loss with the soft labels that it learns (C. Zhang et al., "Delving Deep into Label Smoothing", IEEE Transactions on Image Processing
+    30, 2021).
+
+    With :math:`p = softmax(z)` and :math:`q = \alpha w_y 1_y + (1-\alpha) w S_y`, the loss of a sample is :math:`-\sum_k q_k \log p_k`. In training mode each
+    sample that is classified right adds p to the statistics of its class, whether gradients are computed or not; `next_epoch` makes the soft
+    labels S of the next epoch from them. In evaluation mode a call changes nothing.
+
+    Args:
+        alpha: weight of the hard label in [0, 1]; the soft label weighs 1 - alpha. 1 is cross entropy, 0 in the first epoch label smoothing.
+        n_classes: K, at least 2.
+        smoothing: for `init="smoothing"`, in [0, 1]: 1 - smoothing for the class itself, smoothing/(K-1) elsewhere.
+        init: soft labels of the first epoch: "smoothing", "uniform", "zero", "one_hot", or a matrix (K, K), a **row** per class.
+        empty_class: soft label of a class without `min_count` right samples in an epoch: "keep" its row, "uniform", "initial", "one_hot", "zero".
+        min_count: right samples of a class that make it measured, at least 1.
+        momentum: share of the old soft label in the new one, in [0, 1).
+        freeze_above: a class whose largest soft label is at least this keeps its row for good; None: never. A start of `smoothing=0.1` puts 0.9 on
+            the diagonal: 0.88 freezes every class at once.
+        weight: class weights (K), finite and >= 0.
+        ignore_index: a sample with this target takes no part.
+        reduction: "mean" (divides by the sum of the weights of the samples' classes, as `torch.nn.CrossEntropyLoss`; 0 where that is 0), "sum", "none".
+
+    Raises:
+        ValueError, TypeError: an option outside of its range, with the library's message.
+
+    State: the buffer `soft_labels` (f32 under every cast), and `sums`, `counts`, `counters` (int64), which are no buffers, so that
+    DistributedDataParallel does not overwrite them, but move with the module and are in its state dict.
+    """
+
+    def __init__(
+        self,
+        alpha: float,
+        n_classes: int,
+        smoothing: float = 0.1,
+        *,
+        init: Any = "smoothing",
+        empty_class: str = "keep",
+        min_count: int = 1,
+        momentum: float = 0.0,
+        freeze_above: Optional[float] = None,
+        weight: Any = None,
+        ignore_index: int = -100,
+        reduction: str = "mean",
+    ) -> None:
+        settings = Settings(
+            n_classes, alpha=alpha, smoothing=smoothing, init=_on_host(init), empty_class=empty_class, min_count=min_count, momentum=momentum,
+            freeze_above=freeze_above, weight=_on_host(weight), ignore_index=ignore_index, reduction=reduction,
+        )  # fmt: skip
+        super().__init__(settings)
+
+    @classmethod
+    def reference(cls, alpha: float, n_classes: int, **options: Any) -> Self:
+        """The options of the published PyTorch package: starts smoothed; a class without a right sample gets zeros, and may never recover."""
+        return cls._preset(_abi.Preset.REFERENCE, alpha, n_classes, options)
+
+    @classmethod
+    def paper(cls, alpha: float, n_classes: int, **options: Any) -> Self:
+        """The options of the authors' released CIFAR code: starts with zeros; a class without a right sample gets 1/K."""
+        return cls._preset(_abi.Preset.PAPER, alpha, n_classes, options)
+
+    @classmethod
+    def _preset(cls, preset: _abi.Preset, alpha: float, n_classes: int, options: dict[str, Any]) -> Self:
+        settings = Settings(2, **_DEFAULTS)
+        settings.apply_preset(preset)
+        given = {"init": name_of(settings.initial), "smoothing": settings.smoothing, "empty_class": name_of(settings.empty_class)}
+        return cls(alpha, n_classes, **{**given, **options})
+
+    # ---- the loss
+
+    def forward(
+        self,
+        logits: Tensor,
+        target: Tensor,
+        sample_weight: Optional[Tensor] = None,
+        target2: Optional[Tensor] = None,
+        lam: Optional[Lam] = None,
+    ) -> Tensor:
+        """The loss of a batch.
+
+        Args:
+            logits: (N, K) or (N, K, d1, ..., dm); f32, f64, bf16 or f16; any strides, read where they lie (what no three strides can walk is copied,
+                with a `CopyWarning`).
+            target: (N) or (N, d1, ..., dm); int64, int32 or uint8; in [0, K), or the ignore index.
+            sample_weight: f32 or f64, the target's shape, finite and >= 0.
+            target2: second targets of Mixup and CutMix, as `target`; together with `lam`.
+            lam: weight of the first target in [0, 1]: a number, or f32 or f64 of the target's shape.
+
+        Returns:
+            f32 (f64 for f64 logits): a scalar, or with `reduction="none"` the target's shape.
+
+        Raises:
+            TypeError: a dtype. ValueError: a shape or a value. IndexError: a target. RuntimeError: a device. The state is as before then.
+        """
+        if _is_compiling() or _len_torch_dispatch_stack() or type(logits) not in _PLAIN:
+            return self._traced(logits, target, sample_weight, target2, lam)
+        if not isinstance(target, Tensor):
+            raise TypeError(f"target is a {type(target).__name__}, not a tensor")
+        engine = self._engine
+        soft_labels = self._buffers["soft_labels"]
+        if engine is None or engine.soft_labels is not soft_labels or engine.pointer != soft_labels.data_ptr():
+            engine = self._renewed()
+        plain = sample_weight is None and target2 is None and lam is None
+        extras = NOTHING if plain else self._extras(logits, sample_weight, target2, lam)
+        # A forward within the graph of a backward pass is the recomputation of activation checkpointing: it was counted before.
+        flags = 0 if self.training and _current_graph_task_id() == -1 else _abi.BATCH_NO_UPDATE
+        if logits.requires_grad and _is_grad_enabled():
+            if _transforms_active():
+                return Loss.apply(logits, target, engine, extras, flags)  # type: ignore[no-any-return, no-untyped-call]
+            return apply_loss(logits, target, engine, extras, flags)  # type: ignore[no-any-return, no-untyped-call]
+        return engine.forward(logits, target, extras, flags, False)[0]
+
+    def _traced(self, logits: Tensor, target: Tensor, sample_weight: Optional[Tensor], target2: Optional[Tensor], lam: Optional[Lam]) -> Tensor:
+        """By the operators of torch.library, which torch.compile, torch.export and dispatch modes can see."""
+        if not isinstance(logits, Tensor) or not isinstance(target, Tensor):
+            raise TypeError(f"logits and target are {type(logits).__name__} and {type(target).__name__}, not tensors")
+        extras = self._extras(logits, sample_weight, target2, lam)
+        statistics = (self.sums, self.counts, self.counters) if self.training else None
+        scheduled = self._scheduled_alpha
+        numbers = (self._settings.alpha if scheduled is None else 0.0, self._settings.ignore_index, int(self._settings.reduction))
+        if logits.requires_grad and torch.is_grad_enabled():
+            return TracedLoss.apply(logits, target, self.soft_labels, statistics, self._weights, extras, scheduled, numbers)  # type: ignore[no-any-return, no-untyped-call]
+        return call(logits, target, self.soft_labels, statistics, self._weights, extras, scheduled, numbers, False)[0]
+
+    def loss_and_grad(
+        self,
+        logits: Tensor,
+        target: Tensor,
+        sample_weight: Optional[Tensor] = None,
+        target2: Optional[Tensor] = None,
+        lam: Optional[Lam] = None,
+        *,
+        grad_loss: Optional[Tensor] = None,
+        inplace: bool = False,
+    ) -> tuple[Tensor, Tensor]:
+        """Loss and its gradient with respect to the logits, in one pass and without autograd: hand the gradient on by `logits.backward(gradient)`.
+
+        Args as `forward`, and:
+            grad_loss: gradient of the whole with respect to the loss, f32 or f64, a scalar or with `reduction="none"` the target's shape: a loss scale,
+                multiplied in before a 16-bit gradient is rounded.
+            inplace: the gradient takes the place of the logits; no further memory is used. Nothing else may need the logits then: autograd refuses
+                to go back through what saved them, and the batch cannot be retracted.
+        """
+        engine = self._current_engine()
+        _demand_tensors(logits, target)
+        extras = self._extras(logits, sample_weight, target2, lam, grad_loss)
+        flags = 0 if self.training else _abi.BATCH_NO_UPDATE
+        if not inplace:
+            loss, gradient = engine.forward(logits, target, extras, flags, True)
+            assert gradient is not None
+            return loss, gradient
+        dtype = torch.float64 if logits.dtype is torch.float64 else torch.float32
+        loss = torch.empty(target.shape if engine.each else (), dtype=dtype, device=logits.device)
+        gradient = logits.detach()
+        engine.run_inplace(gradient, target, extras, flags, loss)
+        torch.autograd.graph.increment_version(gradient)
+        return loss, gradient
+
+    def step(
+        self,
+        probabilities: Tensor,
+        target: Tensor,
+        sample_weight: Optional[Tensor] = None,
+        target2: Optional[Tensor] = None,
+        lam: Optional[Lam] = None,
+        *,
+        take_back: bool = False,
+    ) -> None:
+        """Adds to the statistics from given probabilities, in [0, 1], of the shape of logits, in training mode only, as `forward` does by itself; or takes
+        them back, in both modes."""
+        _demand_tensors(probabilities, target)
+        flags = _abi.BATCH_TAKE_BACK if take_back else 0 if self.training else _abi.BATCH_NO_UPDATE
+        self._current_engine().accumulate(probabilities, target, self._extras(probabilities, sample_weight, target2, lam), flags)
+
+    def retract(
+        self,
+        logits: Tensor,
+        target: Tensor,
+        sample_weight: Optional[Tensor] = None,
+        target2: Optional[Tensor] = None,
+        lam: Optional[Lam] = None,
+    ) -> None:
+        """Takes a batch back that was added, exactly: after a step that a GradScaler has skipped, or a second pass over a batch. The arguments must be
+        those of the forward. RuntimeError, with nothing changed, where more would be taken back than was added. Works in both modes."""
+        _demand_tensors(logits, target)
+        self._current_engine().retract(logits, target, self._extras(logits, sample_weight, target2, lam))
+
+    def _extras(
+        self,
+        logits: Tensor,
+        sample_weight: Optional[Tensor],
+        target2: Optional[Tensor],
+        lam: Optional[Lam],
+        grad_loss: Optional[Tensor] = None,
+    ) -> Extras:
+        if lam is not None and not isinstance(lam, Tensor):
+            lam = torch.full((), float(lam), dtype=torch.float64, device=logits.device)
+        if sample_weight is None and target2 is None and lam is None and grad_loss is None:
+            return NOTHING
+        return sample_weight, target2, lam, grad_loss
+
+    # ---- epochs
+
+    def next_epoch(self, *, sync: bool = True, group: Any = None) -> Report:
+        """Ends the epoch: makes the soft labels of the next one from the statistics, and clears these.
+
+        With a process group (torch.distributed) of several ranks it is a collective call, and the statistics of all ranks count; `sync=False` leaves
+        that out, `group` names another group than the default one. It does not wait for a GPU; the report does, when a number of it is first read.
+
+        Returns:
+            What happened: classes measured, samples accumulated and skipped, ...
+
+        Raises:
+            RuntimeError: the group cannot reduce tensors of the statistics' device; nothing is changed.
+        """
+        engine = self._current_engine()
+        with torch.inference_mode(False), torch.no_grad():
+            if sync and _distributed.several(group):
+                _distributed.all_sum((self.sums, self.counts, self.counters), group)
+            report = engine.core.next_epoch(engine.stream())
+            self._changed()
+        return report
+
+    def gather(self, group: Any = None) -> None:
+        """Moves the statistics of all ranks to the first rank of the group, for a checkpoint within an epoch: a collective call. The running epoch goes on
+        exactly, as `next_epoch` adds the ranks up. Without a process group it does nothing.
+
+        A checkpoint's statistics belong to the rank that saved it: where a process group exists when it is loaded, the other ranks start with none. So
+        nothing is counted twice when all ranks load the file of the first one.
+        """
+        if _distributed.several(group):
+            with torch.inference_mode(False), torch.no_grad():
+                _distributed.gather_sum((self.sums, self.counts, self.counters), group)
+
+    # ---- settings and state, by their names here and in the published package
+
+    @property
+    def n_classes(self) -> int:
+        """K."""
+        return self._settings.num_classes
+
+    @property
+    def alpha(self) -> float:
+        """Weight of the hard label, in [0, 1]; may be set, for schedules."""
+        return self._settings.alpha
+
+    @alpha.setter
+    def alpha(self, alpha: float) -> None:
+        engine = self._current_engine()
+        engine.core.set_alpha(alpha)
+        engine.generation += 1
+        with torch.inference_mode(False), torch.no_grad():
+            if self._scheduled_alpha is None:
+                self._scheduled_alpha = torch.zeros((), dtype=torch.float64, device="cpu")
+            self._mirror()
+
+    @property
+    def reduction(self) -> str:
+        """ "mean", "sum" or "none"."""
+        return name_of(self._settings.reduction)
+
+    @property
+    def ignore_index(self) -> int:
+        """A sample with this target takes no part."""
+        return self._settings.ignore_index
+
+    @property
+    def supervise(self) -> Tensor:
+        """The soft labels with the class in the **column**, f32 (K, K): a view of `soft_labels`."""
+        return self.soft_labels.t()
+
+    @property
+    def update(self) -> Tensor:
+        """The summed probabilities of the running epoch with the class in the **column**, f32 (K, K): computed from the integers `sums`."""
+        return (self.sums.t().double() * 2.0**-_abi.FRACTION_BITS).float()
+
+    @property
+    def idx_count(self) -> Tensor:
+        """Samples of the running epoch that were summed, int64 (K): `counts`."""
+        return self.counts
+
+    def set_soft_labels(self, soft_labels: Tensor) -> None:
+        """Replaces S by f32 or f64 (K, K), a row per class, finite and >= 0, on the criterion's device."""
+        engine = self._current_engine()
+        engine.core.set_soft_labels(describe(soft_labels.detach(), "soft_labels"), engine.stream())
+        self._changed()
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes the state to a file that libols reads in every language (safetensors with a checksum), atomically."""
+        engine = self._current_engine()
+        engine.core.save(path, engine.stream())
+
+    def load(self, path: str | os.PathLike[str]) -> None:
+        """Replaces state and options that shape the result by what `save` wrote, in any language. On an error nothing has changed."""
+        engine = self._current_engine()
+        engine.core.load(path, engine.stream())
+        self._loaded()
+
+    def to_bytes(self) -> bytes:
+        """What `save` writes."""
+        engine = self._current_engine()
+        return engine.core.save_memory(engine.stream())
+
+    def from_bytes(self, data: bytes) -> None:
+        """As `load`."""
+        engine = self._current_engine()
+        engine.core.load_memory(data, engine.stream())
+        self._loaded()
+
+    def extra_repr(self) -> str:
+        return self._settings.shown()
+
+
+def _on_host(values: Any) -> Any:
+    return values.detach().cpu().double().numpy() if isinstance(values, Tensor) else values
+
+
+def _demand_tensors(*tensors: Any) -> None:
+    for tensor in tensors:
+        if not isinstance(tensor, Tensor):
+            raise TypeError(f"{type(tensor).__name__} is no tensor")

@@ -1,0 +1,52 @@
+"""`LabelSmoothingLoss`, plain label smoothing. It has nothing to learn, so PyTorch's own operations do it."""
+
+from __future__ import annotations
+
+from typing import Optional
+
+import torch
+from torch import Tensor
+
+
+class LabelSmoothingLoss(torch.nn.Module):
+    """Cross entropy against 1 - smoothing for the class itself and smoothing/(K-1) for each other one.
+
+    (`torch.nn.CrossEntropyLoss(label_smoothing=)` spreads smoothing/K over all classes, the own one included.)
+
+    Args:
+        classes: K, at least 2.
+        smoothing: in [0, 1].
+        dim: dimension of the classes in the logits.
+        weight: (K), factors of the classes' terms. The mean divides by the number of samples, whatever they weigh.
+    """
+
+    weight: Optional[Tensor]
+
+    def __init__(self, classes: int, smoothing: float = 0.1, dim: int = -1, weight: Optional[Tensor] = None) -> None:
+        super().__init__()
+        if classes < 2:
+            raise ValueError(f"classes = {classes} is less than 2")
+        if not 0 <= smoothing <= 1:
+            raise ValueError(f"smoothing = {smoothing} is outside [0, 1]")
+        if weight is not None and weight.shape != (classes,):
+            raise ValueError(f"weight has shape {tuple(weight.shape)}, but ({classes},) is needed")
+        self.classes, self.smoothing, self.dim = classes, smoothing, dim
+        # Options are no state: the published module's state dict is empty too.
+        self.register_buffer("weight", weight, persistent=False)
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """The mean loss: f32, or f64 for f64 logits; 0 for no sample. `logits`: K classes in dimension `dim`; `target`: int64, the other dimensions."""
+        if not -logits.dim() <= self.dim < logits.dim() or logits.shape[self.dim] != self.classes:
+            raise ValueError(f"logits of shape {tuple(logits.shape)} do not have {self.classes} classes in dimension {self.dim}")
+        dtype = torch.float64 if logits.dtype is torch.float64 else torch.float32
+        log_p = torch.log_softmax(logits, self.dim, dtype=dtype).movedim(self.dim, -1)
+        if target.shape != log_p.shape[:-1]:
+            raise ValueError(f"target has shape {tuple(target.shape)}, but {tuple(log_p.shape[:-1])} is needed")
+        elsewhere = self.smoothing / (self.classes - 1)
+        weighed = log_p if self.weight is None else log_p * self.weight.to(dtype)
+        own = weighed.gather(-1, target.long().unsqueeze(-1)).sum()
+        every = weighed.sum() if elsewhere else 0
+        return -((1 - self.smoothing - elsewhere) * own + elsewhere * every) / max(target.numel(), 1)
+
+    def extra_repr(self) -> str:
+        return f"classes={self.classes}, smoothing={self.smoothing:g}, dim={self.dim}"

@@ -1,0 +1,197 @@
+"""One rank of test_torch_distributed.py: `ranks.py FOLDER RANK RANKS`. Ends with status 0 if everything held."""
+
+import copy
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+
+import ols
+from ols.torch import _distributed
+
+FOLDER, RANK, RANKS = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+K = 7
+
+
+class Scaling(torch.nn.Module):
+    """A model whose logits of a sample are the same bits in any batch, with the criterion inside or without."""
+
+    def __init__(self, criterion=None):
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.full((K,), 1.5))
+        self.criterion = criterion
+
+    def forward(self, x, target=None):
+        return x * self.scale if target is None else self.criterion(x * self.scale, target)
+
+
+def data(epoch):
+    generator = torch.Generator().manual_seed(epoch)
+    return torch.randn(60, K, generator=generator) * 2, torch.randint(K, (60,), generator=generator)
+
+
+def mine(epoch):
+    """This rank's part, in batches: uneven, of another number on each rank, and in one epoch none on the last."""
+    x, y = data(epoch)
+    cuts = [0, 31, 60] if RANKS == 2 else [0, 31, 44, 60]
+    if epoch == 2:
+        cuts = [0, 60, 60] if RANKS == 2 else [0, 31, 60, 60]
+    start, end = cuts[RANK], cuts[RANK + 1]
+    return [(x[at : min(at + 9, end)], y[at : min(at + 9, end)]) for at in range(start, end, 9)]
+
+
+def new():
+    return ols.OnlineLabelSmoothing(0.5, K, momentum=0.25, empty_class="uniform")
+
+
+def alone(epochs, until=None):
+    """One process that saw all samples."""
+    criterion, model = new(), Scaling()
+    for epoch in range(epochs):
+        x, y = data(epoch)
+        criterion(model(x), y)
+        criterion.next_epoch(sync=False)
+    return criterion
+
+
+def assert_same(tensor, expected):
+    assert torch.equal(tensor, expected), (tensor - expected).abs().max()
+    everywhere = [torch.empty_like(tensor) for _ in range(RANKS)]
+    dist.all_gather(everywhere, tensor.contiguous())
+    assert all(torch.equal(other, expected) for other in everywhere)
+
+
+def run(criterion, step, epochs=3):
+    for epoch in range(epochs):
+        for x, y in mine(epoch):
+            step(x, y)
+        report = criterion.next_epoch()
+        expected = alone(epoch + 1)
+        assert_same(criterion.soft_labels, expected.soft_labels)
+        assert criterion.counts.sum() == 0
+        assert report.epoch == epoch + 1
+        totals = [None] * RANKS
+        dist.all_gather_object(totals, report.as_dict())
+        assert all(total == totals[0] for total in totals)
+
+
+def outside():
+    criterion, model = new(), DistributedDataParallel(Scaling())
+    with model.join():
+        for x, y in mine(0):
+            criterion(model(x), y).backward()
+    criterion.next_epoch()
+    assert_same(criterion.soft_labels, alone(1).soft_labels)
+    criterion, model = new(), Scaling()
+    run(criterion, lambda x, y: criterion(model(x), y).backward())
+
+
+def inside():
+    criterion = new()
+    model = DistributedDataParallel(Scaling(criterion), broadcast_buffers=True)
+    for epoch in range(2):
+        batches = mine(epoch)
+        most = torch.tensor(len(batches))
+        dist.all_reduce(most, dist.ReduceOp.MAX)
+        for number in range(most):  # a rank without a batch left gives an empty one, so that the buffers' broadcast finds all ranks
+            x, y = batches[number] if number < len(batches) else (torch.zeros(0, K), torch.zeros(0, dtype=torch.int64))
+            model(x, y).backward()
+        criterion.next_epoch()
+        assert_same(criterion.soft_labels, alone(epoch + 1).soft_labels)
+
+
+def sharded():
+    """FSDP2 with the criterion inside of the sharded module."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    criterion = new()
+    model = fully_shard(Scaling(criterion), mesh=init_device_mesh("cpu", (RANKS,)))
+    for x, y in mine(0)[:2]:
+        model(x, y).backward()
+    assert criterion.soft_labels.dtype == torch.float32
+    parts = [None] * RANKS
+    dist.all_gather_object(parts, [(x, y) for x, y in mine(0)[:2]])
+    expected = new()
+    for part in parts:
+        for x, y in part:
+            expected(x * 1.5, y)
+    criterion.next_epoch()
+    expected.next_epoch(sync=False)
+    assert_same(criterion.soft_labels, expected.soft_labels)
+
+
+def checkpoints():
+    """Saved within an epoch, and resumed: one file of the first rank, or one of each."""
+    for gathered in (True, False):
+        criterion, model = new(), Scaling()
+        for epoch in range(2):
+            for number, (x, y) in enumerate(mine(epoch)):
+                criterion(model(x), y)
+                if epoch == 1 and number == 0:
+                    pass
+            if epoch == 0:
+                criterion.next_epoch()
+        before = criterion.counts.clone()
+        dist.all_reduce(before)
+        if gathered:
+            criterion.gather()
+            assert criterion.counts.sum() == (before.sum() if RANK == 0 else 0)
+        name = FOLDER / f"{gathered}-{0 if gathered else RANK}.pt"
+        if RANK == 0 or not gathered:
+            torch.save(criterion.state_dict(), name)
+        dist.barrier()
+        resumed = ols.OnlineLabelSmoothing(0.1, K)
+        resumed.load_state_dict(torch.load(name, weights_only=True))
+        again = copy.deepcopy(resumed)
+        for one in (criterion, resumed, again):
+            assert one.epoch == 1
+            one.next_epoch()
+            assert_same(one.soft_labels, alone(2).soft_labels)
+
+
+def groups():
+    criterion, model = new(), Scaling()
+    for x, y in mine(0):
+        criterion(model(x), y)
+    own = copy.deepcopy(criterion)
+    own.next_epoch(sync=False)
+    single = new()
+    for x, y in mine(0):
+        single(model(x), y)
+    before = single.counts.clone()
+    group = dist.new_group([0])  # made by all, used by its member
+    other = dist.new_group(list(range(RANKS)))
+    if RANK == 0:
+        single.next_epoch(group=group)
+        assert torch.equal(single.soft_labels, own.soft_labels)
+    else:
+        assert torch.equal(single.counts, before)
+    criterion.next_epoch(group=other)
+    assert_same(criterion.soft_labels, alone(1).soft_labels)
+    if RANKS > 1 and RANK == 1:
+        assert not torch.equal(own.soft_labels, criterion.soft_labels)
+
+
+def devices():
+    group = dist.new_group(backend="cpu:gloo")
+    try:
+        _distributed.demand_device(torch.device("cuda", 0), group)
+    except RuntimeError as error:
+        assert "the statistics are on cuda:0, but the process group (" in str(error), error
+        assert "on cpu alone" in str(error), error
+    else:
+        raise AssertionError("a group without a backend for the device was taken")
+    _distributed.demand_device(torch.device("cpu"), group)
+
+
+dist.init_process_group("gloo", init_method=f"file://{FOLDER}/store", rank=RANK, world_size=RANKS, timeout=timedelta(seconds=60))
+torch.set_num_threads(1)
+for scenario in (outside, inside, sharded, checkpoints, groups, devices):
+    scenario()
+    dist.barrier()
+    print(scenario.__name__, "held", flush=True)
+dist.destroy_process_group()

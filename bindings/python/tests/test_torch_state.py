@@ -1,0 +1,324 @@
+"""State: saved, loaded, copied, moved and cast (rules R12, R13, R15, R25)."""
+
+import copy
+import io
+import multiprocessing
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from test_torch_loss import batch
+
+import ols
+from ols import OnlineLabelSmoothing
+
+
+def trained(epochs=2, **options):
+    criterion = OnlineLabelSmoothing(**{"alpha": 0.4, "n_classes": 5, "momentum": 0.25, "empty_class": "uniform", **options})
+    for _ in range(epochs):
+        criterion(*batch(32, criterion.n_classes))
+        criterion.next_epoch()
+    criterion(*batch(32, criterion.n_classes))
+    return criterion
+
+
+def same(one, other):
+    a, b = one.state_dict(), other.state_dict()
+    return list(a) == list(b) and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def go_on(criterion):
+    """What comes after, bit for bit."""
+    generator = torch.Generator().manual_seed(5)
+    found = []
+    for _ in range(2):
+        logits, target = torch.randn(40, 5, generator=generator) * 3, torch.randint(5, (40,), generator=generator)
+        found += [criterion(logits, target), criterion.sums.clone()]
+        criterion.next_epoch()
+        found.append(criterion.soft_labels.clone())
+    return found
+
+
+def save_and_load(value):
+    file = io.BytesIO()
+    torch.save(value, file)
+    file.seek(0)
+    return torch.load(file, weights_only=True)
+
+
+OPTIONS = [{}, {"weight": torch.rand(5)}, {"init": torch.rand(5, 5)}, {"freeze_above": 0.95, "min_count": 3, "ignore_index": 4}]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=["plain", "weight", "init", "others"])
+def test_a_resumed_run_continues_bitwise(options):
+    criterion = trained(**options)
+    state = save_and_load(criterion.state_dict())
+    other = OnlineLabelSmoothing(0.9, 5)
+    other.load_state_dict(state)
+    assert same(criterion, other)
+    assert repr(criterion) == repr(other)
+    assert other.epoch == 2
+    assert all(torch.equal(a, b) for a, b in zip(go_on(criterion), go_on(other)))
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda c: pickle.loads(pickle.dumps(c))], ids=["copy", "deepcopy", "pickle"])
+def test_r12_copies(copied):
+    criterion = trained(weight=torch.rand(5)).eval()
+    other = copied(criterion)
+    assert same(criterion, other)
+    assert not other.training
+    assert other.epoch == 2
+    if copied is not copy.copy:
+        before = criterion.sums.clone()
+        go_on(other.train())
+        assert torch.equal(criterion.sums, before)
+        assert criterion.epoch == 2
+
+
+def test_a_module_that_holds_it():
+    model = torch.nn.Sequential(torch.nn.Linear(3, 5), torch.nn.Identity())
+    model.criterion = trained()
+    names = set(model.state_dict())
+    assert {"criterion.soft_labels", "criterion.sums", "criterion.counts", "criterion.counters", "criterion.settings"} <= names
+    other = torch.nn.Sequential(torch.nn.Linear(3, 5), torch.nn.Identity())
+    other.criterion = OnlineLabelSmoothing(0.1, 5)
+    other.load_state_dict(save_and_load(model.state_dict()), strict=True)
+    assert same(model.criterion, other.criterion)
+    assert [name for name, _ in model.named_buffers()] == ["criterion.soft_labels"]
+    copied = copy.deepcopy(model)
+    assert same(copied.criterion, model.criterion)
+
+
+def published(k=5, dtype=torch.float32):
+    """What the published package's state dict looks like: a column per class."""
+    supervise = torch.rand(k, k)
+    supervise /= supervise.sum(0)
+    p = torch.softmax(torch.randn(20, k), 1)
+    target = torch.arange(20) % k
+    update = torch.zeros(k, k).index_add_(1, target, p.t())
+    return {"supervise": supervise.to(dtype), "update": update.to(dtype), "idx_count": torch.bincount(target, minlength=k).to(dtype)}
+
+
+def test_a_state_dict_of_the_published_package_loads():
+    state = published()
+    criterion = OnlineLabelSmoothing.reference(0.5, 5)
+    assert criterion.load_state_dict(save_and_load(state)) == torch.nn.modules.module._IncompatibleKeys([], [])
+    assert torch.equal(criterion.supervise, state["supervise"])
+    assert torch.equal(criterion.soft_labels[2], state["supervise"][:, 2])
+    torch.testing.assert_close(criterion.update, state["update"], rtol=0, atol=2**-29)
+    assert criterion.idx_count.tolist() == state["idx_count"].tolist()
+    criterion.next_epoch()
+    torch.testing.assert_close(criterion.supervise, state["update"] / state["idx_count"])
+    model = torch.nn.Module()
+    model.loss = criterion
+    model.load_state_dict({f"loss.{name}": value for name, value in state.items()})
+    assert torch.equal(criterion.supervise, state["supervise"])
+
+
+REFUSED = [
+    (lambda s: s.pop("sums"), "Missing key.*sums"),
+    (lambda s: s.update(other=torch.ones(1)), "Unexpected key.*other"),
+    (lambda s: s.update(sums=s["sums"][:4]), r"size mismatch for sums.*\(4, 5\).*\(5, 5\)"),
+    (lambda s: s.update(sums=s["sums"].double()), "sums has dtype torch.float64"),
+    (lambda s: s.update(soft_labels=s["soft_labels"].half()), "soft_labels has dtype torch.float16"),
+    (lambda s: s.update(soft_labels=s["soft_labels"] * float("nan")), "finite"),
+    (lambda s: s.update(counts=-s["counts"] - 1), "counts must be >= 0"),
+    (lambda s: s.update(settings=torch.zeros(1024, dtype=torch.uint8)), "settings"),
+    (lambda s: s.update(settings=s["settings"][:100]), "size mismatch for settings"),
+    (lambda s: s.update(settings="x"), "settings is a str"),
+    (lambda s: (s.update(published()), s.update(update=torch.ones(5, 5, dtype=torch.int64))), "Unexpected key"),
+    (lambda s: (s.clear(), s.update(published(4))), "size mismatch for supervise"),
+    (lambda s: (s.clear(), s.update({**published(), "update": torch.ones(5, 5, dtype=torch.int64)})), "update has dtype torch.int64"),
+    (lambda s: (s.clear(), s.update({**published(), "update": torch.full((5, 5), float("inf"))})), "finite"),
+]
+
+
+@pytest.mark.parametrize("number", range(len(REFUSED)))
+def test_loading_is_strict_and_changes_all_or_nothing(number):
+    change, message = REFUSED[number]
+    state = dict(trained().state_dict())
+    change(state)
+    criterion = trained(epochs=1, weight=torch.rand(5))
+    before = copy.deepcopy(criterion.state_dict())
+    with pytest.raises(RuntimeError, match=message):
+        criterion.load_state_dict(state)
+    assert all(torch.equal(before[name], value) for name, value in criterion.state_dict().items())
+    go_on(criterion)
+
+
+def test_loading_not_strictly():
+    criterion = trained()
+    before = copy.deepcopy(criterion)
+    assert criterion.load_state_dict({}, strict=False).missing_keys == ["soft_labels", "sums", "counts", "counters", "settings"]
+    assert same(criterion, before)
+    other = trained()
+    assert criterion.load_state_dict({**other.state_dict(), "other": 1}, strict=False).unexpected_keys == ["other"]
+    assert same(criterion, other)
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        criterion.load_state_dict(trained(n_classes=4).state_dict(), strict=False)
+
+
+def test_assigning_to_a_module_on_the_meta_device():
+    criterion = trained()
+    with torch.device("meta"):
+        other = OnlineLabelSmoothing(0.5, 5)
+    assert other.soft_labels.is_meta
+    other.load_state_dict(criterion.state_dict(), assign=True)
+    assert same(criterion, other)
+    with torch.device("meta"):
+        fresh = OnlineLabelSmoothing(0.5, 5, smoothing=0.2)
+    fresh = fresh.to_empty(device="cpu")
+    fresh.reset_parameters()
+    assert same(fresh, OnlineLabelSmoothing(0.5, 5, smoothing=0.2))
+
+
+@pytest.mark.parametrize(
+    "cast",
+    [lambda c: c.half(), lambda c: c.double(), lambda c: c.bfloat16(), lambda c: c.to(torch.float16), lambda c: c.type(torch.float64),
+     lambda c: c.float(), lambda c: c.to("cpu", torch.float64), lambda c: c.cpu(), lambda c: c.share_memory(), lambda c: c.requires_grad_(False)],
+)  # fmt: skip
+def test_s_stays_f32_and_exact_under_casts(cast):
+    criterion, other = trained(init=torch.rand(5, 5)), None
+    reference = copy.deepcopy(criterion)
+    other = cast(criterion)
+    assert other is criterion
+    assert criterion.soft_labels.dtype == torch.float32
+    assert [t.dtype for t in (criterion.sums, criterion.counts, criterion.counters)] == [torch.int64] * 3
+    assert same(criterion, reference)
+    assert [name for name, _ in criterion.named_buffers()] == ["soft_labels"]
+    assert all(torch.equal(a, b) for a, b in zip(go_on(criterion), go_on(reference)))
+
+
+def test_a_move_keeps_the_epoch_and_the_report():
+    criterion = trained(epochs=1)
+    report = criterion.next_epoch()
+    criterion.share_memory()
+    assert criterion.soft_labels.is_shared()
+    assert criterion.sums.is_shared()
+    assert criterion.epoch == 2
+    assert report.epoch == 2
+    with torch.device("cpu"):
+        assert OnlineLabelSmoothing(0.5, 5).to("meta").soft_labels.is_meta
+
+
+def test_statistics_follow_soft_labels_that_others_have_moved():
+    criterion = trained()
+    criterion._buffers["soft_labels"] = criterion.soft_labels.to("meta")  # as FullyShardedDataParallel does
+    with pytest.raises(RuntimeError, match="meta"):
+        criterion.next_epoch()
+    assert criterion.sums.is_meta
+    assert criterion.counts.is_meta
+    criterion = trained()
+    before = copy.deepcopy(criterion)
+    criterion.soft_labels.data = criterion.soft_labels.data.clone()
+    assert all(torch.equal(a, b) for a, b in zip(go_on(criterion), go_on(before)))
+    assert criterion.epoch == 4
+
+
+def test_a_failed_move_changes_nothing():
+    criterion = trained()
+    before = copy.deepcopy(criterion)
+
+    def fail(tensor):
+        raise RuntimeError("no memory")
+
+    with pytest.raises(RuntimeError, match="no memory"):
+        criterion._apply(fail)
+    assert same(criterion, before)
+    go_on(criterion)
+
+
+def test_r13_memory_given_lives_as_long_as_the_criterion():
+    import gc
+
+    criterion = trained()
+    engine, soft_labels = criterion._engine, criterion.soft_labels.clone()
+    del criterion
+    gc.collect()
+    torch.empty(1000)
+    assert torch.equal(engine.soft_labels, soft_labels)
+    assert engine.core.epoch == 2
+    engine.forward(*batch(4, 5), (None,) * 4, 0, False)
+
+
+def test_r25_files_cross_to_the_library_and_back(tmp_path):
+    criterion = trained(weight=torch.rand(5), init=torch.rand(5, 5))
+    path = tmp_path / "state.safetensors"
+    criterion.save(path)
+    other = ols.Criterion(5)
+    other.load(path)
+    for name in ("soft_labels", "sums", "counts", "counters"):
+        np.testing.assert_array_equal(getattr(other, name), getattr(criterion, name).numpy())
+    assert (other.epoch, other.alpha) == (criterion.epoch, criterion.alpha)
+    assert path.read_bytes() == other.to_bytes() == criterion.to_bytes()
+    logits, target = batch(32, 5)
+    loss, _ = other(logits.numpy(), target.numpy())
+    assert loss == criterion(logits, target).item()
+    other.next_epoch()
+    back = OnlineLabelSmoothing(0.9, 5)
+    back.from_bytes(other.to_bytes())
+    criterion.next_epoch()
+    assert same(back, criterion)
+    back.save(path)
+    with pytest.raises(ValueError, match="classes"):
+        OnlineLabelSmoothing(0.5, 6).load(path)
+    with pytest.raises(OSError, match="nowhere"):
+        back.load(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match="."):
+        back.from_bytes(path.read_bytes()[:-5])
+    assert same(back, criterion)
+
+
+def test_the_state_dict_fits_into_safetensors(tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    criterion = trained(weight=torch.rand(5))
+    save_file(criterion.state_dict(), tmp_path / "model.safetensors")
+    other = OnlineLabelSmoothing(0.5, 5)
+    other.load_state_dict(load_file(tmp_path / "model.safetensors"))
+    assert same(criterion, other)
+
+
+@pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
+def test_a_distributed_checkpoint_of_one_process(tmp_path):
+    import torch.distributed.checkpoint as dcp
+
+    criterion = trained()
+    dcp.save({"criterion": criterion.state_dict()}, checkpoint_id=tmp_path / "dcp", no_dist=True)
+    other = OnlineLabelSmoothing(0.9, 5)
+    state = {"criterion": other.state_dict()}
+    dcp.load(state, checkpoint_id=tmp_path / "dcp", no_dist=True)
+    other.load_state_dict(state["criterion"])
+    assert same(criterion, other)
+    assert repr(criterion) == repr(other)
+
+
+def _work(criterion, queue):
+    queue.put([value.numpy().copy() for value in go_on(criterion)])
+
+
+def test_r15_parent_and_child_of_a_fork_go_on_equally():
+    criterion = trained()
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    child = context.Process(target=_work, args=(criterion, queue))
+    child.start()
+    theirs = queue.get(timeout=60)
+    child.join(60)
+    assert child.exitcode == 0
+    for one, other in zip(go_on(criterion), theirs):
+        np.testing.assert_array_equal(one.numpy(), other)
+
+
+def test_forked_data_loaders():
+    logits, target = batch(64, 5)
+    criterion, alone = OnlineLabelSmoothing(0.5, 5), OnlineLabelSmoothing(0.5, 5)
+    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(logits, target), 16, num_workers=2, multiprocessing_context="fork")
+    for _ in range(2):
+        for z, y in loader:
+            criterion(z, y)
+            alone(z.clone(), y.clone())
+        criterion.next_epoch()
+        alone.next_epoch()
+    assert same(criterion, alone)
