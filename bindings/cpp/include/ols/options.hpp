@@ -49,6 +49,36 @@ enum class preset : std::int32_t {
     paper = OLS_PRESET_PAPER,
 };
 
+/// The names of these, as in every language of libols; "unknown" for a number that is none of them.
+constexpr const char *to_string(initial value) noexcept {
+    switch (value) {
+    case initial::smoothing: return "smoothing";
+    case initial::uniform: return "uniform";
+    case initial::zero: return "zero";
+    case initial::one_hot: return "one_hot";
+    case initial::matrix: return "matrix";
+    }
+    return "unknown";
+}
+constexpr const char *to_string(empty_class value) noexcept {
+    switch (value) {
+    case empty_class::keep: return "keep";
+    case empty_class::uniform: return "uniform";
+    case empty_class::initial: return "initial";
+    case empty_class::one_hot: return "one_hot";
+    case empty_class::zero: return "zero";
+    }
+    return "unknown";
+}
+constexpr const char *to_string(reduction value) noexcept {
+    switch (value) {
+    case reduction::none: return "none";
+    case reduction::mean: return "mean";
+    case reduction::sum: return "sum";
+    }
+    return "unknown";
+}
+
 /// Options with the library's defaults, which `ols_options_t` in ols.h describes field by field. Each name sets with an argument, and returns the options
 /// for the next one; without an argument it gets. Values are checked where a criterion is made. Copies are independent.
 class options {

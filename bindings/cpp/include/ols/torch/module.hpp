@@ -25,6 +25,26 @@ struct argument<Result (Class::*)(Argument) const> {
 /// `const std::optional<torch::Device> &`, or what the LibTorch at hand had before it.
 using clone_argument = argument<decltype(&::torch::nn::Module::clone)>::type;
 
+/// The criterion of a module. LibTorch copies modules when it clones them and exchanges the tensors soon after: a copy has no criterion yet, and knows
+/// the epoch for the one that it will have.
+struct Binding {
+    Binding() = default;
+    Binding(const Binding &other) : epoch_without_core(other.epoch()) {}
+    Binding &operator=(const Binding &other) {
+        if (this != &other) {
+            epoch_without_core = other.epoch();
+            core = nullptr;
+        }
+        return *this;
+    }
+    ~Binding() = default;
+
+    std::int64_t epoch() const { return core ? core->criterion.epoch() : epoch_without_core; }
+
+    std::shared_ptr<Core> core;
+    std::int64_t epoch_without_core = 0;
+};
+
 } // namespace detail
 
 /// Online Label Smoothing as a loss of LibTorch: takes logits (N, K), (N, K, d1, ...) or (K) and targets of the same shape without K, as
@@ -36,36 +56,25 @@ public:
     // NOLINTNEXTLINE: a member of the base is made in reset(), as in LibTorch's own modules.
     explicit OnlineLabelSmoothingImpl(OnlineLabelSmoothingOptions options_) : options(std::move(options_)) { OnlineLabelSmoothingImpl::reset(); }
 
-    // What LibTorch makes of copies (clone, children of a clone) has tensors of its own soon after; so a copy never shares a criterion.
-    OnlineLabelSmoothingImpl(const OnlineLabelSmoothingImpl &other)
-        : Cloneable(other), options(other.options), soft_labels(other.soft_labels), sums(other.sums), counts(other.counts), counters(other.counters),
-          epoch_(other.epoch()) {}
-    OnlineLabelSmoothingImpl &operator=(const OnlineLabelSmoothingImpl &other) {
-        if (this != &other) {
-            Cloneable::operator=(other);
-            options = other.options;
-            soft_labels = other.soft_labels;
-            sums = other.sums;
-            counts = other.counts;
-            counters = other.counters;
-            epoch_ = other.epoch();
-            core_ = nullptr;
-        }
-        return *this;
-    }
-    ~OnlineLabelSmoothingImpl() override = default;
-
-    /// Begins anew, with the state that the options say.
+    /// Begins anew, with the state that the options say. Where the library refuses them the module is as before.
     void reset() override {
         // Of too few classes the library knows more to say than an allocation.
         if (options.num_classes() < 2) ols::criterion refused(options.to_library());
         const std::int64_t k = options.num_classes();
-        soft_labels = register_or_replace("soft_labels", at::empty({k, k}, at::kFloat));
-        sums = register_or_replace("sums", at::empty({k, k}, at::kLong));
-        counts = register_or_replace("counts", at::empty({k}, at::kLong));
-        counters = register_or_replace("counters", at::empty({OLS_COUNTERS}, at::kLong));
-        epoch_ = 0;
-        bind(false);
+        const at::Device device = soft_labels.defined() ? soft_labels.device() : at::Device(at::kCPU);
+        const auto empty = [&](at::IntArrayRef shape, at::ScalarType type) { return at::empty(shape, at::TensorOptions(type).device(device)); };
+        auto core = make_core({empty({k, k}, at::kFloat), empty({k, k}, at::kLong), empty({k}, at::kLong), empty({OLS_COUNTERS}, at::kLong)}, false, 0);
+        at::Tensor *const members[] = {&soft_labels, &sums, &counts, &counters};
+        auto registered = named_buffers(/*recurse=*/false);
+        for (std::size_t i = 0; i < names.size(); i++) {
+            const at::Tensor memory = core->state[i].detach();
+            if (at::Tensor *const known = registered.find(names[i])) {
+                known->set_data(memory);
+            } else {
+                *members[i] = register_buffer(names[i], memory);
+            }
+        }
+        binding_.core = std::move(core);
     }
 
     /// The loss of a batch, with a gradient for the logits where these require one, and in training mode its statistics, counted also where no gradient is
@@ -130,7 +139,7 @@ public:
     ols_report_t report() { return bound().criterion.report(stream()); }
 
     /// Epochs that have ended.
-    std::int64_t epoch() const { return core_ ? core_->criterion.epoch() : epoch_; }
+    std::int64_t epoch() const { return binding_.epoch(); }
 
     /// Sets the weight of the hard label, in [0, 1]: for schedules.
     void set_alpha(double alpha) {
@@ -173,7 +182,7 @@ public:
 
     void train(bool on = true) override {
         Cloneable::train(on);
-        if (core_) core_->criterion.set_mode(on ? ols::mode::train : ols::mode::eval);
+        if (binding_.core) binding_.core->criterion.set_mode(on ? ols::mode::train : ols::mode::eval);
     }
 
     using ::torch::nn::Module::to;
@@ -196,22 +205,20 @@ public:
 
     std::shared_ptr<::torch::nn::Module> clone(detail::clone_argument device = {}) const override {
         auto copy = Cloneable::clone(device);
-        auto &impl = static_cast<OnlineLabelSmoothingImpl &>(*copy);
-        impl.core_ = nullptr;
-        impl.epoch_ = epoch();
+        // reset() has made a criterion of the first epoch, over tensors that are gone.
+        auto &impl = dynamic_cast<OnlineLabelSmoothingImpl &>(*copy);
+        impl.binding_ = binding_;
         impl.bound();
         return copy;
     }
 
     void pretty_print(std::ostream &stream) const override {
-        static constexpr const char *initials[] = {"smoothing", "uniform", "zero", "one_hot", "matrix"};
-        static constexpr const char *policies[] = {"keep", "uniform", "initial", "one_hot", "zero"};
         stream << "ols::torch::OnlineLabelSmoothing(num_classes=" << options.num_classes() << ", alpha=" << options.alpha()
-               << ", initial=" << initials[static_cast<int>(options.initial())];
+               << ", initial=" << to_string(options.initial());
         if (options.initial() == ols::initial::smoothing) stream << ", smoothing=" << options.smoothing();
-        stream << ", empty_class=" << policies[static_cast<int>(options.empty_class())] << ", min_count=" << options.min_count()
+        stream << ", empty_class=" << to_string(options.empty_class()) << ", min_count=" << options.min_count()
                << ", momentum=" << options.momentum() << ", freeze_above=" << options.freeze_above() << ", ignore_index=" << options.ignore_index()
-               << ", reduction=" << ::torch::enumtype::get_enum_name(options.reduction()) << ", epoch=" << epoch() << ")";
+               << ", reduction=" << to_string(options.library_reduction()) << ", epoch=" << epoch() << ")";
     }
 
     /// The options, as they are now. To change one later is without effect, but for `set_alpha` and what a load replaces.
@@ -231,35 +238,36 @@ protected:
     FORWARD_HAS_DEFAULT_ARGS({2, AnyValue(CallOptions())})
 
 private:
-    at::Tensor register_or_replace(const char *name, const at::Tensor &tensor) {
-        if (auto *known = named_buffers(/*recurse=*/false).find(name)) {
-            known->set_data(tensor);
-            return *known;
-        }
-        return register_buffer(name, tensor);
-    }
+    /// The buffers, in the order of `detail::Core::state`.
+    static constexpr std::array<const char *, 4> names = {"soft_labels", "sums", "counts", "counters"};
 
     void *stream() const { return detail::current_stream(soft_labels.device()); }
 
-    /// A criterion over the buffers as they are now; LibTorch exchanges their memory when it moves or clones a module.
-    void bind(bool adopt) {
+    /// A criterion over tensors for its state; with `adopt` they hold one already, of `epoch`.
+    std::shared_ptr<detail::Core> make_core(std::vector<at::Tensor> state, bool adopt, std::int64_t epoch) const {
         ols::options library = options.to_library();
         library.mode(is_training() ? ols::mode::train : ols::mode::eval);
-        library.device(detail::device_type_of("soft_labels", soft_labels.device()), soft_labels.device().is_cuda() ? soft_labels.device().index() : 0);
-        const auto view = [](const char *name, const at::Tensor &tensor) { return detail::view_of(name, tensor, OLS_DLPACK_PLAIN); };
-        library.state_memory(view("soft_labels", soft_labels), view("sums", sums), view("counts", counts), view("counters", counters));
-        library.adopt_state(adopt);
-        const std::int64_t epoch = this->epoch();
-        // Tensors of their own over the same memory: set_data on a buffer does not reach them.
-        auto core = std::make_shared<detail::Core>(library, std::vector<at::Tensor>{soft_labels.detach(), sums.detach(), counts.detach(), counters.detach()});
-        core->criterion.set_epoch(adopt ? epoch : 0);
-        core_ = std::move(core);
+        const at::Device device = state[0].device();
+        library.device(detail::device_type_of("soft_labels", device), device.is_cuda() ? device.index() : 0);
+        const auto view = [&](std::size_t i) { return detail::view_of(names[i], state[i], OLS_DLPACK_PLAIN); };
+        library.state_memory(view(0), view(1), view(2), view(3)).adopt_state(adopt);
+        auto core = std::make_shared<detail::Core>(library, std::move(state));
+        core->criterion.set_epoch(epoch);
+        return core;
     }
 
+    /// The criterion over the buffers as they are now: LibTorch exchanges their memory when it moves or clones a module.
     detail::Core &bound() {
-        const auto is_bound_to = [this](std::size_t at, const at::Tensor &tensor) { return core_->state[at].data_ptr() == tensor.data_ptr(); };
-        if (!core_ || !is_bound_to(0, soft_labels) || !is_bound_to(1, sums) || !is_bound_to(2, counts) || !is_bound_to(3, counters)) bind(true);
-        return *core_;
+        const std::array<const at::Tensor *, 4> buffers = {&soft_labels, &sums, &counts, &counters};
+        bool is_bound = binding_.core != nullptr;
+        for (std::size_t i = 0; is_bound && i < buffers.size(); i++) is_bound = binding_.core->state[i].data_ptr() == buffers[i]->data_ptr();
+        if (!is_bound) {
+            // Tensors of their own over the same memory, which an exchange of the buffers' does not reach.
+            std::vector<at::Tensor> state;
+            for (const at::Tensor *buffer : buffers) state.push_back(buffer->detach());
+            binding_.core = make_core(std::move(state), true, epoch());
+        }
+        return *binding_.core;
     }
 
     template <class Load>
@@ -298,22 +306,20 @@ private:
             return detail::readable(name, whole, OLS_DLPACK_SAMPLES);
         };
         auto pass = c10::make_intrusive<detail::Pass>();
-        pass->core = core_;
-        pass->version = core_->version;
+        pass->core = binding_.core;
+        pass->version = pass->core->version;
         pass->targets = batched("targets", targets);
         pass->sample_weights = batched("sample_weights", call.sample_weights());
         pass->targets2 = batched("targets2", call.targets2());
         pass->lam = batched("lam", call.lam(), true);
         pass->target_offset = call.target_offset();
         pass->update = call.update();
-        pass->has_loss_per_sample = ::torch::enumtype::reduction_get_enum(options.reduction()) == at::Reduction::None;
+        pass->has_loss_per_sample = options.library_reduction() == ols::reduction::none;
         logits = detail::readable("logits", is_unbatched ? logits.unsqueeze(0) : logits, OLS_DLPACK_CLASS_SECOND);
         return pass;
     }
 
-    std::shared_ptr<detail::Core> core_;
-    /// Where there is no criterion yet.
-    std::int64_t epoch_ = 0;
+    detail::Binding binding_;
 };
 
 /// A `ModuleHolder` for `OnlineLabelSmoothingImpl`, which describes everything:

@@ -94,13 +94,16 @@ public:
         options.ignore_index(ignore_index_).empty_class(empty_class_).threads(threads_);
         if (class_weights_.defined()) options.class_weights(detail::values_of<double>("class_weights", class_weights_, 1));
         if (initial_soft_labels_.defined()) options.initial_soft_labels(detail::values_of<float>("initial_soft_labels", initial_soft_labels_, 2));
-        options.initial(initial_);
+        return options.initial(initial_).reduction(library_reduction());
+    }
+
+    /// `reduction` as the library has it.
+    ols::reduction library_reduction() const {
         switch (::torch::enumtype::reduction_get_enum(reduction_)) {
-        case at::Reduction::None: options.reduction(ols::reduction::none); break;
-        case at::Reduction::Sum: options.reduction(ols::reduction::sum); break;
-        default: options.reduction(ols::reduction::mean); break;
+        case at::Reduction::None: return ols::reduction::none;
+        case at::Reduction::Sum: return ols::reduction::sum;
+        default: return ols::reduction::mean;
         }
-        return options;
     }
 
     /// Takes over what the library has.
