@@ -161,14 +161,16 @@ public:
     options &class_weights(const const_tensor &values) noexcept { return set(raw_.class_weights, values.raw()); }
     const_tensor class_weights() const noexcept { return const_tensor(raw_.class_weights); }
 
-    /// S of the first epoch, K*K values row-major, and with it `initial::matrix`. These options keep the values. Throws `OLS_STATUS_INVALID_SHAPE` where they
-    /// are not K*K.
+    /// S of the first epoch, K*K values row-major, and with it `initial::matrix`. These options keep the values. Throws `OLS_STATUS_INVALID_SHAPE` where
+    /// they are not K*K.
     options &initial_soft_labels(std::vector<float> values) {
         const std::int64_t k = num_classes();
-        const_tensor matrix = view(values, k, k);
+        const auto count = static_cast<double>(values.size());
+        if (count != static_cast<double>(k) * static_cast<double>(k)) {
+            throw error(OLS_STATUS_INVALID_SHAPE, "ols::options: initial_soft_labels has " + std::to_string(values.size()) + " values instead of K*K with K = " + std::to_string(k));
+        }
         initial_soft_labels_ = std::make_shared<const std::vector<float>>(std::move(values));
-        matrix = view(*initial_soft_labels_, k, k);
-        return initial_soft_labels(matrix);
+        return initial_soft_labels(view(initial_soft_labels_->data(), k, k));
     }
     /// S of the first epoch as a view of f32 or f64 values (K, K), which must stay until the criterion is made, and with it `initial::matrix`.
     options &initial_soft_labels(const const_tensor &values) noexcept {
