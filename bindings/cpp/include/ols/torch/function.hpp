@@ -63,6 +63,8 @@ public:
         if (at::elementSize(logits.scalar_type()) == 2) {
             pass->core->criterion.forward(pass->batch(logits), view_of("loss", loss, OLS_DLPACK_SAMPLES));
             context->save_for_backward({logits, pass->targets, pass->sample_weights, pass->targets2, pass->lam});
+            // What backward is told; it never touches the statistics.
+            pass->update = ols::update::no_update;
         } else {
             const at::Tensor gradient = empty_gradient(logits);
             pass->core->criterion.forward(pass->batch(logits), view_of("loss", loss, OLS_DLPACK_SAMPLES), view_of("grad", gradient, OLS_DLPACK_CLASS_SECOND));
