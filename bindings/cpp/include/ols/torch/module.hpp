@@ -188,10 +188,11 @@ public:
     using ::torch::nn::Module::to;
     /// Moves the state. Where the library cannot work on that device it stays where it was, and an `ols::error` says so.
     void to(::torch::Device device, bool non_blocking = false) override {
+        detail::device_type_of("soft_labels", device);
         const at::Device before = soft_labels.device();
         bound();
-        Cloneable::to(device, non_blocking);
         try {
+            Cloneable::to(device, non_blocking);
             bound();
         } catch (...) {
             Cloneable::to(before, false);
