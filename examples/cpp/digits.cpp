@@ -9,7 +9,7 @@ namespace {
 constexpr const char *usage = "usage: digits [options] [DIGITS]\n"
                               "  DIGITS        the bundled digits.csv.gz [examples/data/digits.csv.gz]\n"
                               "  --data DIR    a folder of the MNIST family's IDX files, gzipped or not, instead\n"
-                              "  --epochs N    epochs of each of the six runs [30]\n"
+                              "  --epochs N    epochs of each of the six runs [100]\n"
                               "  --train N     training images [all; 3000 with --data]\n"
                               "  --noise X     share of wrong labels in the noisy runs, from 0 to 1 [0.4]\n"
                               "  --alpha X     weight of the hard label in online label smoothing, from 0 to 1 [0.5]\n"

@@ -29,7 +29,7 @@ struct NetworkImpl : torch::nn::Module {
 TORCH_MODULE(Network);
 
 struct Settings {
-    std::int64_t epochs = 30, batch = 64, train = 0;
+    std::int64_t epochs = 100, batch = 64, train = 0;
     double noise = 0.4, alpha = 0.5, smoothing = 0.1, learning_rate = 0.05, momentum = 0.9, weight_decay = 1e-3;
     std::uint64_t seed = 0;
 };
