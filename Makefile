@@ -22,7 +22,7 @@ FILL = sed -e 's|@PREFIX@|$(PC_PREFIX)|; s|@LIBDIR@|$(LIBDIR)|; s|@VERSION@|$(VE
 	-e 's|@CMAKE_TO_PREFIX@|$(CMAKE_TO_PREFIX)|; s|@SYSTEM_LIBRARIES@|$(SYSTEM_LIBRARIES)|; s|@POINTER_BYTES@|$(shell expr $$(getconf LONG_BIT) / 8)|'
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo example-c test setup lint test-rust test-c test-demo bench install uninstall dist clean bless
+.PHONY: help build demo example-c test setup lint test-rust test-c test-cpp test-install test-ring test-demo bench install uninstall dist clean bless
 
 help: ## lists the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -38,7 +38,7 @@ example-c: build ## trains softmax regression on the digits from a page of C
 	$(CC) -std=c99 -O2 -Iinclude examples/c/digits.c $(TARGET)/release/libols.a -lgcc_s -lutil -lrt -lpthread -lm -ldl -lc -o $(TARGET)/digits
 	$(TARGET)/digits $(TARGET)/digits.csv
 
-test: setup lint test-rust test-c test-demo ## sets up what tests need and runs everything
+test: setup lint test-rust test-c test-cpp test-install test-ring test-demo ## sets up what tests need and runs everything
 
 setup: ## installs the compilers that the tests need (Debian), or says what is missing
 	tests/setup
@@ -54,6 +54,15 @@ test-rust: ## unit, property, conformance and documentation tests, in debug and 
 
 test-c: ## the C ABI from C and C++: header, misuse, conformance, sanitizers, installed tree
 	tests/c/run
+
+test-cpp: setup ## the C++ wrapper and the LibTorch module, with the documentation's programs and the example (PyTorch's wheel: 5 GB, once)
+	bindings/cpp/tests/run
+
+test-install: setup build ## make install, uninstall and dist, with projects outside of the tree: C and C++, CMake and pkg-config, shared and static
+	tests/install/run
+
+test-ring: build ## a saved state goes around the languages
+	tests/ring/run
 
 test-demo: ## the demo's own tests and its shortest run
 	$(CARGO) test --locked --release -p ols-demo
