@@ -22,7 +22,7 @@ FILL = sed -e 's|@PREFIX@|$(PC_PREFIX)|; s|@LIBDIR@|$(LIBDIR)|; s|@VERSION@|$(VE
 	-e 's|@CMAKE_TO_PREFIX@|$(CMAKE_TO_PREFIX)|; s|@SYSTEM_LIBRARIES@|$(SYSTEM_LIBRARIES)|; s|@POINTER_BYTES@|$(shell expr $$(getconf LONG_BIT) / 8)|'
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo example-c test setup lint test-rust test-c test-cpp test-install test-ring test-demo bench install uninstall dist clean bless
+.PHONY: help build demo example-c example-cpp test setup lint test-rust test-c test-cpp test-install test-ring test-demo bench bench-cpp install uninstall dist clean bless
 
 help: ## lists the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -37,6 +37,9 @@ example-c: build ## trains softmax regression on the digits from a page of C
 	gzip -dc examples/data/digits.csv.gz > $(TARGET)/digits.csv
 	$(CC) -std=c99 -O2 -Iinclude examples/c/digits.c $(TARGET)/release/libols.a -lgcc_s -lutil -lrt -lpthread -lm -ldl -lc -o $(TARGET)/digits
 	$(TARGET)/digits $(TARGET)/digits.csv
+
+example-cpp: build ## trains a convolutional network with LibTorch (ARGS="--help" for more; PyTorch's wheel: 5 GB, once)
+	examples/cpp/run $(ARGS)
 
 test: setup lint test-rust test-c test-cpp test-install test-ring test-demo ## sets up what tests need and runs everything
 
@@ -69,6 +72,9 @@ test-demo: ## the demo's own tests and its shortest run
 
 bench: build ## the race against PyTorch and a copy of the logits (ARGS="--help" for more); see docs/benchmarks.md
 	benches/race/run $(ARGS)
+
+bench-cpp: build ## what the C++ wrapper adds to a call, in nanoseconds (ARGS="N K")
+	bindings/cpp/bench/run $(ARGS)
 
 install: build ## installs library, headers, pkg-config file and CMake package under PREFIX (DESTDIR and LIBDIR as usual)
 	install -d $(LIB)/pkgconfig $(LIB)/cmake/ols $(ROOT)/include/ols/torch

@@ -1,4 +1,5 @@
-"""Writes every C++ program of the documents to a folder, each once: the blocks that begin with ```cpp. All of them are whole programs.
+"""Writes every C++ program of the documents to a folder, each once: in Markdown the blocks that begin with ```cpp, all of which are whole programs; in
+headers the one in the comment at the top.
 
 Arguments: the folder, the documents.
 """
@@ -13,7 +14,13 @@ for left_over in folder.glob("*.cpp"):
     left_over.unlink()
 programs = []
 for document in sys.argv[2:]:
-    for block in re.findall(r"^```cpp\n(.*?)^```", pathlib.Path(document).read_text(), re.S | re.M):
+    text = pathlib.Path(document).read_text()
+    if document.endswith(".hpp"):
+        top = re.match(r"(?://.*\n)*", text).group()
+        blocks = ["".join(line[7:] if line.startswith("//     ") else "\n" for line in re.findall(r"(//     .*\n|//\n)", top)).strip("\n") + "\n"]
+    else:
+        blocks = re.findall(r"^```cpp\n(.*?)^```", text, re.S | re.M)
+    for block in blocks:
         assert "int main(" in block, f"{document}: this block is no whole program:\n{block}"
         if block not in programs:
             programs.append(block)

@@ -1,16 +1,22 @@
 // libols for C++17 and later: Online Label Smoothing, a classification loss that learns its own soft labels. Header-only over the C interface, whose
-// header ols.h is the manual of what is computed; nothing but the standard library is needed. For LibTorch there is ols/torch.hpp.
+// header ols.h is the manual of what is computed; nothing but the standard library is needed. For LibTorch there is ols/torch.hpp. What fails throws
+// ols::error.
 //
 //     #include <ols/ols.hpp>
 //
-//     ols::criterion criterion(ols::options(10).alpha(0.5));
-//     for (int epoch = 0; epoch < epochs; epoch++) {
-//         for (auto &[logits, targets] : batches) {                             // std::vector<float> of n*10, std::vector<std::int64_t> of n
-//             ols::batch batch(ols::view(logits, n, 10), ols::view(targets));
-//             double loss = criterion.loss_and_gradient(batch, ols::view(grad, n, 10));
-//             ...                                                               // grad goes back through the network
-//         }
-//         criterion.next_epoch();                                               // the soft labels of the next one
+//     #include <cstdio>
+//
+//     int main() {
+//         const float logits[2][3] = {{2.0f, 0.1f, -1.0f}, {0.3f, 0.2f, 0.1f}};
+//         const std::uint8_t targets[2] = {0, 2};
+//         float gradient[2][3];
+//
+//         ols::criterion criterion(ols::options(3).alpha(0.5));
+//         const ols::batch batch(ols::view(logits), ols::view(targets));
+//         const double loss = criterion.loss_and_gradient(batch, ols::view(gradient));
+//         std::printf("loss %.4f, first entry of the gradient %+.4f\n", loss, static_cast<double>(gradient[0][0]));
+//
+//         criterion.next_epoch(); // once an epoch: the soft labels of the next one
 //     }
 #ifndef OLS_OLS_HPP
 #define OLS_OLS_HPP

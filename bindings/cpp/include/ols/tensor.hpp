@@ -133,20 +133,21 @@ ols_tensor_t raw_view(T *data, std::size_t dimensions, const std::array<std::int
 template <class Container>
 using elements_of = std::remove_pointer_t<decltype(std::declval<Container &>().data())>;
 
-inline void check_length(std::size_t length, std::size_t dimensions, const std::array<std::int64_t, 3> &shape) {
-    bool fits = true;
-    std::size_t count = 1;
+[[noreturn]] inline void raise_length(std::size_t length, std::size_t dimensions, const std::array<std::int64_t, 3> &shape) {
     std::string text;
+    for (std::size_t d = 0; d < dimensions; d++) text += (d == 0 ? "" : ", ") + std::to_string(shape[d]);
+    throw error(OLS_STATUS_INVALID_SHAPE, "ols::view: a container of " + std::to_string(length) + " elements is not of shape (" + text + ")");
+}
+
+/// Whether a container of `length` elements has exactly those of the shape.
+inline bool fits(std::size_t length, std::size_t dimensions, const std::array<std::int64_t, 3> &shape) noexcept {
+    std::size_t count = 1;
     for (std::size_t d = 0; d < dimensions; d++) {
         const auto size = static_cast<std::size_t>(shape[d]);
-        fits = fits && shape[d] >= 0 && (size == 0 || count <= static_cast<std::size_t>(-1) / size);
+        if (shape[d] < 0 || (size != 0 && count > static_cast<std::size_t>(-1) / size)) return false;
         count *= size;
-        text += (d == 0 ? "" : ", ") + std::to_string(shape[d]);
     }
-    if (!fits || count != length) {
-        throw error(OLS_STATUS_INVALID_SHAPE,
-                    "ols::view: a container of " + std::to_string(length) + " elements is not of shape (" + text + ")");
-    }
+    return count == length;
 }
 
 } // namespace detail
@@ -169,7 +170,7 @@ detail::view_of<T> view(Container &container, Sizes... sizes) {
     if constexpr (sizeof...(Sizes) == 0) {
         shape[0] = static_cast<std::int64_t>(container.size());
     } else {
-        detail::check_length(container.size(), sizeof...(Sizes), shape);
+        if (!detail::fits(container.size(), sizeof...(Sizes), shape)) detail::raise_length(container.size(), sizeof...(Sizes), shape);
     }
     constexpr std::size_t dimensions = sizeof...(Sizes) == 0 ? 1 : sizeof...(Sizes);
     for (std::size_t d = dimensions; d < 3; d++) shape[d] = 1;
