@@ -13,6 +13,7 @@ ROOT = $(DESTDIR)$(PREFIX)
 LIB = $(ROOT)/$(LIBDIR)
 # What the tree calls itself in ols.pc.
 PC_PREFIX ?= $(PREFIX)
+DIST ?= $(TARGET)/dist
 PACKAGE := libols-$(VERSION)-$(shell uname -m)-$(shell uname -s | tr A-Z a-z)
 # From LIBDIR/cmake/ols back to PREFIX: a step up for each folder between.
 empty :=
@@ -95,14 +96,14 @@ uninstall: ## removes what install put under PREFIX
 	rm -f $(ROOT)/include/ols.h $(ROOT)/include/ols_dlpack.h $(patsubst bindings/cpp/%,$(ROOT)/%,$(wildcard bindings/cpp/include/ols/*.hpp bindings/cpp/include/ols/torch/*.hpp))
 	rmdir $(ROOT)/include/ols/torch $(ROOT)/include/ols $(LIB)/cmake/ols 2> /dev/null || true
 
-dist: ## packs the installed tree, which may be unpacked anywhere: target/dist/libols-VERSION-SYSTEM.tar.gz
-	rm -rf $(TARGET)/dist/$(PACKAGE)
-	$(MAKE) --no-print-directory install DESTDIR=$(TARGET)/dist/ PREFIX=$(PACKAGE) LIBDIR=lib PC_PREFIX='$$$${pcfiledir}/../..'
-	install -d $(TARGET)/dist/$(PACKAGE)/share/doc/ols
-	install -m 644 README.md CHANGELOG.md LICENSE-MIT LICENSE-APACHE $(TARGET)/dist/$(PACKAGE)/share/doc/ols
-	install -m 644 bindings/cpp/README.md $(TARGET)/dist/$(PACKAGE)/share/doc/ols/README-cpp.md
-	tar --sort=name --owner=0 --group=0 --numeric-owner --mtime=@0 -C $(TARGET)/dist -cf - $(PACKAGE) | gzip -9n > $(TARGET)/dist/$(PACKAGE).tar.gz
-	@echo $(TARGET)/dist/$(PACKAGE).tar.gz
+dist: ## packs the installed tree, which may be unpacked anywhere: target/dist/libols-VERSION-SYSTEM.tar.gz (DIST: another folder)
+	rm -rf $(DIST)/$(PACKAGE)
+	$(MAKE) --no-print-directory install DESTDIR=$(DIST)/ PREFIX=$(PACKAGE) LIBDIR=lib PC_PREFIX='$$$${pcfiledir}/../..'
+	install -d $(DIST)/$(PACKAGE)/share/doc/ols
+	install -m 644 README.md CHANGELOG.md LICENSE-MIT LICENSE-APACHE $(DIST)/$(PACKAGE)/share/doc/ols
+	install -m 644 bindings/cpp/README.md $(DIST)/$(PACKAGE)/share/doc/ols/README-cpp.md
+	tar --sort=name --owner=0 --group=0 --numeric-owner --mtime=@0 -C $(DIST) -cf - $(PACKAGE) | gzip -9n > $(DIST)/$(PACKAGE).tar.gz
+	@echo $(DIST)/$(PACKAGE).tar.gz
 
 bless: ## rewrites generated files: header, symbol list, conformance cases
 	OLS_BLESS=1 $(CARGO) test --locked --test header --test symbols --test conformance
