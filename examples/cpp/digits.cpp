@@ -86,7 +86,8 @@ void compare_losses(const Arguments &arguments) {
     std::printf("%lld training, %lld validation and %lld test images; %lld epochs, one seed\n\n", static_cast<long long>(split.train.size()),
                 static_cast<long long>(split.validation.size()), static_cast<long long>(split.test.size()), static_cast<long long>(settings.epochs));
     std::printf("%-18s %-23s %10s %9s %7s %15s %10s %13s\n", "", "", "Test", "Test NLL", "Test", "Test accuracy %", "Training", "Wrong labels");
-    std::printf("%-18s %-23s %10s %9s %7s %15s %10s %13s\n", "Training labels", "Loss", "accuracy %", "(nats)", "ECE %", "stopped early", "accuracy %", "learned %");
+    std::printf("%-18s %-23s %10s %9s %7s %15s %10s %13s\n", "Training labels", "Loss", "accuracy %", "(nats)", "ECE %", "stopped early", "accuracy %",
+                "learned %");
     for (const bool is_noisy : {false, true}) {
         const double noise = is_noisy ? settings.noise : 0;
         const torch::Tensor train_labels = with_wrong_labels(split.train.classes, classes, noise);

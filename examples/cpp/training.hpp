@@ -84,7 +84,8 @@ inline Numbers run(Loss loss, const Split &split, const torch::Tensor &train_lab
     torch::optim::SGD optimizer(network->parameters(),
                                 torch::optim::SGDOptions(settings.learning_rate).momentum(settings.momentum).weight_decay(settings.weight_decay));
     auto loader = torch::data::make_data_loader<torch::data::samplers::RandomSampler>(
-        ImageDataset(split.train.pixels, train_labels).map(torch::data::transforms::Stack<>()), torch::data::DataLoaderOptions(static_cast<std::size_t>(settings.batch)));
+        ImageDataset(split.train.pixels, train_labels).map(torch::data::transforms::Stack<>()),
+        torch::data::DataLoaderOptions(static_cast<std::size_t>(settings.batch)));
 
     const std::int64_t steps = settings.epochs * ((split.train.size() + settings.batch - 1) / settings.batch);
     const torch::Tensor is_wrong = train_labels.ne(split.train.classes);

@@ -13,7 +13,8 @@ void train(const c10::intrusive_ptr<c10d::ProcessGroup> &group, std::int64_t ran
     ols::torch::OnlineLabelSmoothing criterion(ols::torch::OnlineLabelSmoothingOptions(classes).momentum(0.125));
     for (int epoch = 0; epoch < 2; epoch++) {
         for (std::int64_t step = rank; step < 8; step += ranks) {
-            const at::Tensor logits = at::arange(samples * classes, at::kDouble).mul(12.9898).add(78.233 * static_cast<double>(8 * epoch + step)).sin().mul(3).to(at::kFloat).view({samples, classes});
+            const at::Tensor angles = at::arange(samples * classes, at::kDouble).mul(12.9898).add(78.233 * static_cast<double>(8 * epoch + step));
+            const at::Tensor logits = angles.sin().mul(3).to(at::kFloat).view({samples, classes});
             const at::Tensor targets = at::where(at::arange(samples).remainder(2) == 0, logits.argmax(1), at::arange(samples).remainder(classes));
             // One target that is ignored, one row that is skipped and counted.
             targets[3] = -100;

@@ -283,8 +283,8 @@ void calls() {
     auto in_place = data.logits;
     criterion.loss_and_gradient(ols::batch(ols::view(in_place, N, K), ols::view(data.targets)), ols::view(in_place, N, K));
     CHECK(in_place == data.grad);
-    THROWS(OLS_STATUS_INVALID_ARGUMENT, "overlap", criterion.loss_and_gradient(ols::batch(ols::view(in_place.data(), N - 1, K), ols::view(data.targets.data(), N - 1)),
-                                                                               ols::view(in_place.data() + K, N - 1, K)));
+    const ols::batch shorter(ols::view(in_place.data(), N - 1, K), ols::view(data.targets.data(), N - 1));
+    THROWS(OLS_STATUS_INVALID_ARGUMENT, "overlap", criterion.loss_and_gradient(shorter, ols::view(in_place.data() + K, N - 1, K)));
     // A batch's own values, in copies too (R13).
     std::vector<std::int64_t> targets2(N, 1);
     std::vector<double> lams(N, 0.25);
@@ -408,7 +408,9 @@ void states(const std::string &folder) {
     std::vector<float> labels(K * K);
     std::vector<std::int64_t> sums(K * K), counts(K), counters(OLS_COUNTERS);
     const auto lend = [&](bool adopt) {
-        return ols::options(static_cast<std::int64_t>(K)).state_memory(ols::view(labels, K, K), ols::view(sums, K, K), ols::view(counts), ols::view(counters)).adopt_state(adopt);
+        ols::options lent(static_cast<std::int64_t>(K));
+        lent.state_memory(ols::view(labels, K, K), ols::view(sums, K, K), ols::view(counts), ols::view(counters));
+        return lent.adopt_state(adopt);
     };
     {
         ols::criterion lender(lend(false));

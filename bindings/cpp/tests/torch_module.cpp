@@ -60,8 +60,8 @@ void gradients() {
     const Tensor weights = at::tensor({1.0, 0.5, 2.0, 0.0, 1.5});
     Tensor targets = targets_for(0);
     targets[4] = -100;
-    for (const OnlineLabelSmoothingOptions::reduction_t reduction : {OnlineLabelSmoothingOptions::reduction_t(torch::kNone), OnlineLabelSmoothingOptions::reduction_t(torch::kMean),
-                                                                      OnlineLabelSmoothingOptions::reduction_t(torch::kSum)}) {
+    using reduction_t = OnlineLabelSmoothingOptions::reduction_t;
+    for (const reduction_t reduction : {reduction_t(torch::kNone), reduction_t(torch::kMean), reduction_t(torch::kSum)}) {
         OnlineLabelSmoothing module(OnlineLabelSmoothingOptions(K).alpha(0.3).reduction(reduction).class_weights(weights));
         train(module, 1);
         module->next_epoch();
@@ -260,7 +260,8 @@ struct ModelImpl : torch::nn::Cloneable<ModelImpl> {
     ModelImpl() { reset(); }
     void reset() override {
         network = register_module("network", torch::nn::Linear(3, K));
-        criterion = register_module("criterion", OnlineLabelSmoothing(OnlineLabelSmoothingOptions(K).alpha(0.3).momentum(0.25).class_weights(at::linspace(1, 2, K))));
+        const auto options = OnlineLabelSmoothingOptions(K).alpha(0.3).momentum(0.25).class_weights(at::linspace(1, 2, K));
+        criterion = register_module("criterion", OnlineLabelSmoothing(options));
     }
     torch::nn::Linear network{nullptr};
     OnlineLabelSmoothing criterion{nullptr};
@@ -338,8 +339,8 @@ void modules(const std::string &folder) {
 
     std::ostringstream printed;
     printed << OnlineLabelSmoothing(OnlineLabelSmoothingOptions(K).preset(ols::preset::paper).reduction(torch::kSum));
-    CHECK(printed.str() == "ols::torch::OnlineLabelSmoothing(num_classes=5, alpha=0.5, initial=zero, empty_class=uniform, min_count=1, momentum=0, freeze_above=inf, "
-                           "ignore_index=-100, reduction=sum, epoch=0)");
+    CHECK(printed.str() == "ols::torch::OnlineLabelSmoothing(num_classes=5, alpha=0.5, initial=zero, empty_class=uniform, min_count=1, momentum=0, "
+                           "freeze_above=inf, ignore_index=-100, reduction=sum, epoch=0)");
     torch::nn::AnyModule any(OnlineLabelSmoothing{K});
     CHECK(any.forward(logits_for(0), targets_for(0)).item<float>() > 0);
 }

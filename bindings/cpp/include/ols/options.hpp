@@ -167,7 +167,8 @@ public:
         const std::int64_t k = num_classes();
         const auto count = static_cast<double>(values.size());
         if (count != static_cast<double>(k) * static_cast<double>(k)) {
-            throw error(OLS_STATUS_INVALID_SHAPE, "ols::options: initial_soft_labels has " + std::to_string(values.size()) + " values instead of K*K with K = " + std::to_string(k));
+            throw error(OLS_STATUS_INVALID_SHAPE, "ols::options: initial_soft_labels has " + std::to_string(values.size()) +
+                                                      " values instead of K*K with K = " + std::to_string(k));
         }
         initial_soft_labels_ = std::make_shared<const std::vector<float>>(std::move(values));
         return initial_soft_labels(view(initial_soft_labels_->data(), k, k));

@@ -15,8 +15,8 @@
 //         for (int epoch = 1; epoch <= 5; epoch++) {
 //             for (int step = 0; step < 4; step++) {
 //                 optimizer.zero_grad();
-//                 const torch::Tensor loss = criterion(network->forward(images.slice(0, 64 * step, 64 * (step + 1))), targets.slice(0, 64 * step, 64 * (step + 1)));
-//                 loss.backward();
+//                 const torch::Tensor some_images = images.slice(0, 64 * step, 64 * (step + 1)), some_targets = targets.slice(0, 64 * step, 64 * (step + 1));
+//                 criterion(network->forward(some_images), some_targets).backward();
 //                 optimizer.step();
 //             }
 //             criterion->next_epoch(); // the soft labels of the next one

@@ -96,8 +96,8 @@ private:
 
     static at::Tensor recomputed(const at::Tensor &logits, const at::Tensor &incoming, const Pass &pass) {
         if (pass.core->version != pass.version) {
-            throw error(OLS_STATUS_INVALID_STATE, "ols::torch: backward after the soft labels or alpha have changed; 16-bit gradients are recomputed, and must be "
-                                                  "before next_epoch, set_alpha, set_soft_labels and load");
+            throw error(OLS_STATUS_INVALID_STATE, "ols::torch: backward after the soft labels or alpha have changed; 16-bit gradients are recomputed, "
+                                                  "and must be before next_epoch, set_alpha, set_soft_labels and load");
         }
         const at::Tensor gradient = empty_gradient(logits);
         const at::Tensor factor = readable("grad_loss", incoming, OLS_DLPACK_SAMPLES);

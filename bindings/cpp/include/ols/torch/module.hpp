@@ -49,7 +49,8 @@ struct Binding {
 
 /// Online Label Smoothing as a loss of LibTorch: takes logits (N, K), (N, K, d1, ...) or (K) and targets of the same shape without K, as
 /// `torch::nn::CrossEntropyLoss` does, and learns its soft labels from what it sees in training mode. Its state are four buffers, which move with
-/// `to(device)` and keep their dtypes. Errors are `ols::error` and leave the state as it was.
+/// `to(device)` and keep their dtypes. Errors are `ols::error` and leave the state as it was. Any thread may call what works on batches; moving, cloning and
+/// loading, as of every module, are not for several threads at once.
 class OnlineLabelSmoothingImpl : public ::torch::nn::Cloneable<OnlineLabelSmoothingImpl> {
 public:
     explicit OnlineLabelSmoothingImpl(std::int64_t num_classes) : OnlineLabelSmoothingImpl(OnlineLabelSmoothingOptions(num_classes)) {}
