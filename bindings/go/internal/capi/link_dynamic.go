@@ -1,0 +1,6 @@
+//go:build !ols_static
+
+package capi
+
+// #cgo pkg-config: ols
+import "C"

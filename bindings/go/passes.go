@@ -1,0 +1,205 @@
+package ols
+
+import (
+	"unsafe"
+
+	"libols/ols/internal/capi"
+)
+
+// Update says what a call on a batch does to the statistics of a criterion that trains.
+type Update uint32
+
+const (
+	// Add the samples that are classified right. What a zero Batch says.
+	Add Update = 0
+	// NoUpdate leaves the statistics as they are: for a second pass over a batch that was counted before.
+	NoUpdate Update = capi.BatchNoUpdate
+	// TakeBack takes a batch back that was added before, exactly. Its tensors must be the same as then, so not after a gradient has taken the
+	// place of the logits. Works in both modes.
+	TakeBack Update = capi.BatchTakeBack
+)
+
+// Batch is what a call works on: N samples over K classes, or N*inner of them, as the pixels of N images.
+type Batch struct {
+	// Logits are z: float32, float64, Float16 or BFloat16 of shape (N, K) or (N, K, inner), read as they lie. A row with NaN, +Inf, or nothing
+	// but -Inf has a loss and gradient of NaN and adds nothing to the statistics; -Inf in part of a row masks these classes.
+	Logits Tensor
+	// Targets are y: int64, int32 or uint8 of shape (N) or (N, inner), in [TargetOffset, TargetOffset+K), or the ignore index.
+	Targets Tensor
+	// SampleWeights are v: float32 or float64 of the shape of the targets, finite and >= 0. A sample that weighs 0 takes no part. Not given: 1.
+	SampleWeights Tensor
+	// Targets2 are the second targets of Mixup and CutMix; with Lam only.
+	Targets2 Tensor
+	// Lam is the weight of the first target in [0, 1], float32 or float64: of the shape of the targets, or one value for all.
+	Lam Tensor
+	// GradLoss is the gradient of the whole with respect to the loss, float32 or float64: one value, or with ReductionNone one per sample. A
+	// loss scale belongs here: it is multiplied in before a 16-bit gradient is rounded. Not given: 1.
+	GradLoss Tensor
+	// TargetOffset: the class is target - TargetOffset; 1 for labels that count from 1. The ignore index is compared before.
+	TargetOffset int64
+	// Update is Add, NoUpdate or TakeBack.
+	Update Update
+	// Stream is the CUDA stream on which the work is enqueued.
+	Stream Stream
+}
+
+// fill writes the batch as the library has it.
+func (b *Batch) fill(call string, batch *capi.Batch, data *capi.BatchData) error {
+	if b == nil {
+		return &Error{InvalidArgument, call + ": batch is nil"}
+	}
+	batch.StructSize = unsafe.Sizeof(*batch)
+	batch.Logits, data.Logits = b.Logits.view, b.Logits.host
+	batch.Targets, data.Targets = b.Targets.view, b.Targets.host
+	batch.SampleWeights, data.SampleWeights = b.SampleWeights.view, b.SampleWeights.host
+	batch.Targets2, data.Targets2 = b.Targets2.view, b.Targets2.host
+	batch.Lam, data.Lam = b.Lam.view, b.Lam.host
+	batch.GradLoss, data.GradLoss = b.GradLoss.view, b.GradLoss.host
+	batch.TargetOffset = b.TargetOffset
+	batch.Flags = uint32(b.Update)
+	batch.Stream = uintptr(b.Stream)
+	// One by one: in a table the tensors would escape to the heap with the names.
+	if err := b.Logits.check(call, "logits"); err != nil {
+		return err
+	}
+	if err := b.Targets.check(call, "targets"); err != nil {
+		return err
+	}
+	if err := b.SampleWeights.check(call, "sample_weights"); err != nil {
+		return err
+	}
+	if err := b.Targets2.check(call, "targets2"); err != nil {
+		return err
+	}
+	if err := b.Lam.check(call, "lam"); err != nil {
+		return err
+	}
+	return b.GradLoss.check(call, "grad_loss")
+}
+
+// given is nil for a tensor that is not given.
+func (t *Tensor) given() *capi.Tensor {
+	if t.view == (capi.Tensor{}) {
+		return nil
+	}
+	return &t.view
+}
+
+// Forward computes the loss of a batch, its gradient with respect to the logits, and in training mode the statistics, in one pass over the
+// logits. A zero loss or grad is not asked for; both zero: statistics alone.
+//
+// loss: float32 (float64 for float64 logits); one value, or with ReductionNone the shape of the targets. grad: shape and dtype of the logits,
+// and it may be the logits themselves, which then hold the gradient. With q[n,k] = alpha*w[y]*[k==y] + (1-alpha)*w[k]*S[y,k]:
+//
+//	loss[n]   = -sum_k q[n,k] * log p[n,k]
+//	grad[n,k] = (sum_k q[n,k])*p[n,k] - q[n,k]
+//
+// times the sample weight, the factor of the reduction, and for the gradient GradLoss (Zhang et al. 2021, equations 3 to 6). A sample that is
+// classified right adds p to the statistics of its class. On an error neither outputs nor state are touched.
+func (c *Criterion) Forward(batch *Batch, loss, grad Tensor) error {
+	const call = "ols.Forward"
+	core, err := c.use()
+	if err != nil {
+		return err
+	}
+	defer core.mutex.RUnlock()
+	var whole capi.Batch
+	var data capi.BatchData
+	if err := batch.fill(call, &whole, &data); err != nil {
+		return err
+	}
+	if err := loss.check(call, "loss"); err != nil {
+		return err
+	}
+	if err := grad.check(call, "grad"); err != nil {
+		return err
+	}
+	return failure(capi.Forward(core.handle, &whole, &data, loss.given(), loss.host, grad.given(), grad.host))
+}
+
+// Loss is Forward for the loss alone, as a number: not with ReductionNone.
+func (c *Criterion) Loss(batch *Batch) (float64, error) {
+	return c.LossAndGrad(batch, Tensor{})
+}
+
+// LossAndGrad is Forward with the loss as a number: not with ReductionNone.
+func (c *Criterion) LossAndGrad(batch *Batch, grad Tensor) (float64, error) {
+	if batch != nil && batch.Logits.DType() == F64 {
+		var loss float64
+		if err := c.Forward(batch, Scalar(&loss), grad); err != nil {
+			return 0, err
+		}
+		return loss, nil
+	}
+	var loss float32
+	if err := c.Forward(batch, Scalar(&loss), grad); err != nil {
+		return 0, err
+	}
+	return float64(loss), nil
+}
+
+// LossAndGrad is [Criterion.LossAndGrad] for the usual case: logits (len(targets), K) row-major, and grad of the same length, which may be
+// logits itself.
+func LossAndGrad[F Float, L Label](c *Criterion, logits []F, targets []L, grad []F) (float64, error) {
+	n, k := len(targets), c.Classes()
+	batch := Batch{Logits: Matrix(logits, n, k), Targets: Vector(targets)}
+	return c.LossAndGrad(&batch, Matrix(grad, n, k))
+}
+
+// Backward computes the gradient of a batch alone, recomputed from its logits: bit for bit what Forward gives. No state is touched.
+//
+// gradLoss is the gradient of the whole with respect to the loss, as in the batch; zero: the batch's own, or 1. Given in both places is an
+// error. Any number of Forwards may lie between a Forward and its Backward, but S, alpha and the batch must be the same for the gradients to
+// agree: not across NextEpoch.
+func (c *Criterion) Backward(batch *Batch, gradLoss, grad Tensor) error {
+	const call = "ols.Backward"
+	core, err := c.use()
+	if err != nil {
+		return err
+	}
+	defer core.mutex.RUnlock()
+	var whole capi.Batch
+	var data capi.BatchData
+	if err := batch.fill(call, &whole, &data); err != nil {
+		return err
+	}
+	if err := gradLoss.check(call, "grad_loss"); err != nil {
+		return err
+	}
+	if err := grad.check(call, "grad"); err != nil {
+		return err
+	}
+	return failure(capi.Backward(core.handle, &whole, &data, gradLoss.given(), gradLoss.host, grad.given(), grad.host))
+}
+
+// Accumulate adds to the statistics from given probabilities: the batch's Logits hold p, with entries in [0, 1]. It obeys the mode, Update,
+// targets and weights as Forward does.
+func (c *Criterion) Accumulate(batch *Batch) error {
+	core, err := c.use()
+	if err != nil {
+		return err
+	}
+	defer core.mutex.RUnlock()
+	var whole capi.Batch
+	var data capi.BatchData
+	if err := batch.fill("ols.Accumulate", &whole, &data); err != nil {
+		return err
+	}
+	return failure(capi.Accumulate(core.handle, &whole, &data))
+}
+
+// NextEpoch ends the epoch: it makes the soft labels of the next one from the statistics, and clears these (Zhang et al. 2021, equations 4
+// and 5). When is the caller's decision: after the last batch of an epoch, and where several workers train, after their statistics were summed
+// (see [Criterion.WithStatistics]). [Criterion.Report] tells what happened.
+func (c *Criterion) NextEpoch(on ...Stream) error {
+	core, err := c.use()
+	if err != nil {
+		return err
+	}
+	defer core.mutex.RUnlock()
+	stream, err := streamOf(on)
+	if err != nil {
+		return err
+	}
+	return failure(capi.NextEpoch(core.handle, stream))
+}
