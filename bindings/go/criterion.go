@@ -87,11 +87,11 @@ func (c *Criterion) Close() error {
 	core := c.core
 	core.mutex.Lock()
 	defer core.mutex.Unlock()
-	if core.handle.IsNil() {
+	if core.handle == 0 {
 		return nil
 	}
 	core.cleanup.Stop()
-	core.handle = capi.Criterion{}
+	core.handle = 0
 	core.resources.release()
 	return nil
 }
@@ -110,7 +110,7 @@ func (c *Criterion) use() (*core, error) {
 		return nil, ErrClosed
 	}
 	c.core.mutex.RLock()
-	if c.core.handle.IsNil() {
+	if c.core.handle == 0 {
 		c.core.mutex.RUnlock()
 		return nil, ErrClosed
 	}
@@ -123,7 +123,7 @@ func (c *Criterion) useAlone() (*core, error) {
 		return nil, ErrClosed
 	}
 	c.core.mutex.Lock()
-	if c.core.handle.IsNil() {
+	if c.core.handle == 0 {
 		c.core.mutex.Unlock()
 		return nil, ErrClosed
 	}

@@ -43,46 +43,31 @@ type Batch struct {
 	Stream Stream
 }
 
-// fill writes the batch as the library has it.
+// fill writes the batch as the library has it; both begin zero.
 func (b *Batch) fill(call string, batch *capi.Batch, data *capi.BatchData) error {
 	if b == nil {
 		return &Error{InvalidArgument, call + ": batch is nil"}
 	}
 	batch.StructSize = unsafe.Sizeof(*batch)
-	batch.Logits, data.Logits = b.Logits.view, b.Logits.host
-	batch.Targets, data.Targets = b.Targets.view, b.Targets.host
-	batch.SampleWeights, data.SampleWeights = b.SampleWeights.view, b.SampleWeights.host
-	batch.Targets2, data.Targets2 = b.Targets2.view, b.Targets2.host
-	batch.Lam, data.Lam = b.Lam.view, b.Lam.host
-	batch.GradLoss, data.GradLoss = b.GradLoss.view, b.GradLoss.host
 	batch.TargetOffset = b.TargetOffset
 	batch.Flags = uint32(b.Update)
 	batch.Stream = uintptr(b.Stream)
-	// One by one: in a table the tensors would escape to the heap with the names.
-	if err := b.Logits.check(call, "logits"); err != nil {
+	if err := b.Logits.put(call, "logits", &batch.Logits, &data.Logits); err != nil {
 		return err
 	}
-	if err := b.Targets.check(call, "targets"); err != nil {
+	if err := b.Targets.put(call, "targets", &batch.Targets, &data.Targets); err != nil {
 		return err
 	}
-	if err := b.SampleWeights.check(call, "sample_weights"); err != nil {
+	if err := b.SampleWeights.put(call, "sample_weights", &batch.SampleWeights, &data.SampleWeights); err != nil {
 		return err
 	}
-	if err := b.Targets2.check(call, "targets2"); err != nil {
+	if err := b.Targets2.put(call, "targets2", &batch.Targets2, &data.Targets2); err != nil {
 		return err
 	}
-	if err := b.Lam.check(call, "lam"); err != nil {
+	if err := b.Lam.put(call, "lam", &batch.Lam, &data.Lam); err != nil {
 		return err
 	}
-	return b.GradLoss.check(call, "grad_loss")
-}
-
-// given is nil for a tensor that is not given.
-func (t *Tensor) given() *capi.Tensor {
-	if t.view == (capi.Tensor{}) {
-		return nil
-	}
-	return &t.view
+	return b.GradLoss.put(call, "grad_loss", &batch.GradLoss, &data.GradLoss)
 }
 
 // Forward computes the loss of a batch, its gradient with respect to the logits, and in training mode the statistics, in one pass over the
@@ -142,8 +127,52 @@ func (c *Criterion) LossAndGrad(batch *Batch, grad Tensor) (float64, error) {
 // logits itself.
 func LossAndGrad[F Float, L Label](c *Criterion, logits []F, targets []L, grad []F) (float64, error) {
 	n, k := len(targets), c.Classes()
-	batch := Batch{Logits: Matrix(logits, n, k), Targets: Vector(targets)}
-	return c.LossAndGrad(&batch, Matrix(grad, n, k))
+	var call slices
+	call.batch.StructSize = unsafe.Sizeof(call.batch)
+	if product(n, k) != len(logits) || len(grad) != len(logits) {
+		return call.mismatch(Matrix(logits, n, k), Matrix(grad, n, k))
+	}
+	setMatrix(&call.batch.Logits, dtypeOf[F](), n, k)
+	call.grad = call.batch.Logits
+	setVector(&call.batch.Targets, dtypeOf[L](), n)
+	call.data.Logits = unsafe.Pointer(unsafe.SliceData(logits))
+	call.data.Targets = unsafe.Pointer(unsafe.SliceData(targets))
+	call.gradData = unsafe.Pointer(unsafe.SliceData(grad))
+	return call.run(c)
+}
+
+// slices is a call of the generic LossAndGrad, without the Tensors on the way: they take as long as the crossing to C.
+type slices struct {
+	batch    capi.Batch
+	data     capi.BatchData
+	grad     capi.Tensor
+	gradData unsafe.Pointer
+}
+
+func (s *slices) mismatch(logits, grad Tensor) (float64, error) {
+	const call = "ols.LossAndGrad"
+	if err := logits.check(call, "logits"); err != nil {
+		return 0, err
+	}
+	return 0, grad.check(call, "grad")
+}
+
+func (s *slices) run(c *Criterion) (float64, error) {
+	core, err := c.use()
+	if err != nil {
+		return 0, err
+	}
+	defer core.mutex.RUnlock()
+	var single float32
+	var double float64
+	loss, to := viewOf(F32), unsafe.Pointer(&single)
+	if s.grad.Bits == 64 {
+		loss, to = viewOf(F64), unsafe.Pointer(&double)
+	}
+	if err := failure(capi.Forward(core.handle, &s.batch, &s.data, &loss, to, &s.grad, s.gradData)); err != nil {
+		return 0, err
+	}
+	return float64(single) + double, nil
 }
 
 // Backward computes the gradient of a batch alone, recomputed from its logits: bit for bit what Forward gives. No state is touched.

@@ -22,19 +22,15 @@ type Tensor struct {
 
 // Vector views a slice as (len(data)).
 func Vector[T Element](data []T) Tensor {
-	t := newTensor[T](data)
-	t.view.NDim = 1
-	t.view.Shape[0] = int64(len(data))
-	t.view.Strides[0] = 1
+	t := Tensor{host: unsafe.Pointer(unsafe.SliceData(data))}
+	setVector(&t.view, dtypeOf[T](), len(data))
 	return t
 }
 
 // Matrix views a slice of rows*columns elements as (rows, columns), row-major.
 func Matrix[T Element](data []T, rows, columns int) Tensor {
-	t := newTensor[T](data)
-	t.view.NDim = 2
-	t.view.Shape = [3]int64{int64(rows), int64(columns)}
-	t.view.Strides = [3]int64{int64(columns), 1}
+	t := Tensor{host: unsafe.Pointer(unsafe.SliceData(data))}
+	setMatrix(&t.view, dtypeOf[T](), rows, columns)
 	if rows|columns < 0 || product(rows, columns) != len(data) {
 		t.problem = fmt.Sprintf("a slice of %d elements is no matrix of (%d, %d)", len(data), rows, columns)
 	}
@@ -181,6 +177,20 @@ func viewOf(dtype DType) capi.Tensor {
 	return capi.Tensor{DeviceType: capi.DeviceCPU, Code: uint8(dtype), Bits: uint8(dtype >> 8), Lanes: 1}
 }
 
+func setVector(view *capi.Tensor, dtype DType, size int) {
+	*view = viewOf(dtype)
+	view.NDim = 1
+	view.Shape[0] = int64(size)
+	view.Strides[0] = 1
+}
+
+func setMatrix(view *capi.Tensor, dtype DType, rows, columns int) {
+	*view = viewOf(dtype)
+	view.NDim = 2
+	view.Shape[0], view.Shape[1] = int64(rows), int64(columns)
+	view.Strides[0], view.Strides[1] = int64(columns), 1
+}
+
 func newTensor[T Element](data []T) Tensor {
 	return Tensor{view: viewOf(dtypeOf[T]()), host: unsafe.Pointer(unsafe.SliceData(data))}
 }
@@ -201,6 +211,25 @@ func (t *Tensor) check(call, name string) error {
 	}
 	// A clone: the compiler does not tell fields apart, and with the text all memory of the view would escape to the heap.
 	return &Error{InvalidShape, fmt.Sprintf("%s: %s: %s", call, name, strings.Clone(t.problem))}
+}
+
+// put writes the view where a call wants it. What is not given stays zero.
+func (t *Tensor) put(call, name string, view *capi.Tensor, host *unsafe.Pointer) error {
+	if t.isGiven() {
+		*view, *host = t.view, t.host
+	}
+	return t.check(call, name)
+}
+
+// isGiven is false for a tensor of zeros alone: every other one has a dtype, or came from DeviceArray with a device.
+func (t *Tensor) isGiven() bool { return t.view.DeviceType != 0 }
+
+// given is nil for a tensor that is not given.
+func (t *Tensor) given() *capi.Tensor {
+	if !t.isGiven() {
+		return nil
+	}
+	return &t.view
 }
 
 const (

@@ -33,13 +33,10 @@ import (
 	"unsafe"
 )
 
-// Criterion is an ols_criterion_t *.
-type Criterion struct {
-	pointer *C.ols_criterion_t
-}
+// Criterion is an ols_criterion_t *, which points to no memory of Go's; 0 is none.
+type Criterion uintptr
 
-// IsNil tells whether there is no criterion.
-func (c Criterion) IsNil() bool { return c.pointer == nil }
+func (c Criterion) address() C.uintptr_t { return C.uintptr_t(c) }
 
 // BatchData is the host memory of a batch's tensors.
 type BatchData struct {
@@ -113,48 +110,48 @@ func Create(options *Options, data *OptionsData) (Criterion, Result) {
 	if r.Status == StatusOK {
 		live.Add(1)
 	}
-	return Criterion{created.criterion}, r
+	return Criterion(created.criterion), r
 }
 
 // Destroy is ols_destroy.
 func Destroy(c Criterion) {
-	C.ols_destroy(c.pointer)
+	C.olsgo_destroy(c.address())
 	live.Add(-1)
 }
 
 // GetOptions is ols_get_options; the addresses are those of the criterion's own copies, or nil.
 func GetOptions(c Criterion, options *Options) (classWeights, initialSoftLabels unsafe.Pointer, r Result) {
-	r = result(C.olsgo_get_options(c.pointer, optionsWords(options), &classWeights, &initialSoftLabels))
+	r = result(C.olsgo_get_options(c.address(), optionsWords(options), &classWeights, &initialSoftLabels))
 	return classWeights, initialSoftLabels, r
 }
 
 // Forward is ols_forward. A nil loss or grad is not asked for.
 func Forward(c Criterion, batch *Batch, data *BatchData, loss *Tensor, lossData unsafe.Pointer, grad *Tensor, gradData unsafe.Pointer) Result {
-	return result(C.olsgo_forward(c.pointer, batchWords(batch), bytes(data.Logits), bytes(data.Targets), bytes(data.SampleWeights),
+	return result(C.olsgo_forward(c.address(), batchWords(batch), bytes(data.Logits), bytes(data.Targets), bytes(data.SampleWeights),
 		bytes(data.Targets2), bytes(data.Lam), bytes(data.GradLoss), tensorWords(loss), bytes(lossData), tensorWords(grad), bytes(gradData)))
 }
 
 // Backward is ols_backward.
 func Backward(c Criterion, batch *Batch, data *BatchData, gradLoss *Tensor, gradLossData unsafe.Pointer, grad *Tensor, gradData unsafe.Pointer) Result {
-	return result(C.olsgo_backward(c.pointer, batchWords(batch), bytes(data.Logits), bytes(data.Targets), bytes(data.SampleWeights),
+	return result(C.olsgo_backward(c.address(), batchWords(batch), bytes(data.Logits), bytes(data.Targets), bytes(data.SampleWeights),
 		bytes(data.Targets2), bytes(data.Lam), bytes(data.GradLoss), tensorWords(gradLoss), bytes(gradLossData), tensorWords(grad),
 		bytes(gradData)))
 }
 
 // Accumulate is ols_accumulate.
 func Accumulate(c Criterion, batch *Batch, data *BatchData) Result {
-	return result(C.olsgo_accumulate(c.pointer, batchWords(batch), bytes(data.Logits), bytes(data.Targets), bytes(data.SampleWeights),
+	return result(C.olsgo_accumulate(c.address(), batchWords(batch), bytes(data.Logits), bytes(data.Targets), bytes(data.SampleWeights),
 		bytes(data.Targets2), bytes(data.Lam), bytes(data.GradLoss)))
 }
 
 // NextEpoch is ols_next_epoch.
 func NextEpoch(c Criterion, stream uintptr) Result {
-	return result(C.olsgo_next_epoch(c.pointer, C.uintptr_t(stream)))
+	return result(C.olsgo_next_epoch(c.address(), C.uintptr_t(stream)))
 }
 
 // GetReport is ols_report.
 func GetReport(c Criterion, stream uintptr, report *Report) Result {
-	return result(C.olsgo_report(c.pointer, C.uintptr_t(stream), reportWords(report)))
+	return result(C.olsgo_report(c.address(), C.uintptr_t(stream), reportWords(report)))
 }
 
 // StatisticsView says where the statistics lie.
@@ -165,73 +162,73 @@ type StatisticsView struct {
 
 // Statistics is ols_statistics.
 func Statistics(c Criterion) (StatisticsView, Result) {
-	view := C.olsgo_statistics(c.pointer)
+	view := C.olsgo_statistics(c.address())
 	return StatisticsView{unsafe.Pointer(view.sums), unsafe.Pointer(view.counts), unsafe.Pointer(view.counters), int(view.stride)},
 		result(view.result)
 }
 
 // SoftLabels is ols_soft_labels: where S lies, and the step from row to row.
 func SoftLabels(c Criterion) (data unsafe.Pointer, stride int, r Result) {
-	view := C.olsgo_soft_labels(c.pointer)
+	view := C.olsgo_soft_labels(c.address())
 	return unsafe.Pointer(view.data), int(view.stride), result(view.result)
 }
 
 // SetSoftLabels is ols_set_soft_labels.
 func SetSoftLabels(c Criterion, softLabels *Tensor, data unsafe.Pointer, stream uintptr) Result {
-	return result(C.olsgo_set_soft_labels(c.pointer, tensorWords(softLabels), bytes(data), C.uintptr_t(stream)))
+	return result(C.olsgo_set_soft_labels(c.address(), tensorWords(softLabels), bytes(data), C.uintptr_t(stream)))
 }
 
 // SetMode is ols_set_mode.
 func SetMode(c Criterion, mode int32) Result {
-	return result(C.olsgo_set_mode(c.pointer, C.int32_t(mode)))
+	return result(C.olsgo_set_mode(c.address(), C.int32_t(mode)))
 }
 
 // Mode is ols_mode.
 func Mode(c Criterion) (int32, Result) {
 	var mode C.int32_t
-	r := result(C.olsgo_mode(c.pointer, &mode))
+	r := result(C.olsgo_mode(c.address(), &mode))
 	return int32(mode), r
 }
 
 // SetAlpha is ols_set_alpha.
 func SetAlpha(c Criterion, alpha float64) Result {
-	return result(C.olsgo_set_alpha(c.pointer, C.double(alpha)))
+	return result(C.olsgo_set_alpha(c.address(), C.double(alpha)))
 }
 
 // Epoch is ols_epoch.
 func Epoch(c Criterion) (int64, Result) {
 	var epoch C.int64_t
-	r := result(C.olsgo_epoch(c.pointer, &epoch))
+	r := result(C.olsgo_epoch(c.address(), &epoch))
 	return int64(epoch), r
 }
 
 // SetEpoch is ols_set_epoch.
 func SetEpoch(c Criterion, epoch int64) Result {
-	return result(C.olsgo_set_epoch(c.pointer, C.int64_t(epoch)))
+	return result(C.olsgo_set_epoch(c.address(), C.int64_t(epoch)))
 }
 
 // Save is ols_save.
 func Save(c Criterion, path string, stream uintptr) Result {
 	name := C.CString(path)
 	defer C.free(unsafe.Pointer(name))
-	return result(C.olsgo_save(c.pointer, name, C.uintptr_t(stream)))
+	return result(C.olsgo_save(c.address(), name, C.uintptr_t(stream)))
 }
 
 // Load is ols_load.
 func Load(c Criterion, path string, stream uintptr) Result {
 	name := C.CString(path)
 	defer C.free(unsafe.Pointer(name))
-	return result(C.olsgo_load(c.pointer, name, C.uintptr_t(stream)))
+	return result(C.olsgo_load(c.address(), name, C.uintptr_t(stream)))
 }
 
 // SaveMemory is ols_save_memory; an empty buffer asks for the size alone.
 func SaveMemory(c Criterion, buffer []byte, stream uintptr) (int, Result) {
 	var size C.size_t
-	r := result(C.olsgo_save_memory(c.pointer, bytes(unsafe.Pointer(unsafe.SliceData(buffer))), C.size_t(len(buffer)), C.uintptr_t(stream), &size))
+	r := result(C.olsgo_save_memory(c.address(), bytes(unsafe.Pointer(unsafe.SliceData(buffer))), C.size_t(len(buffer)), C.uintptr_t(stream), &size))
 	return int(size), r
 }
 
 // LoadMemory is ols_load_memory.
 func LoadMemory(c Criterion, buffer []byte, stream uintptr) Result {
-	return result(C.olsgo_load_memory(c.pointer, bytes(unsafe.Pointer(unsafe.SliceData(buffer))), C.size_t(len(buffer)), C.uintptr_t(stream)))
+	return result(C.olsgo_load_memory(c.address(), bytes(unsafe.Pointer(unsafe.SliceData(buffer))), C.size_t(len(buffer)), C.uintptr_t(stream)))
 }

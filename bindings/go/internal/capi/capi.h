@@ -18,13 +18,15 @@ typedef struct {
     char *message;
 } olsgo_result;
 
+// A criterion arrives as its address, which spares Go a look at what it points to.
+
 // The host memory of a batch, NULL where a tensor lives elsewhere or is not given.
 #define OLSGO_BATCH                                                                                                                        \
     const uint64_t *batch, char *logits, char *targets, char *sample_weights, char *targets2, char *lam, char *grad_loss
 
 typedef struct {
     olsgo_result result;
-    ols_criterion_t *criterion;
+    uintptr_t criterion;
 } olsgo_created;
 
 typedef struct {
@@ -46,29 +48,31 @@ olsgo_result olsgo_options_init(uint64_t *options, int32_t preset);
 olsgo_created olsgo_create(const uint64_t *options, char *class_weights, char *initial_soft_labels, char *soft_labels, char *sums,
                            char *counts, char *counters);
 // `class_weights` and `initial_soft_labels`: where the criterion's copies lie; `options` gets no address.
-olsgo_result olsgo_get_options(const ols_criterion_t *criterion, uint64_t *options, void **class_weights, void **initial_soft_labels);
+olsgo_result olsgo_get_options(uintptr_t criterion, uint64_t *options, void **class_weights, void **initial_soft_labels);
 
-olsgo_result olsgo_forward(ols_criterion_t *criterion, OLSGO_BATCH, const uint64_t *loss, char *loss_data, const uint64_t *grad,
+void olsgo_destroy(uintptr_t criterion);
+
+olsgo_result olsgo_forward(uintptr_t criterion, OLSGO_BATCH, const uint64_t *loss, char *loss_data, const uint64_t *grad,
                            char *grad_data);
-olsgo_result olsgo_backward(ols_criterion_t *criterion, OLSGO_BATCH, const uint64_t *given_grad_loss, char *given_grad_loss_data,
+olsgo_result olsgo_backward(uintptr_t criterion, OLSGO_BATCH, const uint64_t *given_grad_loss, char *given_grad_loss_data,
                             const uint64_t *grad, char *grad_data);
-olsgo_result olsgo_accumulate(ols_criterion_t *criterion, OLSGO_BATCH);
+olsgo_result olsgo_accumulate(uintptr_t criterion, OLSGO_BATCH);
 
-olsgo_result olsgo_next_epoch(ols_criterion_t *criterion, uintptr_t stream);
-olsgo_result olsgo_report(const ols_criterion_t *criterion, uintptr_t stream, uint64_t *report);
-olsgo_statistics_view olsgo_statistics(ols_criterion_t *criterion);
-olsgo_soft_labels_view olsgo_soft_labels(ols_criterion_t *criterion);
-olsgo_result olsgo_set_soft_labels(ols_criterion_t *criterion, const uint64_t *soft_labels, char *data, uintptr_t stream);
+olsgo_result olsgo_next_epoch(uintptr_t criterion, uintptr_t stream);
+olsgo_result olsgo_report(uintptr_t criterion, uintptr_t stream, uint64_t *report);
+olsgo_statistics_view olsgo_statistics(uintptr_t criterion);
+olsgo_soft_labels_view olsgo_soft_labels(uintptr_t criterion);
+olsgo_result olsgo_set_soft_labels(uintptr_t criterion, const uint64_t *soft_labels, char *data, uintptr_t stream);
 
-olsgo_result olsgo_set_mode(ols_criterion_t *criterion, int32_t mode);
-olsgo_result olsgo_mode(const ols_criterion_t *criterion, int32_t *mode);
-olsgo_result olsgo_set_alpha(ols_criterion_t *criterion, double alpha);
-olsgo_result olsgo_epoch(const ols_criterion_t *criterion, int64_t *epoch);
-olsgo_result olsgo_set_epoch(ols_criterion_t *criterion, int64_t epoch);
+olsgo_result olsgo_set_mode(uintptr_t criterion, int32_t mode);
+olsgo_result olsgo_mode(uintptr_t criterion, int32_t *mode);
+olsgo_result olsgo_set_alpha(uintptr_t criterion, double alpha);
+olsgo_result olsgo_epoch(uintptr_t criterion, int64_t *epoch);
+olsgo_result olsgo_set_epoch(uintptr_t criterion, int64_t epoch);
 
-olsgo_result olsgo_save(const ols_criterion_t *criterion, const char *path, uintptr_t stream);
-olsgo_result olsgo_load(ols_criterion_t *criterion, const char *path, uintptr_t stream);
-olsgo_result olsgo_save_memory(const ols_criterion_t *criterion, char *buffer, size_t capacity, uintptr_t stream, size_t *size);
-olsgo_result olsgo_load_memory(ols_criterion_t *criterion, const char *buffer, size_t size, uintptr_t stream);
+olsgo_result olsgo_save(uintptr_t criterion, const char *path, uintptr_t stream);
+olsgo_result olsgo_load(uintptr_t criterion, const char *path, uintptr_t stream);
+olsgo_result olsgo_save_memory(uintptr_t criterion, char *buffer, size_t capacity, uintptr_t stream, size_t *size);
+olsgo_result olsgo_load_memory(uintptr_t criterion, const char *buffer, size_t size, uintptr_t stream);
 
 #endif
