@@ -82,7 +82,10 @@ func (b *Batch) fill(call string, batch *capi.Batch, data *capi.BatchData) error
 // times the sample weight, the factor of the reduction, and for the gradient GradLoss (Zhang et al. 2021, equations 3 to 6). A sample that is
 // classified right adds p to the statistics of its class. On an error neither outputs nor state are touched.
 func (c *Criterion) Forward(batch *Batch, loss, grad Tensor) error {
-	const call = "ols.Forward"
+	return c.forward("ols.Forward", batch, &loss, &grad)
+}
+
+func (c *Criterion) forward(call string, batch *Batch, loss, grad *Tensor) error {
 	core, err := c.use()
 	if err != nil {
 		return err
@@ -104,23 +107,25 @@ func (c *Criterion) Forward(batch *Batch, loss, grad Tensor) error {
 
 // Loss is Forward for the loss alone, as a number: not with ReductionNone.
 func (c *Criterion) Loss(batch *Batch) (float64, error) {
-	return c.LossAndGrad(batch, Tensor{})
+	return c.lossAndGrad("ols.Loss", batch, &Tensor{})
 }
 
 // LossAndGrad is Forward with the loss as a number: not with ReductionNone.
 func (c *Criterion) LossAndGrad(batch *Batch, grad Tensor) (float64, error) {
+	return c.lossAndGrad("ols.LossAndGrad", batch, &grad)
+}
+
+func (c *Criterion) lossAndGrad(call string, batch *Batch, grad *Tensor) (float64, error) {
+	var single float32
+	var double float64
+	loss := Tensor{view: viewOf(F32), host: unsafe.Pointer(&single)}
 	if batch != nil && batch.Logits.DType() == F64 {
-		var loss float64
-		if err := c.Forward(batch, Scalar(&loss), grad); err != nil {
-			return 0, err
-		}
-		return loss, nil
+		loss = Tensor{view: viewOf(F64), host: unsafe.Pointer(&double)}
 	}
-	var loss float32
-	if err := c.Forward(batch, Scalar(&loss), grad); err != nil {
+	if err := c.forward(call, batch, &loss, grad); err != nil {
 		return 0, err
 	}
-	return float64(loss), nil
+	return float64(single) + double, nil
 }
 
 // LossAndGrad is [Criterion.LossAndGrad] for the usual case: logits (len(targets), K) row-major, and grad of the same length, which may be

@@ -209,6 +209,10 @@ func (t *Tensor) check(call, name string) error {
 	if t.problem == "" {
 		return nil
 	}
+	return t.complain(call, name)
+}
+
+func (t *Tensor) complain(call, name string) error {
 	// A clone: the compiler does not tell fields apart, and with the text all memory of the view would escape to the heap.
 	return &Error{InvalidShape, fmt.Sprintf("%s: %s: %s", call, name, strings.Clone(t.problem))}
 }
