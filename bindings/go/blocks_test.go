@@ -49,8 +49,7 @@ func newBlock(dtype string, view vectorView) *block {
 	panic(dtype)
 }
 
-func integerBlock[T ols.Label](dtype string, targets *vectorTargets) *block {
-	b := blockOf(dtype, targets.View, func(x T) float64 { return float64(x) }, func(float64) T { return 77 }, func(x T) uint64 { return uint64(x) })
+func integers[T ols.Label](targets *vectorTargets) ols.Tensor {
 	data := make([]T, targets.View.length())
 	for i := range data {
 		data[i] = 77
@@ -59,18 +58,17 @@ func integerBlock[T ols.Label](dtype string, targets *vectorTargets) *block {
 		place, _ := targets.View.place(flat)
 		data[place] = T(value)
 	}
-	b.tensor = ols.Strided(data, targets.View.Offset, targets.View.Shape, targets.View.strides())
-	return b
+	return ols.Strided(data, targets.View.Offset, targets.View.Shape, targets.View.strides())
 }
 
-func blockOfTargets(targets *vectorTargets) *block {
+func tensorOfTargets(targets *vectorTargets) ols.Tensor {
 	switch targets.DType {
 	case "i64":
-		return integerBlock[int64](targets.DType, targets)
+		return integers[int64](targets)
 	case "i32":
-		return integerBlock[int32](targets.DType, targets)
+		return integers[int32](targets)
 	case "u8":
-		return integerBlock[uint8](targets.DType, targets)
+		return integers[uint8](targets)
 	}
 	panic(targets.DType)
 }

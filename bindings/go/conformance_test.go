@@ -248,7 +248,7 @@ func unchangedAfterError(criterion *ols.Criterion, err error, before []byte) err
 func runBatch(criterion *ols.Criterion, c *vectorCase, step *vectorStep, before []byte) error {
 	given := &c.Batches[step.Batch]
 	logits := blockOfLogits(&given.Logits)
-	batch := ols.Batch{Logits: logits.tensor, Targets: blockOfTargets(&given.Targets).tensor, TargetOffset: given.TargetOffset}
+	batch := ols.Batch{Logits: logits.tensor, Targets: tensorOfTargets(&given.Targets), TargetOffset: given.TargetOffset}
 	if step.Update != "" {
 		batch.Update = named(updates, step.Update)
 	}
@@ -256,7 +256,7 @@ func runBatch(criterion *ols.Criterion, c *vectorCase, step *vectorStep, before 
 		batch.SampleWeights = blockOfNumbers(given.SampleWeights).tensor
 	}
 	if given.Targets2 != nil {
-		batch.Targets2 = blockOfTargets(given.Targets2).tensor
+		batch.Targets2 = tensorOfTargets(given.Targets2)
 	}
 	if given.Lam != nil {
 		batch.Lam = blockOfNumbers(given.Lam).tensor

@@ -52,22 +52,44 @@ func (b *Batch) fill(call string, batch *capi.Batch, data *capi.BatchData) error
 	batch.TargetOffset = b.TargetOffset
 	batch.Flags = uint32(b.Update)
 	batch.Stream = uintptr(b.Stream)
-	if err := b.Logits.put(call, "logits", &batch.Logits, &data.Logits); err != nil {
-		return err
+	batch.Logits, data.Logits = b.Logits.view, b.Logits.host
+	batch.Targets, data.Targets = b.Targets.view, b.Targets.host
+	// Most batches have none of these, and what is not given stays zero.
+	if b.SampleWeights.isGiven() {
+		batch.SampleWeights, data.SampleWeights = b.SampleWeights.view, b.SampleWeights.host
 	}
-	if err := b.Targets.put(call, "targets", &batch.Targets, &data.Targets); err != nil {
-		return err
+	if b.Targets2.isGiven() {
+		batch.Targets2, data.Targets2 = b.Targets2.view, b.Targets2.host
 	}
-	if err := b.SampleWeights.put(call, "sample_weights", &batch.SampleWeights, &data.SampleWeights); err != nil {
-		return err
+	if b.Lam.isGiven() {
+		batch.Lam, data.Lam = b.Lam.view, b.Lam.host
 	}
-	if err := b.Targets2.put(call, "targets2", &batch.Targets2, &data.Targets2); err != nil {
-		return err
+	if b.GradLoss.isGiven() {
+		batch.GradLoss, data.GradLoss = b.GradLoss.view, b.GradLoss.host
 	}
-	if err := b.Lam.put(call, "lam", &batch.Lam, &data.Lam); err != nil {
-		return err
+	if b.Logits.problem == "" && b.Targets.problem == "" && b.SampleWeights.problem == "" && b.Targets2.problem == "" && b.Lam.problem == "" &&
+		b.GradLoss.problem == "" {
+		return nil
 	}
-	return b.GradLoss.put(call, "grad_loss", &batch.GradLoss, &data.GradLoss)
+	return b.complain(call)
+}
+
+// complain says what is wrong with the first view that has a problem. Not in a table, in which the tensors would escape to the heap with
+// their names.
+func (b *Batch) complain(call string) error {
+	switch {
+	case b.Logits.problem != "":
+		return b.Logits.complain(call, "logits")
+	case b.Targets.problem != "":
+		return b.Targets.complain(call, "targets")
+	case b.SampleWeights.problem != "":
+		return b.SampleWeights.complain(call, "sample_weights")
+	case b.Targets2.problem != "":
+		return b.Targets2.complain(call, "targets2")
+	case b.Lam.problem != "":
+		return b.Lam.complain(call, "lam")
+	}
+	return b.GradLoss.check(call, "grad_loss")
 }
 
 // Forward computes the loss of a batch, its gradient with respect to the logits, and in training mode the statistics, in one pass over the

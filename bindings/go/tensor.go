@@ -217,14 +217,6 @@ func (t *Tensor) complain(call, name string) error {
 	return &Error{InvalidShape, fmt.Sprintf("%s: %s: %s", call, name, strings.Clone(t.problem))}
 }
 
-// put writes the view where a call wants it. What is not given stays zero.
-func (t *Tensor) put(call, name string, view *capi.Tensor, host *unsafe.Pointer) error {
-	if t.isGiven() {
-		*view, *host = t.view, t.host
-	}
-	return t.check(call, name)
-}
-
 // isGiven is false for a tensor of zeros alone: every other one has a dtype, or came from DeviceArray with a device.
 func (t *Tensor) isGiven() bool { return t.view.DeviceType != 0 }
 

@@ -230,5 +230,9 @@ func SaveMemory(c Criterion, buffer []byte, stream uintptr) (int, Result) {
 
 // LoadMemory is ols_load_memory.
 func LoadMemory(c Criterion, buffer []byte, stream uintptr) Result {
+	if len(buffer) == 0 {
+		// No bytes are a file that is cut off, with an address or without one.
+		buffer = make([]byte, 1)[:0]
+	}
 	return result(C.olsgo_load_memory(c.address(), bytes(unsafe.Pointer(unsafe.SliceData(buffer))), C.size_t(len(buffer)), C.uintptr_t(stream)))
 }
