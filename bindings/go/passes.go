@@ -43,10 +43,11 @@ type Batch struct {
 	Stream Stream
 }
 
-// fill writes the batch as the library has it; both begin zero.
-func (b *Batch) fill(call string, batch *capi.Batch, data *capi.BatchData) error {
+// fill writes the batch as the library has it, over zeros, and gives the host memory. (As a result: what is stored through a parameter
+// escapes to the heap.)
+func (b *Batch) fill(call string, batch *capi.Batch) (data capi.BatchData, err error) {
 	if b == nil {
-		return &Error{InvalidArgument, call + ": batch is nil"}
+		return data, &Error{InvalidArgument, call + ": batch is nil"}
 	}
 	batch.StructSize = unsafe.Sizeof(*batch)
 	batch.TargetOffset = b.TargetOffset
@@ -69,9 +70,9 @@ func (b *Batch) fill(call string, batch *capi.Batch, data *capi.BatchData) error
 	}
 	if b.Logits.problem == "" && b.Targets.problem == "" && b.SampleWeights.problem == "" && b.Targets2.problem == "" && b.Lam.problem == "" &&
 		b.GradLoss.problem == "" {
-		return nil
+		return data, nil
 	}
-	return b.complain(call)
+	return data, b.complain(call)
 }
 
 // complain says what is wrong with the first view that has a problem. Not in a table, in which the tensors would escape to the heap with
@@ -114,8 +115,8 @@ func (c *Criterion) forward(call string, batch *Batch, loss, grad *Tensor) error
 	}
 	defer core.mutex.RUnlock()
 	var whole capi.Batch
-	var data capi.BatchData
-	if err := batch.fill(call, &whole, &data); err != nil {
+	data, err := batch.fill(call, &whole)
+	if err != nil {
 		return err
 	}
 	if err := loss.check(call, "loss"); err != nil {
@@ -215,8 +216,8 @@ func (c *Criterion) Backward(batch *Batch, gradLoss, grad Tensor) error {
 	}
 	defer core.mutex.RUnlock()
 	var whole capi.Batch
-	var data capi.BatchData
-	if err := batch.fill(call, &whole, &data); err != nil {
+	data, err := batch.fill(call, &whole)
+	if err != nil {
 		return err
 	}
 	if err := gradLoss.check(call, "grad_loss"); err != nil {
@@ -237,8 +238,8 @@ func (c *Criterion) Accumulate(batch *Batch) error {
 	}
 	defer core.mutex.RUnlock()
 	var whole capi.Batch
-	var data capi.BatchData
-	if err := batch.fill("ols.Accumulate", &whole, &data); err != nil {
+	data, err := batch.fill("ols.Accumulate", &whole)
+	if err != nil {
 		return err
 	}
 	return failure(capi.Accumulate(core.handle, &whole, &data))
