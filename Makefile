@@ -11,7 +11,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 ROOT = $(DESTDIR)$(PREFIX)
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo example-c test setup lint test-rust test-c test-demo bench install uninstall clean bless
+.PHONY: help build demo example-c test setup lint test-rust test-c test-demo test-go example-go bench install uninstall clean bless
 
 help: ## lists the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -27,7 +27,7 @@ example-c: build ## trains softmax regression on the digits from a page of C
 	$(CC) -std=c99 -O2 -Iinclude examples/c/digits.c $(TARGET)/release/libols.a -lgcc_s -lutil -lrt -lpthread -lm -ldl -lc -o $(TARGET)/digits
 	$(TARGET)/digits $(TARGET)/digits.csv
 
-test: setup lint test-rust test-c test-demo ## sets up what tests need and runs everything
+test: setup lint test-rust test-c test-demo test-go ## sets up what tests need and runs everything
 
 setup: ## installs the compilers that the tests need (Debian), or says what is missing
 	tests/setup
@@ -46,6 +46,13 @@ test-c: ## the C ABI from C and C++: header, misuse, conformance, sanitizers, in
 
 test-demo: ## the demo's own tests and its shortest run
 	$(CARGO) test --locked --release -p ols-demo
+
+test-go: setup ## the Go modules: vet, staticcheck, conformance, race detector, sanitizer, both kinds of linking, examples
+	tests/go/run
+
+example-go: ## trains on the digits from Go, against a tree installed under target/go (ARGS="--help" for more)
+	$(MAKE) --no-print-directory install PREFIX=$(abspath $(TARGET))/go/tree DESTDIR= > /dev/null
+	cd examples/go && PKG_CONFIG_PATH=$(abspath $(TARGET))/go/tree/lib/pkgconfig LD_LIBRARY_PATH=$(abspath $(TARGET))/go/tree/lib go run ./digits $(ARGS)
 
 bench: build ## the race against PyTorch and a copy of the logits (ARGS="--help" for more); see docs/benchmarks.md
 	benches/race/run $(ARGS)

@@ -1,4 +1,4 @@
-//go:build !ols_static
+//go:build !ols_static && !race && !asan
 
 package ols_test
 
