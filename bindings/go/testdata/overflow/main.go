@@ -1,9 +1,11 @@
-// Overflow gives the library a slice that claims more than its memory: under AddressSanitizer that must end the program.
+// Overflow tells the library that memory of C's is longer than it is: under AddressSanitizer that must end the program, inside the library.
 package main
+
+// #include <stdlib.h>
+import "C"
 
 import (
 	"fmt"
-	"unsafe"
 
 	"libols/ols"
 )
@@ -14,8 +16,8 @@ func main() {
 		fmt.Println(err)
 		return
 	}
-	logits := make([]float32, 30)
-	liar := unsafe.Slice(&logits[0], 60)
-	loss, err := ols.LossAndGrad(criterion, liar, make([]int, 20), make([]float32, 60))
+	memory := C.calloc(30, 4)
+	logits := ols.DeviceArray(ols.DevicePtr(uintptr(memory)), ols.F32, ols.Device{}, []int{20, 3}, nil)
+	loss, err := criterion.Loss(&ols.Batch{Logits: logits, Targets: ols.Vector(make([]int, 20))})
 	fmt.Println("nothing was noticed", loss, err)
 }
