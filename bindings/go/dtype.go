@@ -41,6 +41,7 @@ func AsBFloat16[T ~uint16](bits []T) []BFloat16 {
 // DType names the type of a tensor's elements, for device memory.
 type DType int32
 
+// The dtypes, by the names that the library has for them.
 const (
 	F32  DType = capi.DTypeF32
 	F64  DType = capi.DTypeF64

@@ -105,10 +105,14 @@ func (b *Batch) complain(call string) error {
 // times the sample weight, the factor of the reduction, and for the gradient GradLoss (Zhang et al. 2021, equations 3 to 6). A sample that is
 // classified right adds p to the statistics of its class. On an error neither outputs nor state are touched.
 func (c *Criterion) Forward(batch *Batch, loss, grad Tensor) error {
-	return c.forward("ols.Forward", batch, &loss, &grad)
+	const call = "ols.Forward"
+	if err := loss.check(call, "loss"); err != nil {
+		return err
+	}
+	return c.forward(call, batch, loss.given(), loss.host, &grad)
 }
 
-func (c *Criterion) forward(call string, batch *Batch, loss, grad *Tensor) error {
+func (c *Criterion) forward(call string, batch *Batch, loss *capi.Tensor, lossData unsafe.Pointer, grad *Tensor) error {
 	core, err := c.use()
 	if err != nil {
 		return err
@@ -119,13 +123,10 @@ func (c *Criterion) forward(call string, batch *Batch, loss, grad *Tensor) error
 	if err != nil {
 		return err
 	}
-	if err := loss.check(call, "loss"); err != nil {
-		return err
-	}
 	if err := grad.check(call, "grad"); err != nil {
 		return err
 	}
-	return failure(capi.Forward(core.handle, &whole, &data, loss.given(), loss.host, grad.given(), grad.host))
+	return failure(capi.Forward(core.handle, &whole, &data, loss, lossData, grad.given(), grad.host))
 }
 
 // Loss is Forward for the loss alone, as a number: not with ReductionNone.
@@ -141,11 +142,11 @@ func (c *Criterion) LossAndGrad(batch *Batch, grad Tensor) (float64, error) {
 func (c *Criterion) lossAndGrad(call string, batch *Batch, grad *Tensor) (float64, error) {
 	var single float32
 	var double float64
-	loss := Tensor{view: viewOf(F32), host: unsafe.Pointer(&single)}
+	loss, to := viewOf(F32), unsafe.Pointer(&single)
 	if batch != nil && batch.Logits.DType() == F64 {
-		loss = Tensor{view: viewOf(F64), host: unsafe.Pointer(&double)}
+		loss, to = viewOf(F64), unsafe.Pointer(&double)
 	}
-	if err := c.forward(call, batch, &loss, grad); err != nil {
+	if err := c.forward(call, batch, &loss, to, grad); err != nil {
 		return 0, err
 	}
 	return float64(single) + double, nil

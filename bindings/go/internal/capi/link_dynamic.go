@@ -3,4 +3,5 @@
 package capi
 
 // #cgo pkg-config: ols
+// #cgo linux LDFLAGS: -ldl
 import "C"
