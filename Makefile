@@ -23,7 +23,7 @@ FILL = sed -e 's|@PREFIX@|$(PC_PREFIX)|; s|@LIBDIR@|$(LIBDIR)|; s|@VERSION@|$(VE
 	-e 's|@CMAKE_TO_PREFIX@|$(CMAKE_TO_PREFIX)|; s|@SYSTEM_LIBRARIES@|$(SYSTEM_LIBRARIES)|; s|@POINTER_BYTES@|$(shell expr $$(getconf LONG_BIT) / 8)|'
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo example-c example-cpp test setup lint test-rust test-c test-cpp test-install test-ring test-demo bench bench-cpp install uninstall dist clean bless
+.PHONY: help build demo example-c example-cpp example-go test setup lint test-c test-cpp test-go test-rust test-install test-ring test-demo bench bench-cpp install uninstall dist clean bless
 
 help: ## lists the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -42,7 +42,11 @@ example-c: build ## trains softmax regression on the digits from a page of C
 example-cpp: build ## trains a convolutional network with LibTorch (ARGS="--help" for more; PyTorch's wheel: 5 GB, once)
 	examples/cpp/run $(ARGS)
 
-test: setup lint test-rust test-c test-cpp test-install test-ring test-demo ## sets up what tests need and runs everything
+example-go: ## trains on the digits from Go, against a tree installed under target/go (ARGS="--help" for more)
+	$(MAKE) --no-print-directory install PREFIX=$(abspath $(TARGET))/go/tree DESTDIR= > /dev/null
+	cd examples/go && PKG_CONFIG_PATH=$(abspath $(TARGET))/go/tree/lib/pkgconfig LD_LIBRARY_PATH=$(abspath $(TARGET))/go/tree/lib go run ./digits $(ARGS)
+
+test: setup lint test-rust test-c test-cpp test-go test-install test-ring test-demo ## sets up what tests need and runs everything
 
 setup: ## installs the compilers that the tests need (Debian), or says what is missing
 	tests/setup
@@ -61,6 +65,9 @@ test-c: ## the C ABI from C and C++: header, misuse, conformance, sanitizers, in
 
 test-cpp: setup ## the C++ wrapper and the LibTorch module, with the documentation's programs and the example (PyTorch's wheel: 5 GB, once)
 	bindings/cpp/tests/run
+
+test-go: setup ## the Go modules: vet, staticcheck, conformance, race detector, sanitizer, both kinds of linking, examples
+	tests/go/run
 
 test-install: setup build ## make install, uninstall and dist, with projects outside of the tree: C and C++, CMake and pkg-config, shared and static
 	tests/install/run
