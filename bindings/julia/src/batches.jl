@@ -2,12 +2,12 @@
 
 # Labels as the library takes them: one number per sample.
 labels(y::AbstractArray{<:Any,M}, ŷ::AbstractArray{<:Any,N}, ::Int) where {M,N} = readable(y, Val(1), "y")
-labels(y::AbstractArray{<:Any,N}, ŷ::AbstractArray{<:Any,N}, offset::Int) where {N} = one_hot_labels(y, ŷ, offset)
+labels(y::AbstractArray{<:Any,N}, ŷ::AbstractArray{<:Any,N}, offset::Int) where {N} = N < 2 ? readable(y, Val(1), "y") : one_hot_labels(y, ŷ, offset)
 labels(y, ŷ::AbstractArray, ::Int) = throw(ArgumentError("y is a $(typeof(y)), but an array of labels or a one-hot array is needed"))
 
 # The labels that a one-hot array like ŷ stands for.
 function one_hot_labels(y::AbstractArray{T,N}, ŷ::AbstractArray, offset::Int) where {T,N}
-    if N < 2 || size(y) != size(ŷ)
+    if size(y) != size(ŷ)
         throw(DimensionMismatch("y has the size $(size(y)); ŷ with $(size(ŷ)) needs one label per sample, $(label_size(ŷ)), or a one-hot array of its own size"))
     end
     found = Array{Int64}(undef, label_size(ŷ))
@@ -26,7 +26,10 @@ function one_hot_labels(y::AbstractArray{T,N}, ŷ::AbstractArray, offset::Int) w
     return found
 end
 
-not_one_hot(inner, sample) = ArgumentError("y is not one-hot at $((Tuple(inner)..., :, sample)): one 1 and else zeros are needed; soft labels are what libols learns itself")
+function not_one_hot(inner, sample)
+    place = join((Tuple(inner)..., ":", sample), ", ")
+    return ArgumentError("y[$place] is not one-hot: one 1 and else zeros are needed; soft labels are what libols learns itself")
+end
 
 label_size(ŷ::AbstractArray{<:Any,N}) where {N} = (size(ŷ)[1:(N - 2)]..., size(ŷ, N))
 

@@ -157,7 +157,7 @@ state_shapes(K::Int) = (soft_labels = (Float32, (K, K)), sums = (Int64, (K, K)),
 # The handle for one call, which `leave` has to follow.
 @inline function enter(criterion::OnlineLabelSmoothingLoss)
     users = criterion.users[]
-    while users > 0
+    while criterion.is_open[] && users > 0
         before = Threads.atomic_cas!(criterion.users, users, users + 1)
         before == users && return criterion.handle
         users = before

@@ -1,8 +1,5 @@
 # The conformance cases through the public functions. The files' own comment says what each field means.
 
-include("support/json.jl")
-include("support/strided.jl")
-
 const FILES = ["epochs", "errors", "layouts", "options", "sizes", "special", "targets", "weights"]
 
 # Cases that Julia cannot express, with the reason.
