@@ -11,7 +11,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 ROOT = $(DESTDIR)$(PREFIX)
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo example-c test setup lint test-rust test-c test-demo bench install uninstall clean bless
+.PHONY: help build demo example-c test setup lint test-rust test-c test-julia test-demo bench install uninstall clean bless
 
 help: ## lists the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -27,7 +27,7 @@ example-c: build ## trains softmax regression on the digits from a page of C
 	$(CC) -std=c99 -O2 -Iinclude examples/c/digits.c $(TARGET)/release/libols.a -lgcc_s -lutil -lrt -lpthread -lm -ldl -lc -o $(TARGET)/digits
 	$(TARGET)/digits $(TARGET)/digits.csv
 
-test: setup lint test-rust test-c test-demo ## sets up what tests need and runs everything
+test: setup lint test-rust test-c test-julia test-demo ## sets up what tests need and runs everything
 
 setup: ## installs the compilers that the tests need (Debian), or says what is missing
 	tests/setup
@@ -43,6 +43,9 @@ test-rust: ## unit, property, conformance and documentation tests, in debug and 
 
 test-c: ## the C ABI from C and C++: header, misuse, conformance, sanitizers, installed tree
 	tests/c/run
+
+test-julia: ## the Julia package over an installed tree: rules, conformance, examples; installs a Julia on Debian
+	bindings/julia/test/run
 
 test-demo: ## the demo's own tests and its shortest run
 	$(CARGO) test --locked --release -p ols-demo
