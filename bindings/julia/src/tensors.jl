@@ -46,7 +46,8 @@ scalar_input(::AbstractArray, value::Float64) = Scalar(value)
 # Whether the elements lie in memory at fixed steps.
 has_memory(::StridedArray) = true
 has_memory(array::PermutedDimsArray) = has_memory(parent(array))
-has_memory(::SubArray) = false
+# Those of them that StridedArray leaves out; some have steps and some have none, which only asking for them would tell.
+has_memory(::Union{SubArray,Base.ReshapedArray,Base.ReinterpretArray}) = false
 function has_memory(array::AbstractArray)
     # A wrapper of a device array has no address that Base would give.
     hasmethod(strides, Tuple{typeof(array)}) && first(device(array)) == OLS_DEVICE_CPU || return false

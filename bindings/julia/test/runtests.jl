@@ -2,7 +2,7 @@
 #
 # It wants libols and its header in one installed tree (OLS_LIBRARY names the library), a C compiler, and two threads; test/run sees to all that.
 using OnlineLabelSmoothing
-using LinearAlgebra, Random, Serialization, Test
+using LinearAlgebra, Logging, Random, Serialization, Test
 
 const O = OnlineLabelSmoothing
 const REPOSITORY = normpath(joinpath(@__DIR__, "..", "..", ".."))

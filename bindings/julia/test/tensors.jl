@@ -66,12 +66,16 @@ end
     @test values == other(copy(scattered), copy(some))
     # In place and into scattered outputs: written through, beside them nothing.
     expected, grad = loss_and_gradient(other, copy(scattered), copy(some))
-    kept = copy(images)
-    O.backward!(scattered, loss, scattered, some)
+    kept, outputs = copy(images), zeros(Float32, 3, 4, 2)
+    with_logger(NullLogger()) do
+        O.backward!(scattered, loss, scattered, some)
+        O.forward!(loss, copy(view(kept, 1:2, :, :, :)), copy(some); value = view(outputs, 1:2, :, :))
+    end
     @test scattered == grad && view(images, 3:3, :, :, :) == view(kept, 3:3, :, :, :)
-    outputs = zeros(Float32, 3, 4, 2)
-    O.forward!(loss, copy(view(kept, 1:2, :, :, :)), copy(some); value = view(outputs, 1:2, :, :))
     @test outputs[1:2, :, :] == expected && all(iszero, outputs[3, :, :])
+    # Reshaped in a way that has no steps.
+    reshaped = reshape(view(randn(MersenneTwister(16), Float32, 7, 10), 2:2:7, :), 5, 6)
+    @test with_logger(() -> loss(reshaped, [1, 2, 3, 4, 5, 1]), NullLogger()) == other(copy(reshaped), [1, 2, 3, 4, 5, 1])
     # What lies in no memory at all.
     triangle = UpperTriangular(rand(MersenneTwister(10), Float32, 5, 5))
     @test !O.has_memory(triangle) && !O.has_memory(1:5) && !O.has_memory(Diagonal(ones(3)))
