@@ -78,7 +78,6 @@ function OnlineLabelSmoothingLoss(
     counters = nothing,
     adopt_state::Bool = false,
 )
-    ensure_library()
     options = default_options(preset)
     changes = Dict{Symbol,Any}(:num_classes => num_classes)
     set(field, value) = value === nothing || (changes[field] = value)
@@ -123,6 +122,7 @@ function OnlineLabelSmoothingLoss(f, num_classes::Integer; keywords...)
 end
 
 function default_options(preset = nothing)
+    ensure_library()
     options = Ref{ols_options_t}()
     check(ccall(FUNCTIONS[].ols_options_init, Int32, (Ref{ols_options_t}, Csize_t), options, sizeof(ols_options_t)))
     if preset !== nothing
@@ -156,13 +156,14 @@ state_shapes(K::Int) = (soft_labels = (Float32, (K, K)), sums = (Int64, (K, K)),
 
 # The handle for one call, which `leave` has to follow.
 @inline function enter(criterion::OnlineLabelSmoothingLoss)
+    criterion.handle == C_NULL && throw_closed(criterion)
     users = criterion.users[]
     while criterion.is_open[] && users > 0
         before = Threads.atomic_cas!(criterion.users, users, users + 1)
         before == users && return criterion.handle
         users = before
     end
-    throw_closed()
+    throw_closed(criterion)
 end
 
 @inline function leave(criterion::OnlineLabelSmoothingLoss)
@@ -170,9 +171,14 @@ end
     return nothing
 end
 
-@noinline throw_closed() = throw(InvalidStateException("the OnlineLabelSmoothingLoss is closed", :closed))
+@noinline function throw_closed(criterion::OnlineLabelSmoothingLoss)
+    # A package's image keeps the object, and NULL in place of the handle.
+    isopen(criterion) && throw(InvalidStateException("the OnlineLabelSmoothingLoss was made while a package was precompiled; make it in __init__", :closed))
+    throw(InvalidStateException("the OnlineLabelSmoothingLoss is closed", :closed))
+end
 
 @noinline function destroy(criterion::OnlineLabelSmoothingLoss)
+    criterion.handle == C_NULL && return nothing
     ccall(FUNCTIONS[].ols_destroy, Cvoid, (Ptr{Cvoid},), criterion.handle)
     criterion.handle = C_NULL
     return nothing

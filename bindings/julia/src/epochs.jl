@@ -1,7 +1,7 @@
 # What is learned: statistics, the end of an epoch, soft labels.
 
 function memory_of(criterion::OnlineLabelSmoothingLoss, name::Symbol)
-    isopen(criterion) || throw_closed()
+    isopen(criterion) || throw_closed(criterion)
     memory = criterion.state[name]
     memory === nothing && error("$name is in memory of libols's own on a device; load CUDA.jl before the criterion is made, or give it memory")
     return memory

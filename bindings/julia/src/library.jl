@@ -23,6 +23,8 @@ end
 const FUNCTIONS = Ref(Functions(ntuple(_ -> C_NULL, length(FUNCTION_NAMES))...))
 const LIBRARY_PATH = Ref("")
 const OPENING = ReentrantLock()
+# Set last, so that no thread sees half of FUNCTIONS.
+const IS_OPEN = Threads.Atomic{Bool}(false)
 
 # The library's names in the system's folders, the exact one first.
 function system_names()
@@ -49,9 +51,12 @@ function candidates(environment, preferences)
     return system_names(), "looked for in the system's folders, as the environment variable $ENVIRONMENT_VARIABLE and the preference \"$PREFERENCE\" are not set"
 end
 
-# Opens the library at `path` and checks its versions before anything else is called.
-function open_library(path::AbstractString)
-    handle = Libdl.dlopen(path, Libdl.RTLD_LAZY | Libdl.RTLD_LOCAL)
+const OPENING_FLAGS = Libdl.RTLD_LAZY | Libdl.RTLD_LOCAL
+
+open_library(path::AbstractString) = checked_library(Libdl.dlopen(path, OPENING_FLAGS))
+
+# The functions of an open library, whose versions are checked before anything else is called; one that will not do is closed.
+function checked_library(handle::Ptr{Cvoid})
     place = Libdl.dlpath(handle)
     symbol(name) = something(Libdl.dlsym(handle, name; throw_error = false), C_NULL)
     try
@@ -76,29 +81,27 @@ function find_library(environment = ENV, preferences = preferences())
     paths, reason = candidates(environment, preferences)
     problems = String[]
     for path in paths
-        if Libdl.dlopen(path, Libdl.RTLD_LAZY | Libdl.RTLD_LOCAL; throw_error = false) === nothing
-            # For the text alone, which dlopen gives to its exception.
-            try
-                Libdl.dlopen(path, Libdl.RTLD_LAZY | Libdl.RTLD_LOCAL)
-            catch exception
-                push!(problems, sprint(showerror, exception))
-            end
+        handle = try
+            Libdl.dlopen(path, OPENING_FLAGS)
+        catch exception
+            push!(problems, sprint(showerror, exception))
             continue
         end
-        return open_library(path)
+        return checked_library(handle)
     end
     error("libols cannot be loaded ($reason): " * join(problems, "; "))
 end
 
 # Before the first call.
 function ensure_library()
-    FUNCTIONS[].ols_forward == C_NULL || return nothing
+    IS_OPEN[] && FUNCTIONS[].ols_forward != C_NULL && return nothing
     lock(OPENING) do
         if FUNCTIONS[].ols_forward == C_NULL
             library = find_library()
             LIBRARY_PATH[] = library.path
             FUNCTIONS[] = library.functions
         end
+        IS_OPEN[] = true
     end
     return nothing
 end

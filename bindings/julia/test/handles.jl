@@ -54,6 +54,31 @@ end
     @test sum(views.counts) <= 2 && size(S) == (3, 3)
 end
 
+@testset "r11 a criterion in the image of a package" begin
+    # Julia keeps constants of precompiled packages, but pointers become NULL: an error, not a crash.
+    mktempdir() do folder
+        mkpath(joinpath(folder, "Keeper", "src"))
+        write(
+            joinpath(folder, "Keeper", "src", "Keeper.jl"),
+            "module Keeper\nusing OnlineLabelSmoothing\nconst LOSS = OnlineLabelSmoothingLoss(3)\nend\n",
+        )
+        found = julia(
+            """
+            using Keeper, OnlineLabelSmoothing
+            using OnlineLabelSmoothing: saved
+            for use in (repr, saved, loss -> loss(zeros(Float32, 3, 1), [1]))
+                try; use(Keeper.LOSS); print("worked"); catch exception; print(exception); end
+            end
+            close(Keeper.LOSS)
+            print(isopen(Keeper.LOSS))
+            """;
+            environment = Dict("JULIA_LOAD_PATH" => join(["@", folder, "@stdlib"], Sys.iswindows() ? ";" : ":")),
+        )
+        @test found.succeeded && occursin("InvalidStateException(\"the OnlineLabelSmoothingLoss was made while a package was precompiled", found.output)
+        @test endswith(found.output, "false") && !occursin("worked", found.output)
+    end
+end
+
 @testset "r12 copies are criteria of their own" begin
     loss = OnlineLabelSmoothingLoss(3; alpha = 0.25, reduction = :sum, class_weights = [1.0, 2.0, 3.0], target_offset = 0, mode = :eval, n_threads = 1)
     O.trainmode!(loss)
