@@ -23,7 +23,7 @@ FILL = sed -e 's|@PREFIX@|$(PC_PREFIX)|; s|@LIBDIR@|$(LIBDIR)|; s|@VERSION@|$(VE
 	-e 's|@CMAKE_TO_PREFIX@|$(CMAKE_TO_PREFIX)|; s|@SYSTEM_LIBRARIES@|$(SYSTEM_LIBRARIES)|; s|@POINTER_BYTES@|$(shell expr $$(getconf LONG_BIT) / 8)|'
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo example-c example-cpp example-go test setup lint test-c test-cpp test-go test-rust test-install test-ring test-demo bench bench-cpp install uninstall dist clean bless
+.PHONY: help build demo example-c example-cpp example-go test setup lint test-c test-cpp test-go test-julia test-rust test-install test-ring test-demo bench bench-cpp install uninstall dist clean bless
 
 help: ## lists the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -46,7 +46,7 @@ example-go: ## trains on the digits from Go, against a tree installed under targ
 	$(MAKE) --no-print-directory install PREFIX=$(abspath $(TARGET))/go/tree DESTDIR= > /dev/null
 	cd examples/go && PKG_CONFIG_PATH=$(abspath $(TARGET))/go/tree/lib/pkgconfig LD_LIBRARY_PATH=$(abspath $(TARGET))/go/tree/lib go run ./digits $(ARGS)
 
-test: setup lint test-rust test-c test-cpp test-go test-install test-ring test-demo ## sets up what tests need and runs everything
+test: setup lint test-rust test-c test-cpp test-go test-julia test-install test-ring test-demo ## sets up what tests need and runs everything
 
 setup: ## installs the compilers that the tests need (Debian), or says what is missing
 	tests/setup
@@ -68,6 +68,9 @@ test-cpp: setup ## the C++ wrapper and the LibTorch module, with the documentati
 
 test-go: setup ## the Go modules: vet, staticcheck, conformance, race detector, sanitizer, both kinds of linking, examples
 	tests/go/run
+
+test-julia: ## the Julia package over an installed tree: rules, conformance, examples; installs a Julia on Debian
+	bindings/julia/test/run
 
 test-install: setup build ## make install, uninstall and dist, with projects outside of the tree: C and C++, CMake and pkg-config, shared and static
 	tests/install/run
