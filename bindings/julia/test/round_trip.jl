@@ -3,8 +3,8 @@
 #     julia --project=bindings/julia bindings/julia/test/round_trip.jl IN OUT [CLASSES]
 #
 # Without CLASSES the number is read from the file's own header. Ends with an error where the file cannot be loaded, where what was loaded saves to other
-# bytes, or where the statistics and soft labels that are shown are not those in the file.
-using OnlineLabelSmoothing
+# bytes, or where the statistics and soft labels that are shown are not those in the file. Prints what it sees as tests/ring/run describes it.
+using OnlineLabelSmoothing, Printf
 const O = OnlineLabelSmoothing
 
 # The header of a safetensors file: its length in 8 bytes, then JSON.
@@ -23,6 +23,15 @@ function tensor_bytes(bytes, text, name)
     return bytes[(start + parse(Int, found[1]) + 1):(start + parse(Int, found[2]))]
 end
 
+# The line of tests/ring/run: of sums and soft labels, the column of class 1, counted from 0.
+function show_state(loss)
+    options, seen = O.options(loss), statistics(loss)
+    bits = [string(reinterpret(UInt32, value); base = 16, pad = 8) for value in soft_labels(loss)[:, 2]]
+    @printf("epoch %d alpha %.6f ignore_index %d counts %s", O.epoch(loss), options.alpha, options.ignore_index, join(seen.counts, " "))
+    println(" sums ", join(seen.sums[:, 2], " "), " soft_labels ", join(bits, " "))
+    return nothing
+end
+
 function main(from, to, K = nothing)
     bytes = read(from)
     # A file that is no state at all is the library's to refuse.
@@ -32,6 +41,7 @@ function main(from, to, K = nothing)
     for (name, values) in pairs(shown)
         reinterpret(UInt8, vec(values)) == tensor_bytes(bytes, header(bytes), name) || error("$from: $name is shown otherwise than it is saved")
     end
+    show_state(loss)
     O.save(to, loss)
     close(loss)
     return nothing

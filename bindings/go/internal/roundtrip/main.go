@@ -3,7 +3,7 @@
 //	roundtrip IN OUT [CLASSES]
 //
 // Without CLASSES the number is read from the file's own header. It fails where the file cannot be loaded, where what was loaded saves to other
-// bytes, and where the statistics and soft labels that are shown are not those in the file.
+// bytes, and where the statistics and soft labels that are shown are not those in the file. It prints what it sees as tests/ring/run describes it.
 package main
 
 import (
@@ -11,6 +11,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"math"
 	"os"
 	"strconv"
 
@@ -54,7 +55,45 @@ func run(from, to string, classes []string) error {
 	if err := check(criterion, file, tensors); err != nil {
 		return fmt.Errorf("%s: %w", from, err)
 	}
+	if err := show(criterion); err != nil {
+		return err
+	}
 	return criterion.Save(to)
+}
+
+// show prints the line of tests/ring/run: of sums and soft labels, the row of class 1.
+func show(criterion *ols.Criterion) error {
+	epoch, err := criterion.Epoch()
+	if err != nil {
+		return err
+	}
+	options, err := criterion.Options()
+	if err != nil {
+		return err
+	}
+	fmt.Printf("epoch %d alpha %.6f ignore_index %d counts", epoch, *options.Alpha, *options.IgnoreIndex)
+	err = criterion.WithStatistics(func(statistics ols.Statistics) error {
+		for _, count := range statistics.Counts {
+			fmt.Printf(" %d", count)
+		}
+		fmt.Print(" sums")
+		for _, sum := range statistics.Sums.Row(1) {
+			fmt.Printf(" %d", sum)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	fmt.Print(" soft_labels")
+	err = criterion.WithSoftLabels(func(softLabels ols.RowsOf[float32]) error {
+		for _, value := range softLabels.Row(1) {
+			fmt.Printf(" %08x", math.Float32bits(value))
+		}
+		return nil
+	})
+	fmt.Println()
+	return err
 }
 
 // read gives the bytes of the tensors of a safetensors file: the length of the header in 8 bytes, the header as JSON, the tensors.
