@@ -23,7 +23,7 @@ FILL = sed -e 's|@PREFIX@|$(PC_PREFIX)|; s|@LIBDIR@|$(LIBDIR)|; s|@VERSION@|$(VE
 	-e 's|@CMAKE_TO_PREFIX@|$(CMAKE_TO_PREFIX)|; s|@SYSTEM_LIBRARIES@|$(SYSTEM_LIBRARIES)|; s|@POINTER_BYTES@|$(shell expr $$(getconf LONG_BIT) / 8)|'
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo example-c example-cpp example-go test setup lint test-c test-cpp test-go test-julia test-rust test-install test-ring test-demo bench bench-cpp install uninstall dist clean bless
+.PHONY: help build demo example-c example-cpp example-go test setup lint test-c test-cpp test-go test-julia test-rust test-install test-ring test-demo bench bench-languages install uninstall dist clean bless
 
 help: ## lists the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -84,8 +84,8 @@ test-demo: ## the demo's own tests and its shortest run
 bench: build ## the race against PyTorch and a copy of the logits (ARGS="--help" for more); see docs/benchmarks.md
 	benches/race/run $(ARGS)
 
-bench-cpp: build ## what the C++ wrapper adds to a call, in nanoseconds (ARGS="N K")
-	bindings/cpp/bench/run $(ARGS)
+bench-languages: setup build ## what each language adds to a call, over the bare C call, in nanoseconds; installs a Julia on Debian
+	benches/languages/run
 
 install: build ## installs library, headers, pkg-config file and CMake package under PREFIX (DESTDIR and LIBDIR as usual)
 	install -d $(LIB)/pkgconfig $(LIB)/cmake/ols $(ROOT)/include/ols/torch

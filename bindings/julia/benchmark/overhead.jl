@@ -2,8 +2,8 @@
 #
 #     julia --project=bindings/julia bindings/julia/benchmark/overhead.jl [REPETITIONS]
 #
-# Prints one line of columns parted by tabs: "julia", nanoseconds of the bare call, of the package's call, their difference, bytes allocated per call. Both are the
-# fastest of many repetitions of 100 calls, taken in turn, so that a change of the processor's speed meets both.
+# Prints the line of benches/languages/run. The bare call is ols_forward alone, with a batch that was made before. Both times are the fastest of many
+# repetitions of 100 calls, taken in turn, so that a change of the processor's speed meets both.
 using OnlineLabelSmoothing
 using Printf
 const O = OnlineLabelSmoothing
@@ -44,7 +44,7 @@ function main(repetitions)
             fastest_bare = min(fastest_bare, timed(bare, alone...))
             fastest_wrapped = min(fastest_wrapped, timed(wrapped, loss, grad, ŷ, y))
         end
-        @printf("julia\t%.1f\t%.1f\t%.1f\t%d\n", fastest_bare, fastest_wrapped, fastest_wrapped - fastest_bare, allocated)
+        @printf("Julia\t%.1f\t%.1f\t%.1f\t%d\n", fastest_bare, fastest_wrapped, fastest_wrapped - fastest_bare, allocated)
     end
     return nothing
 end

@@ -67,5 +67,5 @@ end
 @testset "benchmark" begin
     found = run_program(joinpath(PACKAGE, "benchmark", "overhead.jl"), "50"; options = ``)
     found.succeeded || println(found.output)
-    @test found.succeeded && match(r"^julia\t[\d.]+\t[\d.]+\t-?[\d.]+\t0$", chomp(found.output)) !== nothing
+    @test found.succeeded && match(r"^Julia\t[\d.]+\t[\d.]+\t-?[\d.]+\t0$", chomp(found.output)) !== nothing
 end

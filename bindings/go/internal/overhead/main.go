@@ -1,12 +1,12 @@
 // Overhead measures what the Go package adds to a call of libols, in nanoseconds, over a loop in C, at 128x10 float32: loss, gradient and
-// statistics. It prints one line of JSON: `added_ns` is that of the function LossAndGrad over slices, `batch_added_ns` that of the method with a
-// Batch made for each call.
+// statistics. It prints two lines of benches/languages/run: for the function LossAndGrad over slices, and for the method with a Batch made for each
+// call.
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"os"
+	"runtime"
 	"slices"
 	"time"
 
@@ -47,7 +47,9 @@ func run() error {
 
 	memory := make([]float32, 2*samples*classes+places*line/4)
 	labels := make([]int64, samples)
-	var inC, slicesAdd, batchAdds []float64
+	names := [3]string{"", "Go", "Go, Batch"}
+	var times, added [3][]float64
+	var bytes [3]uint64
 	for place := range places {
 		logits := memory[place*line/4:][:samples*classes]
 		grad := memory[samples*classes+place*line/4:][:samples*classes]
@@ -58,12 +60,13 @@ func run() error {
 			labels[i] = int64(i % classes)
 		}
 		least := [3]time.Duration{1 << 62, 1 << 62, 1 << 62}
+		measures := [3]func() (time.Duration, error){
+			func() (time.Duration, error) { return loop.Run(logits, labels, grad, calls) },
+			func() (time.Duration, error) { return overSlices(criterion, logits, labels, grad) },
+			func() (time.Duration, error) { return overBatches(criterion, logits, labels, grad) },
+		}
 		for range tries {
-			for way, measure := range []func() (time.Duration, error){
-				func() (time.Duration, error) { return loop.Run(logits, labels, grad, calls) },
-				func() (time.Duration, error) { return overSlices(criterion, logits, labels, grad) },
-				func() (time.Duration, error) { return overBatches(criterion, logits, labels, grad) },
-			} {
+			for way, measure := range measures {
 				elapsed, err := measure()
 				if err != nil {
 					return err
@@ -71,15 +74,30 @@ func run() error {
 				least[way] = min(least[way], elapsed)
 			}
 		}
-		perCall := func(d time.Duration) float64 { return float64(d.Nanoseconds()) / calls }
-		inC = append(inC, perCall(least[0]))
-		slicesAdd = append(slicesAdd, perCall(least[1]-least[0]))
-		batchAdds = append(batchAdds, perCall(least[2]-least[0]))
+		// Not while the time is taken: it stops the world.
+		for way, measure := range measures {
+			before := allocated()
+			if _, err := measure(); err != nil {
+				return err
+			}
+			bytes[way] = max(bytes[way], (allocated()-before)/calls)
+		}
+		for way := range least {
+			times[way] = append(times[way], float64(least[way].Nanoseconds())/calls)
+			added[way] = append(added[way], float64((least[way]-least[0]).Nanoseconds())/calls)
+		}
 	}
-	return json.NewEncoder(os.Stdout).Encode(map[string]any{
-		"wrapper": "go", "samples": samples, "classes": classes, "dtype": "f32",
-		"c_ns": median(inC), "added_ns": median(slicesAdd), "batch_added_ns": median(batchAdds),
-	})
+	for way := 1; way < len(names); way++ {
+		fmt.Printf("%s\t%.1f\t%.1f\t%.1f\t%d\n", names[way], median(times[0]), median(times[way]), median(added[way]), bytes[way])
+	}
+	return nil
+}
+
+// allocated gives the bytes that Go has allocated so far.
+func allocated() uint64 {
+	var statistics runtime.MemStats
+	runtime.ReadMemStats(&statistics)
+	return statistics.TotalAlloc
 }
 
 func overSlices(criterion *ols.Criterion, logits []float32, labels []int64, grad []float32) (time.Duration, error) {
