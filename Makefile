@@ -23,10 +23,10 @@ FILL = sed -e 's|@PREFIX@|$(PC_PREFIX)|; s|@LIBDIR@|$(LIBDIR)|; s|@VERSION@|$(VE
 	-e 's|@CMAKE_TO_PREFIX@|$(CMAKE_TO_PREFIX)|; s|@SYSTEM_LIBRARIES@|$(SYSTEM_LIBRARIES)|; s|@POINTER_BYTES@|$(shell expr $$(getconf LONG_BIT) / 8)|'
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo example-c example-cpp example-go test setup lint test-c test-cpp test-go test-julia test-rust test-install test-ring test-demo bench bench-languages install uninstall dist clean bless
+.PHONY: help build demo example-c example-cpp example-go example-julia test setup lint test-c test-cpp test-go test-julia test-rust test-install test-ring test-demo bench bench-languages install uninstall dist clean bless
 
 help: ## lists the targets
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
 
 build: ## builds libols.so and libols.a in release mode
 	$(CARGO) build --release --locked
@@ -45,6 +45,9 @@ example-cpp: build ## trains a convolutional network with LibTorch (ARGS="--help
 example-go: ## trains on the digits from Go, against a tree installed under target/go (ARGS="--help" for more)
 	$(MAKE) --no-print-directory install PREFIX=$(abspath $(TARGET))/go/tree DESTDIR= > /dev/null
 	cd examples/go && PKG_CONFIG_PATH=$(abspath $(TARGET))/go/tree/lib/pkgconfig LD_LIBRARY_PATH=$(abspath $(TARGET))/go/tree/lib go run ./digits $(ARGS)
+
+example-julia: ## trains on the digits from Julia (ARGS="--help" for more); installs a Julia on Debian
+	bindings/julia/test/run examples/julia/digits.jl $(ARGS)
 
 test: setup lint test-rust test-c test-cpp test-go test-julia test-install test-ring test-demo ## sets up what tests need and runs everything
 
@@ -67,7 +70,7 @@ test-cpp: setup ## the C++ wrapper and the LibTorch module, with the documentati
 	bindings/cpp/tests/run
 
 test-go: setup ## the Go modules: vet, staticcheck, conformance, race detector, sanitizer, both kinds of linking, examples
-	tests/go/run
+	bindings/go/tests/run
 
 test-julia: ## the Julia package over an installed tree: rules, conformance, examples; installs a Julia on Debian
 	bindings/julia/test/run

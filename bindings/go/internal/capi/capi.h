@@ -1,4 +1,4 @@
-// The calls of ols.h in a form that suits cgo: each helper makes one call and takes its message along, in a single crossing, as the message
+// The calls of ols.h in a form that suits cgo: each function makes one call and takes its message along, in a single crossing, as the message
 // belongs to the thread and a goroutine may be on another one when it comes back.
 //
 // Structs that hold addresses arrive as 64-bit words, in Go memory that holds no Go pointer: `data` is 0 there for host memory, whose
