@@ -8,13 +8,25 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 # The number in the SONAME; build.rs sets the same one, and a test compares them.
 SOVERSION := 0
 TARGET := $(or $(CARGO_TARGET_DIR),target)
+LIBDIR ?= lib
 ROOT = $(DESTDIR)$(PREFIX)
+LIB = $(ROOT)/$(LIBDIR)
+# What the tree calls itself in ols.pc.
+PC_PREFIX ?= $(PREFIX)
+DIST ?= $(TARGET)/dist
+PACKAGE := libols-$(VERSION)-$(shell uname -m)-$(shell uname -s | tr A-Z a-z)
+# From LIBDIR/cmake/ols back to PREFIX: a step up for each folder between.
+empty :=
+CMAKE_TO_PREFIX = ../..$(subst $(empty) ,,$(patsubst %,/..,$(subst /, ,$(LIBDIR))))
+SYSTEM_LIBRARIES = $(shell sed -n 's/^Libs.private: *//p' packaging/ols.pc.in)
+FILL = sed -e 's|@PREFIX@|$(PC_PREFIX)|; s|@LIBDIR@|$(LIBDIR)|; s|@VERSION@|$(VERSION)|; s|@SOVERSION@|$(SOVERSION)|g' \
+	-e 's|@CMAKE_TO_PREFIX@|$(CMAKE_TO_PREFIX)|; s|@SYSTEM_LIBRARIES@|$(SYSTEM_LIBRARIES)|; s|@POINTER_BYTES@|$(shell expr $$(getconf LONG_BIT) / 8)|'
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo example-c test setup lint test-rust test-c test-demo test-cuda check-cuda test-python bench install uninstall clean bless
+.PHONY: help build demo example-c example-cpp example-go example-julia test setup lint test-c test-cpp test-cuda test-go test-julia test-python test-rust test-install test-ring test-demo check-cuda bench bench-languages install uninstall dist clean bless
 
 help: ## lists the targets
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
 
 build: ## builds libols.so and libols.a in release mode
 	$(CARGO) build --release --locked
@@ -27,7 +39,17 @@ example-c: build ## trains softmax regression on the digits from a page of C
 	$(CC) -std=c99 -O2 -Iinclude examples/c/digits.c $(TARGET)/release/libols.a -lgcc_s -lutil -lrt -lpthread -lm -ldl -lc -o $(TARGET)/digits
 	$(TARGET)/digits $(TARGET)/digits.csv
 
-test: setup lint test-rust test-c test-demo test-python ## sets up what tests need and runs everything
+example-cpp: build ## trains a convolutional network with LibTorch (ARGS="--help" for more; PyTorch's wheel: 5 GB, once)
+	examples/cpp/run $(ARGS)
+
+example-go: ## trains on the digits from Go, against a tree installed under target/go (ARGS="--help" for more)
+	$(MAKE) --no-print-directory install PREFIX=$(abspath $(TARGET))/go/tree DESTDIR= > /dev/null
+	cd examples/go && PKG_CONFIG_PATH=$(abspath $(TARGET))/go/tree/lib/pkgconfig LD_LIBRARY_PATH=$(abspath $(TARGET))/go/tree/lib go run ./digits $(ARGS)
+
+example-julia: ## trains on the digits from Julia (ARGS="--help" for more); installs a Julia on Debian
+	bindings/julia/test/run examples/julia/digits.jl $(ARGS)
+
+test: setup lint test-rust test-c test-python test-cpp test-go test-julia test-install test-ring test-demo ## sets up what tests need and runs everything
 
 setup: ## installs the compilers that the tests need (Debian), or says what is missing
 	tests/setup
@@ -44,6 +66,21 @@ test-rust: ## unit, property, conformance, CUDA and documentation tests, in debu
 test-c: ## the C ABI from C and C++: header, misuse, conformance, sanitizers, installed tree
 	tests/c/run
 
+test-cpp: setup ## the C++ wrapper and the LibTorch module, with the documentation's programs and the example (PyTorch's wheel: 5 GB, once)
+	bindings/cpp/tests/run
+
+test-go: setup ## the Go modules: vet, staticcheck, conformance, race detector, sanitizer, both kinds of linking, examples
+	bindings/go/tests/run
+
+test-julia: ## the Julia package over an installed tree: rules, conformance, examples; installs a Julia on Debian
+	bindings/julia/test/run
+
+test-install: setup build ## make install, uninstall and dist, with projects outside of the tree: C and C++, CMake and pkg-config, shared and static
+	tests/install/run
+
+test-ring: setup ## a saved state goes around the languages, bit for bit: Rust, C, C++, Go, Julia; installs a Julia on Debian
+	tests/ring/run
+
 test-demo: ## the demo's own tests and its shortest run
 	$(CARGO) test --locked --release -p ols-demo
 
@@ -59,18 +96,36 @@ test-python: ## the Python package: lint, types, the wheel, all tests (makes an 
 bench: build ## the race against PyTorch and a copy of the logits (ARGS="--help" for more); see docs/benchmarks.md
 	benches/race/run $(ARGS)
 
-install: build ## installs library, header and pkg-config file under PREFIX
-	install -d $(ROOT)/lib/pkgconfig $(ROOT)/include
-	install -m 755 $(TARGET)/release/libols.so $(ROOT)/lib/libols.so.$(VERSION)
-	ln -sf libols.so.$(VERSION) $(ROOT)/lib/libols.so.$(SOVERSION)
-	ln -sf libols.so.$(SOVERSION) $(ROOT)/lib/libols.so
-	install -m 644 $(TARGET)/release/libols.a $(ROOT)/lib/libols.a
+bench-languages: setup build ## what each language adds to a call, over the bare C call, in nanoseconds; installs a Julia on Debian
+	benches/languages/run
+
+install: build ## installs library, headers, pkg-config file and CMake package under PREFIX (DESTDIR and LIBDIR as usual)
+	install -d $(LIB)/pkgconfig $(LIB)/cmake/ols $(ROOT)/include/ols/torch
+	install -m 755 $(TARGET)/release/libols.so $(LIB)/libols.so.$(VERSION)
+	ln -sf libols.so.$(VERSION) $(LIB)/libols.so.$(SOVERSION)
+	ln -sf libols.so.$(SOVERSION) $(LIB)/libols.so
+	install -m 644 $(TARGET)/release/libols.a $(LIB)/libols.a
 	install -m 644 include/ols.h include/ols_dlpack.h $(ROOT)/include
-	sed -e 's|@PREFIX@|$(PREFIX)|; s|@VERSION@|$(VERSION)|' packaging/ols.pc.in > $(ROOT)/lib/pkgconfig/ols.pc
+	install -m 644 bindings/cpp/include/ols/*.hpp $(ROOT)/include/ols
+	install -m 644 bindings/cpp/include/ols/torch/*.hpp $(ROOT)/include/ols/torch
+	$(FILL) packaging/ols.pc.in > $(LIB)/pkgconfig/ols.pc
+	$(FILL) packaging/ols-config.cmake.in > $(LIB)/cmake/ols/ols-config.cmake
+	$(FILL) packaging/ols-config-version.cmake.in > $(LIB)/cmake/ols/ols-config-version.cmake
 
 uninstall: ## removes what install put under PREFIX
-	rm -f $(ROOT)/lib/libols.so $(ROOT)/lib/libols.so.$(SOVERSION) $(ROOT)/lib/libols.so.$(VERSION) $(ROOT)/lib/libols.a
-	rm -f $(ROOT)/include/ols.h $(ROOT)/include/ols_dlpack.h $(ROOT)/lib/pkgconfig/ols.pc
+	rm -f $(LIB)/libols.so $(LIB)/libols.so.$(SOVERSION) $(LIB)/libols.so.$(VERSION) $(LIB)/libols.a $(LIB)/pkgconfig/ols.pc
+	rm -f $(LIB)/cmake/ols/ols-config.cmake $(LIB)/cmake/ols/ols-config-version.cmake
+	rm -f $(ROOT)/include/ols.h $(ROOT)/include/ols_dlpack.h $(patsubst bindings/cpp/%,$(ROOT)/%,$(wildcard bindings/cpp/include/ols/*.hpp bindings/cpp/include/ols/torch/*.hpp))
+	rmdir $(ROOT)/include/ols/torch $(ROOT)/include/ols $(LIB)/cmake/ols 2> /dev/null || true
+
+dist: ## packs the installed tree, which may be unpacked anywhere: target/dist/libols-VERSION-SYSTEM.tar.gz (DIST: another folder)
+	rm -rf $(DIST)/$(PACKAGE)
+	$(MAKE) --no-print-directory install DESTDIR=$(DIST)/ PREFIX=$(PACKAGE) LIBDIR=lib PC_PREFIX='$$$${pcfiledir}/../..'
+	install -d $(DIST)/$(PACKAGE)/share/doc/ols
+	install -m 644 README.md CHANGELOG.md LICENSE-MIT LICENSE-APACHE $(DIST)/$(PACKAGE)/share/doc/ols
+	install -m 644 bindings/cpp/README.md $(DIST)/$(PACKAGE)/share/doc/ols/README-cpp.md
+	tar --sort=name --owner=0 --group=0 --numeric-owner --mtime=@0 -C $(DIST) -cf - $(PACKAGE) | gzip -9n > $(DIST)/$(PACKAGE).tar.gz
+	@echo $(DIST)/$(PACKAGE).tar.gz
 
 bless: ## rewrites generated files: header, symbol list, conformance cases
 	OLS_BLESS=1 $(CARGO) test --locked --test header --test symbols --test conformance

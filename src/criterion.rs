@@ -78,9 +78,10 @@ impl Criterion {
         }
         let _environment = DefaultFloatEnvironment::enter();
         let options = options.try_clone()?;
-        let tally = try_vec("tally", options.classes)?;
+        // K x K numbers before the K that are filled at once: the error comes quickly where the former cannot be had.
         // SAFETY: the caller's promise.
         let mut state = unsafe { State::new(options.classes, memory)? };
+        let tally = try_vec("tally", options.classes)?;
         // Nothing can fail from here on, so the caller's memory is written to.
         let given = |tensor: &Option<RawTensor>| tensor.is_some() && memory.adopt;
         if !given(&memory.soft_labels) {

@@ -1,0 +1,85 @@
+// From LibTorch's tensors to views of the library, without a copy wherever their strides allow.
+#ifndef OLS_TORCH_TENSORS_HPP
+#define OLS_TORCH_TENSORS_HPP
+
+#include <ols/torch/options.hpp>
+
+#include <c10/core/impl/VirtualGuardImpl.h>
+#include <ols_dlpack.h>
+
+namespace ols::torch::detail {
+
+/// DLPack's numbers for a dtype, as `dtype_code | dtype_bits << 8`. What is none of the library's is its own error, with the argument's name.
+inline std::int32_t dtype_of(const char *name, at::ScalarType type) {
+    switch (type) {
+    case at::kFloat: return OLS_DTYPE_F32;
+    case at::kDouble: return OLS_DTYPE_F64;
+    case at::kHalf: return OLS_DTYPE_F16;
+    case at::kBFloat16: return OLS_DTYPE_BF16;
+    case at::kLong: return OLS_DTYPE_I64;
+    case at::kInt: return OLS_DTYPE_I32;
+    case at::kByte: return OLS_DTYPE_U8;
+    case at::kShort: return OLS_CODE_INT | 16 << 8;
+    case at::kChar: return OLS_CODE_INT | 8 << 8;
+    default: throw error(OLS_STATUS_INVALID_DTYPE, std::string("ols::torch: ") + name + " has dtype " + c10::toString(type) + ", which libols does not take");
+    }
+}
+
+inline std::int32_t device_type_of(const char *name, const at::Device &device) {
+    if (device.is_cpu()) return OLS_DEVICE_CPU;
+    if (device.is_cuda()) return OLS_DEVICE_CUDA;
+    throw error(OLS_STATUS_INVALID_DEVICE, std::string("ols::torch: ") + name + " is on device " + device.str() + "; libols takes cpu and cuda");
+}
+
+/// Whether the dimensions collapse to the three that the library takes; then `*out` is the view. `layout` is one of `OLS_DLPACK_...`.
+inline bool collapses(const char *name, const at::Tensor &tensor, std::int32_t layout, ols_tensor_t *out) {
+    const std::int32_t dtype = dtype_of(name, tensor.scalar_type());
+    const std::int32_t device = device_type_of(name, tensor.device());
+    return ols_tensor_from_dlpack_fields(tensor.data_ptr(), 0, device, tensor.device().is_cuda() ? tensor.device().index() : 0,
+                                         static_cast<std::uint8_t>(dtype & 255), static_cast<std::uint8_t>(dtype >> 8), 1,
+                                         static_cast<std::int32_t>(tensor.dim()), tensor.sizes().data(), tensor.strides().data(), layout,
+                                         out) == OLS_STATUS_OK;
+}
+
+/// The tensor itself, or where it is none that can be read as it lies a row-major copy, which is said once.
+inline at::Tensor readable(const char *name, const at::Tensor &tensor, std::int32_t layout) {
+    if (!tensor.defined()) return tensor;
+    if (tensor.layout() != at::kStrided) {
+        throw error(OLS_STATUS_INVALID_ARGUMENT, std::string("ols::torch: ") + name + " is not a dense tensor");
+    }
+    ols_tensor_t view;
+    if (!tensor.is_neg() && collapses(name, tensor, layout, &view)) return tensor;
+    TORCH_WARN_ONCE("ols::torch: the strides of ", name, " do not collapse to (N, K, inner); it is copied in each call (said once)");
+    return tensor.resolve_neg().contiguous();
+}
+
+/// The view of a tensor that `readable` gave; "not given" for an undefined one.
+inline tensor view_of(const char *name, const at::Tensor &tensor, std::int32_t layout) {
+    if (!tensor.defined()) return ols::tensor();
+    ols_tensor_t view;
+    if (!collapses(name, tensor, layout, &view)) {
+        throw error(OLS_STATUS_INVALID_SHAPE, std::string("ols::torch: ") + name + " of " + std::to_string(tensor.dim()) +
+                                                  " dimensions cannot be read as (N, K, inner) or (N, inner)");
+    }
+    return ols::tensor(view);
+}
+
+/// `cudaStream_t` of a stream, asked of LibTorch alone, so that no header of CUDA is needed (2.10 and later).
+template <class Stream>
+auto native_handle(const Stream &stream, int) -> decltype(stream.native_handle()) {
+    return stream.native_handle();
+}
+template <class Stream>
+void *native_handle(const Stream &, long) {
+    throw error(OLS_STATUS_UNSUPPORTED, "ols::torch: this LibTorch does not tell the CUDA stream of a tensor; use a later one");
+}
+
+/// The stream that LibTorch uses at this moment for work on `device`; NULL for the CPU.
+inline void *current_stream(const at::Device &device) {
+    if (device.is_cpu()) return nullptr;
+    return native_handle(c10::impl::VirtualGuardImpl(device.type()).getStream(device), 0);
+}
+
+} // namespace ols::torch::detail
+
+#endif

@@ -1,0 +1,402 @@
+// The module of ols/torch.hpp: the conformance cases, then what LibTorch's users rely on; a section names its rule of bindings/RULES.md. Argument: a folder
+// to write in.
+#include "torch_conformance.hpp"
+
+#include <torch/autograd.h>
+#include <torch/nn/modules.h>
+
+#include <fstream>
+#include <thread>
+
+namespace {
+
+using ols::torch::CallOptions;
+using ols::torch::OnlineLabelSmoothing;
+using ols::torch::OnlineLabelSmoothingOptions;
+using torch::Tensor;
+
+constexpr std::int64_t N = 12, K = 5;
+
+Tensor logits_for(int step, at::IntArrayRef shape = {N, K}, at::ScalarType type = at::kFloat) {
+    return at::arange(c10::multiply_integers(shape), at::kDouble).mul(12.9898).add(78.233 * step).sin().mul(3).view(shape).to(type);
+}
+Tensor targets_for(int step) {
+    // Every third sample is classified right.
+    const Tensor guess = logits_for(step).argmax(1);
+    return at::where(at::arange(N).remainder(3) == 0, guess, (guess + 1).remainder(K));
+}
+void train(OnlineLabelSmoothing &module, int step) { module(logits_for(step), targets_for(step)); }
+
+std::vector<std::uint8_t> bytes_of(OnlineLabelSmoothing &module, const std::string &folder) {
+    module->save_file(folder + "/module.ols");
+    std::ifstream file(folder + "/module.ols", std::ios::binary);
+    return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+}
+
+/// The gradient against differences of the loss, as gradcheck does, in f64.
+void check_gradient(OnlineLabelSmoothing module, const Tensor &logits, const Tensor &targets, const CallOptions &call = {}) {
+    const Tensor z = logits.detach().clone().requires_grad_();
+    const Tensor weights = at::linspace(0.5, 2, module(z, targets, call).numel(), at::kDouble).view_as(module(z, targets, call));
+    const auto value = [&](const Tensor &at) { return (module(at, targets, call) * weights).sum(); };
+    value(z).backward();
+    const torch::NoGradGuard no_graph;
+    const Tensor flat = z.detach().clone().contiguous(), gradient = z.grad().contiguous();
+    constexpr double step = 1e-6;
+    double worst = 0;
+    for (std::int64_t i = 0; i < flat.numel(); i++) {
+        double &entry = flat.data_ptr<double>()[i];
+        const double before = entry;
+        entry = before + step;
+        const double above = value(flat).item<double>();
+        entry = before - step;
+        const double below = value(flat).item<double>();
+        entry = before;
+        worst = std::max(worst, std::fabs((above - below) / (2 * step) - gradient.data_ptr<double>()[i]));
+    }
+    CHECK(worst < 1e-7);
+}
+
+void gradients() {
+    const Tensor weights = at::tensor({1.0, 0.5, 2.0, 0.0, 1.5});
+    Tensor targets = targets_for(0);
+    targets[4] = -100;
+    using reduction_t = OnlineLabelSmoothingOptions::reduction_t;
+    for (const reduction_t reduction : {reduction_t(torch::kNone), reduction_t(torch::kMean), reduction_t(torch::kSum)}) {
+        OnlineLabelSmoothing module(OnlineLabelSmoothingOptions(K).alpha(0.3).reduction(reduction).class_weights(weights));
+        train(module, 1);
+        module->next_epoch();
+        const Tensor v = at::linspace(0, 3, N, at::kDouble);
+        check_gradient(module, logits_for(0, {N, K}, at::kDouble), targets);
+        check_gradient(module, logits_for(0, {N, K}, at::kDouble), targets, CallOptions().sample_weights(v).mix(targets_for(2), 0.3));
+        check_gradient(module, logits_for(0, {K, N}, at::kDouble).t(), targets, CallOptions().mix(targets_for(2), at::linspace(0, 1, N, at::kDouble)));
+        check_gradient(module, logits_for(0, {2, K, 2, 3}, at::kDouble), targets.view({2, 2, 3}));
+        check_gradient(module, logits_for(0, {2, K, 2, 3}, at::kDouble).contiguous(at::MemoryFormat::ChannelsLast), targets.view({2, 2, 3}));
+        check_gradient(module, logits_for(0, {K}, at::kDouble), targets[0]);
+    }
+}
+
+void like_cross_entropy() {
+    // An oracle that is not ours: alpha 1 is cross entropy; uniform soft labels are PyTorch's label smoothing.
+    const Tensor weights = at::tensor({1.0f, 0.5f, 2.0f, 0.25f, 1.5f});
+    Tensor targets = targets_for(3).view({2, 2, 3});
+    targets.view(-1)[7] = -100;
+    for (const double smoothing : {0.0, 0.2}) {
+        OnlineLabelSmoothing ours(OnlineLabelSmoothingOptions(K).alpha(1 - smoothing).initial(ols::initial::uniform).class_weights(weights));
+        torch::nn::CrossEntropyLoss theirs(torch::nn::CrossEntropyLossOptions().weight(weights).label_smoothing(smoothing));
+        const Tensor a = logits_for(3, {2, K, 2, 3}).requires_grad_(), b = logits_for(3, {2, K, 2, 3}).requires_grad_();
+        const Tensor x = ours(a, targets), y = theirs(b, targets);
+        (x * 3).backward();
+        (y * 3).backward();
+        CHECK(at::allclose(x, y, 1e-5, 1e-6));
+        CHECK(at::allclose(a.grad(), b.grad(), 1e-5, 1e-7));
+    }
+}
+
+void autograd() {
+    OnlineLabelSmoothing module(OnlineLabelSmoothingOptions(K).alpha(0.4));
+    for (const at::ScalarType type : {at::kFloat, at::kBFloat16}) {
+        // R23: a second backward over the graph that was kept is right; a second derivative is refused.
+        const Tensor z = logits_for(0, {N, K}, type).requires_grad_();
+        const Tensor loss = module(z, targets_for(0), CallOptions().update(ols::update::no_update));
+        loss.backward({}, true);
+        const Tensor once = z.grad().clone();
+        z.mutable_grad().zero_();
+        loss.backward({}, true);
+        CHECK(at::equal(z.grad(), once));
+        const Tensor gradient = torch::autograd::grad({loss}, {z}, {}, true, true)[0];
+        CHECK(at::equal(gradient, once));
+        bool is_refused = false;
+        try {
+            gradient.sum().backward();
+        } catch (const std::exception &error) {
+            is_refused = std::string(error.what()).find("has no derivative") != std::string::npos;
+        }
+        CHECK(is_refused);
+    }
+    // A loss scale goes in before the one rounding: without that 2^-26 is no f16, and the gradient 0.
+    const Tensor small = logits_for(0, {1 << 12, K}, at::kHalf), target = small.argmax(1), z = small.detach().requires_grad_();
+    (module(z, target) * 65536).backward();
+    const Tensor exact = small.to(at::kFloat).requires_grad_();
+    (module(exact, target) * 65536).backward();
+    CHECK(at::allclose(z.grad().to(at::kFloat), exact.grad(), 2e-3, 1e-4) && z.grad().count_nonzero().item<std::int64_t>() == z.numel());
+    // f32 keeps its gradient over the end of an epoch; a recomputed one would be that of other soft labels.
+    const Tensor single = logits_for(1).requires_grad_(), half = logits_for(1, {N, K}, at::kBFloat16).requires_grad_();
+    const Tensor losses[] = {module(single, targets_for(1)), module(half, targets_for(1))};
+    module->next_epoch();
+    losses[0].backward();
+    CHECK(single.grad().defined());
+    THROWS(OLS_STATUS_INVALID_STATE, "next_epoch", losses[1].backward());
+
+    // Who takes no gradient gets no graph, and counts all the same; evaluation counts nothing.
+    OnlineLabelSmoothing counting(K);
+    {
+        const torch::NoGradGuard no_graph;
+        CHECK(!counting(logits_for(0).requires_grad_(), targets_for(0)).requires_grad());
+    }
+    const Tensor counts = counting->counts.clone();
+    CHECK(counts.sum().item<std::int64_t>() == 4);
+    counting->eval();
+    counting(logits_for(0).requires_grad_(), targets_for(0)).backward();
+    CHECK(at::equal(counting->counts, counts));
+    counting->train();
+    // What was counted can be taken back, also by a call that says so.
+    train(counting, 5);
+    CHECK(!at::equal(counting->counts, counts));
+    counting->take_back(logits_for(5), targets_for(5));
+    CHECK(at::equal(counting->counts, counts));
+    THROWS(OLS_STATUS_INVALID_STATE, "take", counting->take_back(logits_for(6), targets_for(6)), counting->take_back(logits_for(6), targets_for(6)));
+    counting->accumulate(logits_for(7).softmax(1), targets_for(7));
+    CHECK(counting->counts.sum().item<std::int64_t>() == 8);
+}
+
+/// Activation checkpointing, as one writes it in C++: the forward pass without a graph, once more in the backward pass with one.
+struct Checkpoint : torch::autograd::Function<Checkpoint> {
+    static Tensor forward(torch::autograd::AutogradContext *context, const Tensor &input, OnlineLabelSmoothing *module, const Tensor &targets) {
+        context->save_for_backward({input, targets});
+        context->saved_data["module"] = reinterpret_cast<std::int64_t>(module);
+        return (*module)(input * 2, targets);
+    }
+    static torch::autograd::variable_list backward(torch::autograd::AutogradContext *context, torch::autograd::variable_list incoming) {
+        auto &module = *reinterpret_cast<OnlineLabelSmoothing *>(context->saved_data["module"].toInt());
+        const auto saved = context->get_saved_variables();
+        const torch::AutoGradMode with_graph(true);
+        const Tensor input = saved[0].detach().requires_grad_();
+        module(input * 2, saved[1]).backward(incoming[0]);
+        return {input.grad(), Tensor(), Tensor()};
+    }
+};
+
+void checkpointing() {
+    OnlineLabelSmoothing plain(K), checkpointed(K);
+    const Tensor a = logits_for(0).requires_grad_(), b = logits_for(0).requires_grad_();
+    plain(a * 2, targets_for(0)).backward();
+    Checkpoint::apply(b, &checkpointed, targets_for(0)).backward();
+    CHECK(at::equal(a.grad(), b.grad()));
+    CHECK(at::equal(plain->counts, checkpointed->counts) && at::equal(plain->sums, checkpointed->sums));
+}
+
+class Warnings : public c10::WarningHandler {
+public:
+    void process(const c10::Warning &warning) override { messages.push_back(warning.msg()); }
+    std::vector<std::string> messages;
+};
+
+void shapes() {
+    // R16: what collapses is read as it lies, and the rest is copied and said so.
+    using ols::torch::detail::readable;
+    const auto is_read_in_place = [](const Tensor &tensor) { return readable("logits", tensor, OLS_DLPACK_CLASS_SECOND).is_same(tensor); };
+    const Tensor image = logits_for(0, {2, K, 2, 3});
+    CHECK(is_read_in_place(image) && is_read_in_place(image.contiguous(at::MemoryFormat::ChannelsLast)));
+    CHECK(is_read_in_place(logits_for(0, {2, 6, K}).transpose(1, 2)) && is_read_in_place(logits_for(0, {K, N}).t()));
+    CHECK(is_read_in_place(logits_for(0, {N, 2 * K}).slice(1, 0, K)) && is_read_in_place(logits_for(0, {1, K}).expand({N, K})));
+    const Tensor crossed = logits_for(0, {2, K, 3, 2}).transpose(2, 3), targets = targets_for(0).view({2, 2, 3});
+    OnlineLabelSmoothing module(K);
+    Warnings warnings;
+    {
+        const c10::WarningUtils::WarningHandlerGuard guard(&warnings);
+        CHECK(!is_read_in_place(crossed));
+        const Tensor a = crossed.detach().requires_grad_(), b = crossed.contiguous().detach().requires_grad_();
+        const Tensor x = module(a, targets), y = module(b, targets);
+        x.backward();
+        y.backward();
+        CHECK(at::equal(x, y) && at::equal(a.grad(), b.grad()));
+    }
+    CHECK(warnings.messages.size() == 1 && warnings.messages[0].find("strides of logits") != std::string::npos);
+
+    // Samples, not elements: what would fit by its number alone does not pass.
+    THROWS(OLS_STATUS_INVALID_SHAPE, "targets.shape = [2, 3, 2]|[2, 2, 3]", module(image, targets_for(0).view({2, 3, 2})));
+    THROWS(OLS_STATUS_INVALID_SHAPE, "targets", module(logits_for(0), targets_for(0).view({3, 4})));
+    THROWS(OLS_STATUS_INVALID_SHAPE, "logits", module(at::tensor(1.0f), targets_for(0)));
+    // One sample alone, and none at all.
+    OnlineLabelSmoothing each(OnlineLabelSmoothingOptions(K).reduction(torch::kNone));
+    const Tensor one = each(logits_for(0)[0], targets_for(0)[0]), all = each(logits_for(0), targets_for(0));
+    CHECK(one.dim() == 0 && all.dim() == 1 && at::equal(one, all[0]));
+    CHECK(at::equal(each(image, targets), each(image.contiguous(), targets)) && each(image, targets).sizes() == targets.sizes());
+    const Tensor nothing = at::empty({0, K}).requires_grad_();
+    const Tensor zero = module(nothing, at::empty({0}, at::kLong));
+    zero.backward();
+    CHECK(zero.item<float>() == 0 && nothing.grad().numel() == 0 && each(nothing, at::empty({0}, at::kLong)).numel() == 0);
+    CHECK(at::equal(module(logits_for(0), targets_for(0) + 1, CallOptions().target_offset(1)), module(logits_for(0), targets_for(0).to(at::kByte))));
+}
+
+void bad_input(const std::string &folder) {
+    OnlineLabelSmoothing module(K);
+    train(module, 0);
+    const auto before = bytes_of(module, folder);
+    const Tensor z = logits_for(0), y = targets_for(0);
+    THROWS(OLS_STATUS_INVALID_ARGUMENT, "logits is an undefined", module(Tensor(), y));
+    THROWS(OLS_STATUS_INVALID_ARGUMENT, "targets is an undefined", module(z, Tensor()));
+    THROWS(OLS_STATUS_TARGET_OUT_OF_RANGE, "target[2] = 9", module(z, y.index_put({at::tensor(2)}, at::tensor(9, at::kLong))));
+    THROWS(OLS_STATUS_INVALID_DTYPE, "targets|Bool", module(z, y.to(at::kBool)));
+    THROWS(OLS_STATUS_INVALID_DTYPE, "targets", module(z, y.to(at::kShort)));
+    THROWS(OLS_STATUS_INVALID_DTYPE, "logits", module(z.to(at::kLong), y));
+    THROWS(OLS_STATUS_INVALID_DTYPE, "logits|ComplexFloat", module(z.to(at::kComplexFloat), y));
+    THROWS(OLS_STATUS_INVALID_DEVICE, "logits|meta", module(z.to(at::kMeta), y));
+    THROWS(OLS_STATUS_INVALID_ARGUMENT, "logits is not a dense", module(z.to_sparse(), y));
+    THROWS(OLS_STATUS_INVALID_SHAPE, "logits", module(logits_for(0, {N, K + 1}), y));
+    THROWS(OLS_STATUS_INVALID_ARGUMENT, "sample_weights requires a gradient", module(z, y, CallOptions().sample_weights(at::ones(N).requires_grad_())));
+    THROWS(OLS_STATUS_INVALID_ARGUMENT, "lam", module(z, y, CallOptions().targets2(y)));
+    THROWS(OLS_STATUS_INVALID_ARGUMENT, "lam[0] = 1.5", module(z, y, CallOptions().mix(y, 1.5)));
+    THROWS(OLS_STATUS_INVALID_ARGUMENT, "alpha = 7", module->set_alpha(7));
+    THROWS(OLS_STATUS_INVALID_SHAPE, "soft_labels", module->set_soft_labels(at::ones({K, K + 1})));
+    THROWS(OLS_STATUS_IO, "missing", module->save_file(folder + "/missing/file"));
+    THROWS(OLS_STATUS_INVALID_DEVICE, "meta", module->to(torch::Device(at::kMeta)));
+    CHECK(bytes_of(module, folder) == before && module->options.alpha() == 0.5 && module->soft_labels.device().is_cpu());
+    THROWS(OLS_STATUS_INVALID_ARGUMENT, "num_classes", OnlineLabelSmoothing(1));
+    THROWS(OLS_STATUS_INVALID_ARGUMENT, "num_classes", OnlineLabelSmoothing(-1));
+    THROWS(OLS_STATUS_INVALID_SHAPE, "class_weights", OnlineLabelSmoothing(OnlineLabelSmoothingOptions(K).class_weights(at::ones(K - 1))));
+    THROWS(OLS_STATUS_INVALID_SHAPE, "class_weights has 2 dimensions", OnlineLabelSmoothing(OnlineLabelSmoothingOptions(K).class_weights(at::ones({K, 1}))));
+    // A reset that is refused leaves all as it was.
+    module->options.alpha(3);
+    THROWS(OLS_STATUS_INVALID_ARGUMENT, "alpha", module->reset());
+    CHECK(bytes_of(module, folder) == before);
+    module->options.alpha(0.5);
+    module->reset();
+    CHECK(module->epoch() == 0 && module->counts.sum().item<std::int64_t>() == 0);
+}
+
+/// A model that has its loss as a part.
+struct ModelImpl : torch::nn::Cloneable<ModelImpl> {
+    ModelImpl() { reset(); }
+    void reset() override {
+        network = register_module("network", torch::nn::Linear(3, K));
+        const auto options = OnlineLabelSmoothingOptions(K).alpha(0.3).momentum(0.25).class_weights(at::linspace(1, 2, K));
+        criterion = register_module("criterion", OnlineLabelSmoothing(options));
+    }
+    torch::nn::Linear network{nullptr};
+    OnlineLabelSmoothing criterion{nullptr};
+};
+TORCH_MODULE(Model);
+
+void modules(const std::string &folder) {
+    Model model;
+    OnlineLabelSmoothing criterion = model->criterion;
+    CHECK(model->parameters().size() == 2 && model->buffers().size() == 4 && model->named_buffers().contains("criterion.soft_labels"));
+    train(criterion, 0);
+    criterion->next_epoch();
+    train(criterion, 1);
+    const auto state = bytes_of(criterion, folder);
+    // Modes and dtypes of the whole; the state's dtypes are its own.
+    model->eval();
+    train(criterion, 2);
+    CHECK(bytes_of(criterion, folder) == state);
+    model->train();
+    model->to(at::kDouble);
+    model->to(at::kHalf);
+    model->to(torch::Device(at::kCPU), at::kFloat);
+    CHECK(criterion->soft_labels.scalar_type() == at::kFloat && criterion->sums.scalar_type() == at::kLong && bytes_of(criterion, folder) == state);
+
+    // R12: a clone is a criterion of its own with the same state, epoch and mode.
+    model->eval();
+    Model copy(std::dynamic_pointer_cast<ModelImpl>(model->clone()));
+    CHECK(bytes_of(copy->criterion, folder) == state && copy->criterion->epoch() == 1 && !copy->criterion->is_training());
+    CHECK(copy->criterion->soft_labels.data_ptr() != criterion->soft_labels.data_ptr());
+    copy->train();
+    train(copy->criterion, 2);
+    CHECK(bytes_of(criterion, folder) == state && bytes_of(copy->criterion, folder) != state);
+    OnlineLabelSmoothing alone(std::dynamic_pointer_cast<ols::torch::OnlineLabelSmoothingImpl>(copy->criterion->clone()));
+    copy->criterion->next_epoch();
+    alone->next_epoch();
+    CHECK(bytes_of(alone, folder) == bytes_of(copy->criterion, folder) && alone->epoch() == 2);
+    // Other memory under the buffers, as frameworks put it there: the criterion goes on with it.
+    alone->counts.set_data(alone->counts.clone());
+    train(alone, 3);
+    train(copy->criterion, 3);
+    CHECK(bytes_of(alone, folder) == bytes_of(copy->criterion, folder));
+
+    // R25: torch::save and load of the whole, into a model with other options; the run goes on bit for bit.
+    model->train();
+    std::stringstream archive;
+    torch::save(model, archive);
+    Model resumed;
+    resumed->criterion->set_alpha(0.9);
+    torch::load(resumed, archive);
+    CHECK(resumed->criterion->options.alpha() == 0.3 && resumed->criterion->epoch() == 1 && bytes_of(resumed->criterion, folder) == state);
+    CHECK(at::allclose(resumed->criterion->options.class_weights(), at::linspace(1, 2, K, at::kDouble)));
+    for (auto *each : {&criterion, &resumed->criterion}) {
+        train(*each, 4);
+        (*each)->next_epoch();
+    }
+    CHECK(bytes_of(criterion, folder) == bytes_of(resumed->criterion, folder));
+    // And with the criterion that knows nothing of LibTorch.
+    ols::criterion plain(K);
+    plain.load(bytes_of(criterion, folder));
+    CHECK(plain.epoch() == 2 && plain.soft_labels()(1, 2) == criterion->soft_labels[1][2].item<float>());
+    plain.next_epoch();
+    plain.save(folder + "/plain.ols");
+    criterion->load_file(folder + "/plain.ols");
+    CHECK(criterion->epoch() == 3);
+    std::stringstream other;
+    torch::save(OnlineLabelSmoothing(K + 1), other);
+    THROWS(OLS_STATUS_INVALID_ARGUMENT, "num_classes", torch::load(criterion, other));
+
+    // R26: the buffers are the state.
+    CHECK(at::equal(criterion->soft_labels.sum(1).round(), at::ones(K)));
+    criterion->set_soft_labels(at::full({K, K}, 0.5, at::kDouble));
+    CHECK(criterion->soft_labels[4][4].item<float>() == 0.5f);
+    criterion->set_alpha(0);
+    CHECK(criterion->options.alpha() == 0 && criterion->report().epoch == 0);
+
+    std::ostringstream printed;
+    printed << OnlineLabelSmoothing(OnlineLabelSmoothingOptions(K).preset(ols::preset::paper).reduction(torch::kSum));
+    CHECK(printed.str() == "ols::torch::OnlineLabelSmoothing(num_classes=5, alpha=0.5, initial=zero, empty_class=uniform, min_count=1, momentum=0, "
+                           "freeze_above=inf, ignore_index=-100, reduction=sum, epoch=0)");
+    torch::nn::AnyModule any(OnlineLabelSmoothing{K});
+    CHECK(any.forward(logits_for(0), targets_for(0)).item<float>() > 0);
+}
+
+/// Two "processes" in one: the collective as c10d::ProcessGroup has it.
+struct Pair {
+    struct Work {
+        bool wait() { return true; }
+    };
+    explicit Pair(OnlineLabelSmoothing &other_) : other({other_->counts, other_->counters, other_->sums}) {}
+    std::shared_ptr<Work> allreduce(std::vector<Tensor> &tensors) {
+        tensors.at(0).add_(other.at(calls++));
+        return std::make_shared<Work>();
+    }
+    std::vector<Tensor> other;
+    std::size_t calls = 0;
+};
+
+void in_parallel(const std::string &folder) {
+    OnlineLabelSmoothing alone(K), first(K), second(K), shared(K);
+    for (int step = 0; step < 8; step++) {
+        train(alone, step);
+        train(step % 2 == 0 ? first : second, step);
+    }
+    const auto summed_by_one = bytes_of(alone, folder);
+    Pair pair(second);
+    CHECK(bytes_of(first, folder) != summed_by_one);
+    first->all_reduce(pair);
+    CHECK(pair.calls == 3 && bytes_of(first, folder) == summed_by_one);
+    first->next_epoch();
+    // R14.
+    std::vector<std::thread> threads;
+    for (int worker = 0; worker < 2; worker++) {
+        threads.emplace_back([&shared, worker] {
+            for (int step = worker * 4; step < worker * 4 + 4; step++) train(shared, step);
+        });
+    }
+    for (auto &thread : threads) thread.join();
+    alone->next_epoch();
+    shared->next_epoch();
+    CHECK(bytes_of(first, folder) == bytes_of(alone, folder) && bytes_of(shared, folder) == bytes_of(alone, folder));
+}
+
+} // namespace
+
+int main(int, char **arguments) {
+    const std::string folder = arguments[1];
+    torch::manual_seed(0);
+    vectors::run_all<torch_conformance::Subject>(torch_conformance::reason_to_skip);
+    gradients();
+    like_cross_entropy();
+    autograd();
+    checkpointing();
+    shapes();
+    bad_input(folder);
+    modules(folder);
+    in_parallel(folder);
+    return test::finish("torch module");
+}

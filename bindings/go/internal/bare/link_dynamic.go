@@ -1,0 +1,6 @@
+//go:build !ols_static
+
+package bare
+
+// #cgo pkg-config: ols
+import "C"

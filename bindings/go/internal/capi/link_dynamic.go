@@ -1,0 +1,7 @@
+//go:build !ols_static
+
+package capi
+
+// #cgo pkg-config: ols
+// #cgo linux LDFLAGS: -ldl
+import "C"

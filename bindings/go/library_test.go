@@ -1,0 +1,188 @@
+//go:build !ols_static && !race && !asan
+
+package ols_test
+
+import (
+	"fmt"
+	"math"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"libols/ols"
+)
+
+func run(t *testing.T, command *exec.Cmd) string {
+	t.Helper()
+	output, err := command.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %v\n%s", command.Args, err, output)
+	}
+	return string(output)
+}
+
+func compiler() string {
+	if cc := os.Getenv("CC"); cc != "" {
+		return cc
+	}
+	return "cc"
+}
+
+// pkgConfig gives the flags of the installed tree.
+func pkgConfig(t *testing.T, what ...string) []string {
+	t.Helper()
+	return strings.Fields(run(t, exec.Command("pkg-config", append(what, "ols")...)))
+}
+
+// fakeLibrary builds testdata/fake/ols.c, with functions that abort for all that it has not.
+func fakeLibrary(t *testing.T) string {
+	t.Helper()
+	source, err := os.ReadFile("testdata/fake/ols.c")
+	must(t, err)
+	symbols, err := os.ReadFile("../../tests/abi/symbols.txt")
+	must(t, err)
+	rest := "#include <stdlib.h>\n"
+	for _, name := range strings.Fields(string(symbols)) {
+		if !regexp.MustCompile(`(?m)^[a-z_0-9 *]*\b` + name + `\(`).Match(source) {
+			rest += fmt.Sprintf("void %s(void);\nvoid %s(void) { abort(); }\n", name, name)
+		}
+	}
+	folder := t.TempDir()
+	path := filepath.Join(folder, "rest.c")
+	must(t, os.WriteFile(path, []byte(rest), 0o666))
+	arguments := append([]string{"-shared", "-fPIC", "-Wall", "-Wextra", "-Werror", "-Wl,-soname,libols.so.0", "-o", filepath.Join(folder, "libols.so.0"),
+		"testdata/fake/ols.c", path}, pkgConfig(t, "--cflags")...)
+	run(t, exec.Command(compiler(), arguments...))
+	return folder
+}
+
+func probe(t *testing.T) string {
+	t.Helper()
+	program := filepath.Join(t.TempDir(), "probe")
+	build := exec.Command("go", "build", "-o", program, "./testdata/probe")
+	// Not as the tests themselves may be built: the fake library is plain C.
+	build.Env = append(os.Environ(), "GOEXPERIMENT=")
+	run(t, build)
+	return program
+}
+
+// r1: a library of another ABI, or of another minor version below 1.0, is an error that names both and the path.
+// r5, r7: an unknown status is an error with its number and text.
+// r4, r16, r17, r21, r22: what the library gets is what the caller gave, address by address, over its own defaults.
+func TestR01AnotherLibrary(t *testing.T) {
+	folder, program := fakeLibrary(t), probe(t)
+	with := func(fake string) (string, error) {
+		command := exec.Command(program)
+		command.Env = append(os.Environ(), "LD_LIBRARY_PATH="+folder, "FAKE="+fake)
+		output, err := command.CombinedOutput()
+		return string(output), err
+	}
+	this := fmt.Sprintf("this program was built for version %s with ABI 0\n", ols.Version())
+	for fake, words := range map[string]string{"abi": "version " + ols.Version() + " with ABI 99", "version": "version 0.77.3 with ABI 0"} {
+		output, err := with(fake)
+		want := fmt.Sprintf("wrong library: true\nols: wrong libols: the library %s/libols.so.0 has %s; %s", folder, words, this)
+		if err == nil || err.Error() != "exit status 3" || output != want {
+			t.Errorf("%s: %v\n%s\nis not\n%s", fake, err, output, want)
+		}
+	}
+	for fake, words := range map[string]string{"status": "ols_forward: something new", "silent": "libols: FROM_THE_FUTURE"} {
+		output, err := with(fake)
+		if want := "status 77, FROM_THE_FUTURE, is 77: true: " + words + "\n"; err != nil || !strings.Contains(output, want) {
+			t.Errorf("%s: %v\n%s has no\n%s", fake, err, output, want)
+		}
+	}
+
+	output, err := with("")
+	must(t, err)
+	goes := regexp.MustCompile(`go: logits (0x\w+), targets (0x\w+), grad (0x\w+), 12\n`).FindStringSubmatch(output)
+	if goes == nil {
+		t.Fatalf("no addresses in\n%s", output)
+	}
+	want := []string{
+		"create: alpha 0.125, reduction 2, min_count 7, device 2:3, threads 0",
+		"batch: size 0, offset -5, stream 0xabc0, flags 2, reserved 0",
+		"logits: " + goes[1] + ", device 1:0, dtype 2/32/1, ndim 2, shape 4 3 0, strides -6 1 0, reserved 0",
+		"targets: " + goes[2] + ", device 1:0, dtype 0/32/1, ndim 1, shape 4 0 0, strides 1 0 0, reserved 0",
+		"sample_weights: 0x7f1234567000, device 2:2, dtype 2/64/1, ndim 1, shape 4 0 0, strides 1 0 0, reserved 0",
+		"targets2: 0x7f1234568000, device 3:0, dtype 1/8/1, ndim 2, shape 2 2 0, strides 1 2 0, reserved 0",
+		"grad: " + goes[3] + ", device 1:0, dtype 2/32/1, ndim 2, shape 4 3 0, strides 3 1 0, reserved 0",
+		strings.TrimSpace(goes[0]),
+		"next_epoch: stream 0xabc0",
+		"destroy",
+	}
+	if lines := strings.Split(strings.TrimSpace(output), "\n"); !slices.Equal(lines, want) {
+		t.Errorf("%s\nis not\n%s", output, strings.Join(want, "\n"))
+	}
+}
+
+// r25: a state saved here is read and continued through the C library, and what that one saves is what Go's own continuation saves.
+func TestR25StateThroughC(t *testing.T) {
+	const k = 5
+	folder := t.TempDir()
+	program, saved, back := filepath.Join(folder, "state"), filepath.Join(folder, "saved"), filepath.Join(folder, "back")
+	flags := append([]string{"-std=c99", "-Wall", "-Wextra", "-Werror", "testdata/state.c", "-o", program}, pkgConfig(t, "--cflags", "--libs")...)
+	run(t, exec.Command(compiler(), flags...))
+
+	criterion := newCriterion(t, ols.Options{Classes: k, Alpha: ols.Ptr(0.75), Momentum: ols.Ptr(0.5)})
+	logits, targets := batchOf(9, 30, k)
+	_, err := ols.LossAndGrad(criterion, logits, targets, make([]float32, 30*k))
+	must(t, err)
+	must(t, criterion.NextEpoch())
+	_, err = ols.LossAndGrad(criterion, logits, targets, make([]float32, 30*k))
+	must(t, err)
+	must(t, criterion.Save(saved))
+
+	want := "1\n"
+	softLabels := softLabelsOf(t, criterion)
+	must(t, criterion.WithStatistics(func(statistics ols.Statistics) error {
+		for i := range k {
+			want += fmt.Sprint(statistics.Counts[i])
+			for j, sum := range statistics.Sums.Row(i) {
+				want += fmt.Sprintf(" %x %d", math.Float32bits(softLabels[i*k+j]), sum)
+			}
+			want += "\n"
+		}
+		return nil
+	}))
+	if shown := run(t, exec.Command(program, fmt.Sprint(k), saved, back)); shown != want {
+		t.Errorf("C reads\n%s\nGo wrote\n%s", shown, want)
+	}
+
+	one, class := make([]float32, k*k), make([]int64, k)
+	for i := range k {
+		one[i*k+i], class[i] = 3, int64(i)
+	}
+	must(t, criterion.Forward(&ols.Batch{Logits: ols.Matrix(one, k, k), Targets: ols.Vector(class)}, ols.Tensor{}, ols.Tensor{}))
+	must(t, criterion.NextEpoch())
+	loaded := newCriterion(t, ols.Options{Classes: k})
+	must(t, loaded.Load(back))
+	sameState(t, criterion, loaded)
+}
+
+// r25: the program for a ring of languages gives a file back as it came, and fails for one that is damaged.
+func TestR25Ring(t *testing.T) {
+	folder := t.TempDir()
+	program := filepath.Join(folder, "roundtrip")
+	run(t, exec.Command("go", "build", "-o", program, "./internal/roundtrip"))
+	criterion := newCriterion(t, ols.Options{Classes: 4})
+	logits, targets := batchOf(9, 30, 4)
+	_, err := ols.LossAndGrad(criterion, logits, targets, make([]float32, 120))
+	must(t, err)
+	in, out := filepath.Join(folder, "in"), filepath.Join(folder, "out")
+	must(t, criterion.Save(in))
+	run(t, exec.Command(program, in, out))
+	state := stateOf(t, criterion)
+	if file, err := os.ReadFile(out); err != nil || !slices.Equal(file, state) {
+		t.Errorf("the file came back as another one (%v)", err)
+	}
+	for name, damaged := range map[string][]byte{"flipped": append(copyOf(state[:len(state)-1]), state[len(state)-1]^1), "cut": state[:len(state)-3], "empty": nil} {
+		must(t, os.WriteFile(in, damaged, 0o666))
+		if output, err := exec.Command(program, in, out).CombinedOutput(); err == nil {
+			t.Errorf("%s: the file passed: %s", name, output)
+		}
+	}
+}

@@ -1,0 +1,80 @@
+package ols_test
+
+import (
+	"bytes"
+	"errors"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"libols/ols"
+)
+
+func newCriterion(t testing.TB, options ols.Options) *ols.Criterion {
+	t.Helper()
+	criterion, err := ols.New(options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { must(t, criterion.Close()) })
+	return criterion
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// fails checks the status and all words of the message.
+func fails(t testing.TB, err error, status ols.Status, words string) {
+	t.Helper()
+	var failure *ols.Error
+	if !errors.Is(err, status) || !errors.As(err, &failure) || failure.Status != status || failure.Message != err.Error() {
+		t.Errorf("%v is no %v", err, status)
+		return
+	}
+	if err.Error() != words {
+		t.Errorf("the message is %q, not %q", err, words)
+	}
+}
+
+// batchOf draws logits (n, k) and targets, three of four of them classified right.
+func batchOf(seed uint64, n, k int) ([]float32, []int) {
+	random := rand.New(rand.NewPCG(seed, 0))
+	logits, targets := make([]float32, n*k), make([]int, n)
+	for i := range logits {
+		logits[i] = float32(random.NormFloat64())
+	}
+	for i := range targets {
+		targets[i] = random.IntN(k)
+		if i%4 != 3 {
+			logits[i*k+targets[i]] += 8
+		}
+	}
+	return logits, targets
+}
+
+func stateOf(t testing.TB, criterion *ols.Criterion) []byte {
+	t.Helper()
+	state, err := criterion.MarshalBinary()
+	must(t, err)
+	return state
+}
+
+func sameState(t testing.TB, one, other *ols.Criterion) {
+	t.Helper()
+	if !bytes.Equal(stateOf(t, one), stateOf(t, other)) {
+		t.Fatal("the states differ")
+	}
+}
+
+func softLabelsOf(t testing.TB, criterion *ols.Criterion) []float32 {
+	t.Helper()
+	softLabels, err := criterion.SoftLabels()
+	must(t, err)
+	return softLabels
+}
+
+func copyOf[T any](values []T) []T { return slices.Clone(values) }

@@ -1,0 +1,101 @@
+# From the arguments of a call to the library's batch.
+
+# Labels as the library takes them: one number per sample.
+labels(y::AbstractArray{<:Any,M}, ŷ::AbstractArray{<:Any,N}, ::Int) where {M,N} = readable(y, Val(1), "y")
+labels(y::AbstractArray{<:Any,N}, ŷ::AbstractArray{<:Any,N}, offset::Int) where {N} = N < 2 ? readable(y, Val(1), "y") : one_hot_labels(y, ŷ, offset)
+labels(y, ŷ::AbstractArray, ::Int) = throw(ArgumentError("y is a $(typeof(y)), but an array of labels or a one-hot array is needed"))
+
+# The labels that a one-hot array like ŷ stands for.
+function one_hot_labels(y::AbstractArray{T,N}, ŷ::AbstractArray, offset::Int) where {T,N}
+    if size(y) != size(ŷ)
+        throw(DimensionMismatch("y has the size $(size(y)); ŷ with $(size(ŷ)) needs one label per sample, $(label_size(ŷ)), or a one-hot array of its own size"))
+    end
+    found = Array{Int64}(undef, label_size(ŷ))
+    classes = axes(y, N - 1)
+    for sample in axes(y, N), inner in CartesianIndices(axes(y)[1:(N - 2)])
+        label = 0
+        for (number, class) in enumerate(classes)
+            value = y[inner, class, sample]
+            iszero(value) && continue
+            isone(value) && label == 0 || throw(not_one_hot(inner, sample))
+            label = number
+        end
+        label == 0 && throw(not_one_hot(inner, sample))
+        found[(i - first(r) + 1 for (i, r) in zip(Tuple(inner), axes(y)))..., sample - first(axes(y, N)) + 1] = label - 1 + offset
+    end
+    return found
+end
+
+function not_one_hot(inner, sample)
+    place = join((Tuple(inner)..., ":", sample), ", ")
+    return ArgumentError("y[$place] is not one-hot: one 1 and else zeros are needed; soft labels are what libols learns itself")
+end
+
+label_size(ŷ::AbstractArray{<:Any,N}) where {N} = (size(ŷ)[1:(N - 2)]..., size(ŷ, N))
+
+# Values per sample, or one for all, which f64 holds as exactly as f32.
+per_sample(::Nothing, ::AbstractArray, ::String) = nothing
+per_sample(value::Real, ŷ::AbstractArray, ::String) = scalar_input(ŷ, Float64(value))
+per_sample(values::AbstractArray, ŷ::AbstractArray, name::String) = readable(values, Val(1), name)
+per_sample(value, ::AbstractArray, name::String) = throw(ArgumentError("$name is a $(typeof(value)), but a real number or an array is needed"))
+
+second_labels(::Nothing, ŷ::AbstractArray, ::Int) = nothing
+second_labels(y, ŷ::AbstractArray, offset::Int) = labels(y, ŷ, offset)
+
+# Where dimensions become one, the library sees their product alone.
+@inline function check_inner(values::AbstractArray{<:Any,M}, ŷ::AbstractArray{<:Any,N}, name::String) where {M,N}
+    if N > 3 && M > 0 && size(values) != (1,) && size(values) != label_size(ŷ)
+        throw(DimensionMismatch("$name has the size $(size(values)), but ŷ with $(size(ŷ)) needs $(label_size(ŷ))"))
+    end
+    return nothing
+end
+@inline check_inner(::Any, ::AbstractArray, ::String) = nothing
+
+# The arguments of a call, each where the library can read it; they have to stay alive during the call.
+struct Batch{Y,T,W,U,L,G}
+    logits::Y
+    targets::T
+    sample_weights::W
+    targets2::U
+    lam::L
+    grad_loss::G
+    target_offset::Int
+    flags::UInt32
+end
+
+@inline function Batch(criterion, ŷ::AbstractArray, y, sample_weights, targets2, lam, grad_loss, target_offset::Integer, update::Symbol)
+    offset = Int(target_offset)
+    batch = Batch(
+        readable(ŷ, Val(2), "ŷ"),
+        labels(y, ŷ, offset),
+        per_sample(sample_weights, ŷ, "sample_weights"),
+        second_labels(targets2, ŷ, offset),
+        per_sample(lam, ŷ, "lam"),
+        per_sample(grad_loss, ŷ, "grad_loss"),
+        offset,
+        update === :add ? UInt32(0) : number_of(UPDATES, update, "update"),
+    )
+    check_inner(batch.targets, ŷ, "y")
+    check_inner(batch.sample_weights, ŷ, "sample_weights")
+    check_inner(batch.targets2, ŷ, "targets2")
+    check_inner(batch.lam, ŷ, "lam")
+    check_inner(batch.grad_loss, ŷ, "grad_loss")
+    return batch
+end
+
+# With the places of those two that may be numbers.
+@inline function in_header_form(batch::Batch, lam_place = nothing, grad_loss_place = nothing)
+    return ols_batch_t(
+        sizeof(ols_batch_t),
+        tensor(batch.logits, Val(2)),
+        tensor(batch.targets, Val(1)),
+        tensor(batch.sample_weights, Val(1)),
+        tensor(batch.targets2, Val(1)),
+        tensor(batch.lam, Val(1), lam_place),
+        tensor(batch.grad_loss, Val(1), grad_loss_place),
+        batch.target_offset,
+        stream(batch.logits),
+        batch.flags,
+        0,
+    )
+end

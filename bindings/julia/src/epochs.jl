@@ -1,0 +1,75 @@
+# What is learned: statistics, the end of an epoch, soft labels.
+
+function memory_of(criterion::OnlineLabelSmoothingLoss, name::Symbol)
+    isopen(criterion) || throw_closed(criterion)
+    memory = criterion.state[name]
+    memory === nothing && error("$name is in memory of libols's own on a device; load CUDA.jl before the criterion is made, or give it memory")
+    return memory
+end
+
+"""
+    statistics(loss) -> (sums, counts, counters)
+
+The statistics of the running epoch, in place: writing to these arrays changes them. `sums` `(K, K)`: one column per class, summed probabilities in units of 2^-30;
+`counts` `(K,)`: the samples that were summed; `counters` `(4,)`: first the rows that were kept out because they are not finite. All are `Int64`, so that
+sums over batches, threads and workers are exact in any order: add up the three over all workers (MPI, Distributed) before [`next_epoch!`](@ref), and
+every worker has the same soft labels, bit for bit. Not to be used while another thread calls the criterion.
+"""
+function statistics(criterion::OnlineLabelSmoothingLoss)
+    return (sums = memory_of(criterion, :sums), counts = memory_of(criterion, :counts), counters = memory_of(criterion, :counters))
+end
+
+"""
+    soft_labels(loss) -> S
+
+The soft labels S, a `(K, K)` array of `Float32`, in place: **column `j` is the soft label of class `j`**, and sums to 1 once it was measured. It always shows S as it
+is; `copy` it to keep it. It may be written between calls (finite, >= 0); [`OnlineLabelSmoothing.set_soft_labels!`](@ref) checks what is written.
+"""
+function soft_labels(criterion::OnlineLabelSmoothingLoss)
+    return memory_of(criterion, :soft_labels)
+end
+
+"""
+    OnlineLabelSmoothing.set_soft_labels!(loss, S) -> loss
+
+Replaces the soft labels by a copy of `S`: `(K, K)`, one column per class, `Float32` or `Float64`, finite and >= 0; columns need not sum to 1.
+"""
+function set_soft_labels!(criterion::OnlineLabelSmoothingLoss, S::AbstractMatrix)
+    matrix = readable(S, Val(2), "S")
+    GC.@preserve matrix begin
+        given = Ref(tensor(matrix, Val(2)))
+        on = stream(matrix)
+        call(handle -> ccall(FUNCTIONS[].ols_set_soft_labels, Int32, (Ptr{Cvoid}, Ref{ols_tensor_t}, Ptr{Cvoid}), handle, given, on), criterion)
+    end
+    return criterion
+end
+
+"""
+    next_epoch!(loss) -> loss
+
+Ends the epoch: makes the soft labels of the next one from the statistics, and clears these (Zhang et al. 2021, equations 4 and 5). Call it after the last batch of an
+epoch; with several workers, after their [`statistics`](@ref) were added up. If nothing was counted, the soft labels stay as they are. [`report`](@ref) tells what happened.
+"""
+function next_epoch!(criterion::OnlineLabelSmoothingLoss)
+    on = stream_of_state(criterion)
+    call(handle -> ccall(FUNCTIONS[].ols_next_epoch, Int32, (Ptr{Cvoid}, Ptr{Cvoid}), handle, on), criterion)
+    return criterion
+end
+
+# The stream on which the state's memory is used; NULL for host memory.
+stream_of_state(criterion::OnlineLabelSmoothingLoss) = criterion.state.soft_labels === nothing ? C_NULL : stream(criterion.state.soft_labels)
+
+"""
+    report(loss) -> NamedTuple
+
+What happened in the epoch that ended last (`epoch`, `rows_measured`, `rows_kept`, `rows_uniform`, `rows_initial`, `rows_one_hot`, `rows_zero`, `rows_frozen`,
+`samples_accumulated`, `samples_skipped`, `classes_full`, `targets_out_of_range`) and so far in the running one (the names that begin with `running_`). A row is a
+class's soft label; the rows add up to K.
+"""
+function report(criterion::OnlineLabelSmoothingLoss)
+    given = Ref(ols_report_t(sizeof(ols_report_t), ntuple(_ -> 0, fieldcount(ols_report_t) - 1)...))
+    on = stream_of_state(criterion)
+    call(handle -> ccall(FUNCTIONS[].ols_report, Int32, (Ptr{Cvoid}, Ptr{Cvoid}, Ref{ols_report_t}), handle, on, given), criterion)
+    names = fieldnames(ols_report_t)[2:end]
+    return NamedTuple{names}(map(name -> Int(getfield(given[], name)), names))
+end

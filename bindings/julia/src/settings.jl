@@ -1,0 +1,147 @@
+# What a criterion was told, and what can be set later.
+
+function current_options(criterion::OnlineLabelSmoothingLoss)
+    options = Ref(default_options()) # for its struct_size
+    call(criterion) do handle
+        ccall(FUNCTIONS[].ols_get_options, Int32, (Ptr{Cvoid}, Ref{ols_options_t}), handle, options)
+    end
+    return options[]
+end
+
+# A copy of the numbers that a tensor of the library's names; a load in another thread would end the view.
+function copied(view::ols_tensor_t, ::Type{T}) where {T}
+    view.data == C_NULL && return nothing
+    shape = reverse(view.shape[1:view.ndim])
+    return copy(unsafe_wrap(Array, Ptr{T}(view.data), shape))
+end
+
+"""
+    OnlineLabelSmoothing.options(loss) -> NamedTuple
+
+The options as they are now, under the keywords of [`OnlineLabelSmoothingLoss`](@ref): what was set last, and what a load replaced. `class_weights` and
+`initial_soft_labels` (one column per class) are copies, or `nothing`.
+"""
+function options(criterion::OnlineLabelSmoothingLoss)
+    now = current_options(criterion)
+    return (
+        num_classes = Int(now.num_classes),
+        alpha = now.alpha,
+        smoothing = now.smoothing,
+        momentum = now.momentum,
+        freeze_above = now.freeze_above,
+        min_count = now.min_count,
+        ignore_index = now.ignore_index,
+        initial = symbol_of(INITIALS, now.initial),
+        empty_class = symbol_of(EMPTY_CLASSES, now.empty_class),
+        reduction = symbol_of(REDUCTIONS, now.reduction),
+        mode = symbol_of(MODES, now.mode),
+        device = symbol_of(DEVICES, now.device_type),
+        device_id = Int(now.device_id),
+        n_threads = Int(now.n_threads),
+        class_weights = copied(now.class_weights, Float64),
+        initial_soft_labels = copied(now.initial_soft_labels, Float32),
+        target_offset = criterion.target_offset,
+    )
+end
+
+function set_mode!(criterion::OnlineLabelSmoothingLoss, mode::Int32)
+    call(handle -> ccall(FUNCTIONS[].ols_set_mode, Int32, (Ptr{Cvoid}, Int32), handle, mode), criterion)
+    return criterion
+end
+
+"""
+    OnlineLabelSmoothing.trainmode!(loss, is_training = true) -> loss
+
+From now on calls add to the statistics. With Flux loaded, `Flux.trainmode!` does the same, as do `Flux.testmode!` and the other function here; they are
+not exported, to leave those names to Flux.
+"""
+trainmode!(criterion::OnlineLabelSmoothingLoss, is_training::Bool = true) = set_mode!(criterion, is_training ? OLS_MODE_TRAIN : OLS_MODE_EVAL)
+
+"""
+    OnlineLabelSmoothing.testmode!(loss, is_testing = true) -> loss
+
+From now on calls change no state.
+"""
+testmode!(criterion::OnlineLabelSmoothingLoss, is_testing::Bool = true) = trainmode!(criterion, !is_testing)
+
+"""
+    OnlineLabelSmoothing.istraining(loss) -> Bool
+
+Whether calls add to the statistics.
+"""
+function istraining(criterion::OnlineLabelSmoothingLoss)
+    mode = Ref{Int32}()
+    call(handle -> ccall(FUNCTIONS[].ols_mode, Int32, (Ptr{Cvoid}, Ref{Int32}), handle, mode), criterion)
+    return mode[] == OLS_MODE_TRAIN
+end
+
+"""
+    OnlineLabelSmoothing.set_alpha!(loss, alpha) -> loss
+
+Sets the weight of the hard label, in [0, 1], from the next call on: for schedules.
+"""
+function set_alpha!(criterion::OnlineLabelSmoothingLoss, alpha::Real)
+    call(handle -> ccall(FUNCTIONS[].ols_set_alpha, Int32, (Ptr{Cvoid}, Float64), handle, alpha), criterion)
+    return criterion
+end
+
+"""
+    OnlineLabelSmoothing.epoch(loss) -> Int
+
+How many epochs have ended.
+"""
+function epoch(criterion::OnlineLabelSmoothingLoss)
+    number = Ref{Int64}()
+    call(handle -> ccall(FUNCTIONS[].ols_epoch, Int32, (Ptr{Cvoid}, Ref{Int64}), handle, number), criterion)
+    return Int(number[])
+end
+
+"""
+    OnlineLabelSmoothing.set_epoch!(loss, epoch) -> loss
+
+Sets how many epochs have ended, for those who keep and restore the state's memory themselves.
+"""
+function set_epoch!(criterion::OnlineLabelSmoothingLoss, epoch::Integer)
+    call(handle -> ccall(FUNCTIONS[].ols_set_epoch, Int32, (Ptr{Cvoid}, Int64), handle, epoch), criterion)
+    return criterion
+end
+
+# ==== show ====
+
+# The keywords that differ from the defaults, as they would be written.
+function changed_options(criterion::OnlineLabelSmoothingLoss)
+    now, usual = current_options(criterion), default_options()
+    words = String[]
+    for (field, members) in ((:initial, INITIALS), (:empty_class, EMPTY_CLASSES), (:reduction, REDUCTIONS))
+        getfield(now, field) == getfield(usual, field) || push!(words, "$field = $(repr(symbol_of(members, getfield(now, field))))")
+    end
+    for field in (:alpha, :smoothing, :momentum, :freeze_above, :min_count, :ignore_index)
+        getfield(now, field) == getfield(usual, field) || push!(words, "$field = $(getfield(now, field))")
+    end
+    now.class_weights.data == C_NULL || push!(words, "class_weights = …")
+    return words
+end
+
+function Base.show(io::IO, criterion::OnlineLabelSmoothingLoss)
+    if !isopen(criterion)
+        print(io, "OnlineLabelSmoothingLoss(", criterion.num_classes, ") (closed)")
+        return nothing
+    end
+    print(io, "OnlineLabelSmoothingLoss(", criterion.num_classes)
+    words = changed_options(criterion)
+    isempty(words) || print(io, "; ", join(words, ", "))
+    print(io, ")")
+    return nothing
+end
+
+function Base.show(io::IO, ::MIME"text/plain", criterion::OnlineLabelSmoothingLoss)
+    show(io, criterion)
+    isopen(criterion) || return nothing
+    now = report(criterion)
+    number = epoch(criterion)
+    print(io, "\n  ", istraining(criterion) ? "training" : "evaluating", ", ", number, number == 1 ? " epoch" : " epochs", " ended, ")
+    print(io, now.running_samples_accumulated, " samples counted in the running one")
+    now.running_samples_skipped == 0 || print(io, ", ", now.running_samples_skipped, " not finite")
+    print(io, "\n  libols ", library().version)
+    return nothing
+end

@@ -1,0 +1,113 @@
+# Saved state: the library's file, which every language reads.
+
+"""
+    OnlineLabelSmoothing.save(path, loss)
+
+Writes the state (soft labels, statistics, epoch) and the options that shape the result to a file in the safetensors format, atomically: whatever happens, the
+name stands for the old file or for the whole new one. libols of every language loads it.
+"""
+function save(path::AbstractString, criterion::OnlineLabelSmoothingLoss)
+    name = Base.cconvert(Cstring, path)
+    on = stream_of_state(criterion)
+    GC.@preserve name begin
+        text = Base.unsafe_convert(Cstring, name)
+        call(handle -> ccall(FUNCTIONS[].ols_save, Int32, (Ptr{Cvoid}, Cstring, Ptr{Cvoid}), handle, text, on), criterion)
+    end
+    return nothing
+end
+
+"""
+    OnlineLabelSmoothing.load!(loss, path) -> loss
+    OnlineLabelSmoothing.load!(loss, bytes::Vector{UInt8}) -> loss
+
+Replaces the state, the epoch, and the options that shape the result by what [`OnlineLabelSmoothing.save`](@ref) or [`OnlineLabelSmoothing.saved`](@ref) wrote, here or in another language. Mode, reduction,
+device, threads and `target_offset` stay as they are. A run that was saved and loaded goes on bit for bit as one that never stopped. After an error (no such file, a damaged one, another number of
+classes) the criterion is as before.
+"""
+function load!(criterion::OnlineLabelSmoothingLoss, path::AbstractString)
+    name = Base.cconvert(Cstring, path)
+    on = stream_of_state(criterion)
+    GC.@preserve name begin
+        text = Base.unsafe_convert(Cstring, name)
+        call(handle -> ccall(FUNCTIONS[].ols_load, Int32, (Ptr{Cvoid}, Cstring, Ptr{Cvoid}), handle, text, on), criterion)
+    end
+    return criterion
+end
+
+function load!(criterion::OnlineLabelSmoothingLoss, bytes::DenseVector{UInt8})
+    on = stream_of_state(criterion)
+    GC.@preserve bytes begin
+        call(criterion) do handle
+            ccall(FUNCTIONS[].ols_load_memory, Int32, (Ptr{Cvoid}, Ptr{UInt8}, Csize_t, Ptr{Cvoid}), handle, pointer(bytes), length(bytes), on)
+        end
+    end
+    return criterion
+end
+
+"""
+    OnlineLabelSmoothing.load(path, num_classes; keywords...) -> loss
+
+A new criterion ([`OnlineLabelSmoothingLoss`](@ref) with these keywords) that goes on from a saved state.
+"""
+function load(path::AbstractString, num_classes::Integer; keywords...)
+    criterion = OnlineLabelSmoothingLoss(num_classes; keywords...)
+    try
+        return load!(criterion, path)
+    catch
+        close(criterion)
+        rethrow()
+    end
+end
+
+"""
+    OnlineLabelSmoothing.saved(loss) -> Vector{UInt8}
+
+The bytes that [`OnlineLabelSmoothing.save`](@ref) would write: for checkpoints that hold more than the criterion.
+"""
+function saved(criterion::OnlineLabelSmoothingLoss)
+    on = stream_of_state(criterion)
+    length_of_bytes = Ref{Csize_t}(0)
+    write_to(handle, buffer, capacity) =
+        ccall(FUNCTIONS[].ols_save_memory, Int32, (Ptr{Cvoid}, Ptr{UInt8}, Csize_t, Ptr{Cvoid}, Ref{Csize_t}), handle, buffer, capacity, on, length_of_bytes)
+    call(handle -> write_to(handle, C_NULL, 0), criterion)
+    # A call in another thread may lie in between and make a number in the header longer; the tensors stay as long as they are.
+    bytes = Vector{UInt8}(undef, length_of_bytes[] + 4096)
+    GC.@preserve bytes call(handle -> write_to(handle, pointer(bytes), length(bytes)), criterion)
+    return resize!(bytes, length_of_bytes[])
+end
+
+# ==== Copies ====
+
+# What the saved state leaves out.
+kept_options(criterion::OnlineLabelSmoothingLoss) = (options = current_options(criterion); (options.reduction, options.mode, options.device_type, options.device_id, options.n_threads))
+
+function restored(num_classes::Integer, target_offset::Integer, (reduction, mode, device_type, device_id, n_threads), bytes::Vector{UInt8})
+    criterion = OnlineLabelSmoothingLoss(
+        num_classes;
+        reduction = symbol_of(REDUCTIONS, reduction),
+        mode = symbol_of(MODES, mode),
+        device = symbol_of(DEVICES, device_type),
+        device_id = device_id,
+        n_threads = n_threads,
+        target_offset = target_offset,
+    )
+    return load!(criterion, bytes)
+end
+
+Base.copy(criterion::OnlineLabelSmoothingLoss) = restored(criterion.num_classes, criterion.target_offset, kept_options(criterion), saved(criterion))
+
+function Base.deepcopy_internal(criterion::OnlineLabelSmoothingLoss, copies::IdDict)
+    return get!(() -> copy(criterion), copies, criterion)
+end
+
+function Serialization.serialize(s::Serialization.AbstractSerializer, criterion::OnlineLabelSmoothingLoss)
+    Serialization.serialize_type(s, typeof(criterion))
+    for part in (criterion.num_classes, criterion.target_offset, kept_options(criterion), saved(criterion))
+        Serialization.serialize(s, part)
+    end
+    return nothing
+end
+
+function Serialization.deserialize(s::Serialization.AbstractSerializer, ::Type{<:OnlineLabelSmoothingLoss})
+    return restored((Serialization.deserialize(s) for _ in 1:4)...)
+end

@@ -1,0 +1,157 @@
+# R10 to R15: the life of a criterion.
+
+@testset "r10 one owner" begin
+    # Forgotten criteria are closed by the garbage collector: their memory does not add up.
+    closed = Ref(0)
+    function forget(count)
+        for _ in 1:count
+            criterion = OnlineLabelSmoothingLoss(50)
+            criterion(rand(Float32, 50, 4), [1, 2, 3, 4])
+            finalizer(_ -> closed[] += 1, criterion)
+        end
+    end
+    forget(200)
+    GC.gc()
+    GC.gc()
+    @test closed[] >= 199
+    # One that was closed by hand is not destroyed again by its finaliser.
+    criterion = OnlineLabelSmoothingLoss(3)
+    close(criterion)
+    @test criterion.handle == C_NULL && criterion.users[] == 0
+    finalize(criterion)
+    @test criterion.users[] == 0
+    kept = OnlineLabelSmoothingLoss(3) do loss
+        @test isopen(loss)
+        loss
+    end
+    @test !isopen(kept)
+    failed = Ref{Any}()
+    @test_throws ErrorException OnlineLabelSmoothingLoss(loss -> (failed[] = loss; error("no")), 3)
+    @test !isopen(failed[])
+end
+
+@testset "r11 double close, use after close" begin
+    loss = OnlineLabelSmoothingLoss(3)
+    ŷ, y = rand(Float32, 3, 2), [1, 2]
+    views = statistics(loss)
+    S = soft_labels(loss)
+    loss(ŷ, y)
+    close(loss)
+    close(loss)
+    @test !isopen(loss)
+    for call in [
+        () -> loss(ŷ, y), () -> loss_and_gradient(loss, ŷ, y), () -> O.backward!(similar(ŷ), loss, ŷ, y), () -> O.accumulate_probabilities!(loss, ŷ, y),
+        () -> next_epoch!(loss), () -> report(loss), () -> statistics(loss), () -> soft_labels(loss), () -> O.set_soft_labels!(loss, zeros(3, 3)),
+        () -> O.trainmode!(loss), () -> O.istraining(loss), () -> O.set_alpha!(loss, 0), () -> O.epoch(loss), () -> O.set_epoch!(loss, 1), () -> O.options(loss),
+        () -> O.save(tempname(), loss), () -> O.load!(loss, "file"), () -> O.load!(loss, UInt8[]), () -> O.saved(loss), () -> copy(loss), () -> deepcopy(loss),
+    ]
+        found = error_of(call)
+        @test found isa InvalidStateException && found.state === :closed
+    end
+    @test sprint(show, loss) == "OnlineLabelSmoothingLoss(3) (closed)"
+    @test occursin("closed", sprint(show, MIME("text/plain"), loss))
+    # What was handed out is memory of Julia's, and stays.
+    @test sum(views.counts) <= 2 && size(S) == (3, 3)
+end
+
+@testset "r11 a criterion in the image of a package" begin
+    # Julia keeps constants of precompiled packages, but pointers become NULL: an error, not a crash.
+    mktempdir() do folder
+        mkpath(joinpath(folder, "Keeper", "src"))
+        write(
+            joinpath(folder, "Keeper", "src", "Keeper.jl"),
+            "module Keeper\nusing OnlineLabelSmoothing\nconst LOSS = OnlineLabelSmoothingLoss(3)\nend\n",
+        )
+        found = julia(
+            """
+            using Keeper, OnlineLabelSmoothing
+            using OnlineLabelSmoothing: saved
+            for use in (repr, saved, loss -> loss(zeros(Float32, 3, 1), [1]))
+                try; use(Keeper.LOSS); print("worked"); catch exception; print(exception); end
+            end
+            close(Keeper.LOSS)
+            print(isopen(Keeper.LOSS))
+            """;
+            environment = Dict("JULIA_LOAD_PATH" => join(["@", folder, "@stdlib"], Sys.iswindows() ? ";" : ":")),
+        )
+        @test found.succeeded && occursin("InvalidStateException(\"the OnlineLabelSmoothingLoss was made while a package was precompiled", found.output)
+        @test endswith(found.output, "false") && !occursin("worked", found.output)
+    end
+end
+
+@testset "r12 copies are criteria of their own" begin
+    loss = OnlineLabelSmoothingLoss(3; alpha = 0.25, reduction = :sum, class_weights = [1.0, 2.0, 3.0], target_offset = 0, mode = :eval, n_threads = 1)
+    O.trainmode!(loss)
+    ŷ, y = Float32[5 0 0; 0 5 0; 0 0 5], [0, 1, 2]
+    loss(ŷ, y)
+    next_epoch!(loss)
+    loss(ŷ, y)
+    buffer = IOBuffer()
+    serialize(buffer, (loss, [loss, loss]))
+    seekstart(buffer)
+    sent, twice = deserialize(buffer)
+    for other in [copy(loss), deepcopy(loss), sent, twice[1], deepcopy([loss])[1]]
+        @test other !== loss && other.handle != loss.handle
+        @test O.saved(other) == O.saved(loss)
+        @test isequal(O.options(other), O.options(loss))
+        @test other(ŷ, y; update = :none) == loss(ŷ, y; update = :none)
+        other(ŷ, y)
+        @test statistics(other).counts == 2 .* statistics(loss).counts
+        @test O.saved(other) != O.saved(loss)
+    end
+    both = deepcopy([loss, loss])
+    @test both[1] === both[2]
+end
+
+@testset "r13 alive while used" begin
+    # Collections in the middle of everything: what a call uses must be held by it.
+    function disturbed()
+        loss = OnlineLabelSmoothingLoss(4; class_weights = ones(4), initial_soft_labels = fill(0.25f0, 4, 4))
+        for _ in 1:20
+            value, grad = loss_and_gradient(loss, rand(Float32, 4, 3), [1, 2, 3]; sample_weights = ones(3), targets2 = [2, 3, 4], lam = fill(0.5, 3))
+            GC.gc(false)
+            isfinite(value) && all(isfinite, grad) || return false
+        end
+        S = soft_labels(loss)
+        loss = nothing
+        GC.gc()
+        return all(==(0.25f0), S)
+    end
+    @test disturbed()
+    # Memory given for the state belongs to the criterion for as long as it lives.
+    sums = zeros(Int64, 4, 4)
+    loss = OnlineLabelSmoothingLoss(4; sums = sums)
+    @test statistics(loss).sums === sums
+end
+
+@testset "r14 threads" begin
+    @test Threads.nthreads() > 1
+    batches = [(Float32.(3 .* (randn(MersenneTwister(n), 8, 16))), rand(MersenneTwister(100 + n), 1:8, 16)) for n in 1:64]
+    alone, together = OnlineLabelSmoothingLoss(8), OnlineLabelSmoothingLoss(8)
+    expected = [loss_and_gradient(alone, ŷ, y) for (ŷ, y) in batches]
+    found = Vector{Any}(undef, length(batches))
+    Threads.@threads for n in 1:length(batches)
+        found[n] = loss_and_gradient(together, batches[n]...)
+        n % 16 == 0 && GC.gc(false)
+    end
+    @test found == expected
+    @test O.saved(alone) == O.saved(together)
+    next_epoch!(alone), next_epoch!(together)
+    @test soft_labels(alone) == soft_labels(together)
+
+    # Closing beside calls: each either works or says that the criterion is closed.
+    for _ in 1:20
+        loss = OnlineLabelSmoothingLoss(8)
+        outcomes = Vector{Symbol}(undef, 200)
+        Threads.@threads for n in 1:200
+            n == 90 && close(loss)
+            outcomes[n] = try
+                isfinite(loss(batches[1]...)) ? :worked : :wrong
+            catch exception
+                exception isa InvalidStateException ? :closed : :wrong
+            end
+        end
+        @test !(:wrong in outcomes) && outcomes[90] === :closed
+        @test loss.handle == C_NULL
+    end
+end

@@ -1,0 +1,30 @@
+# A throw-away project that adds the package and finds the installed library, as a user's would.
+@testset "a project of its own" begin
+    mktempdir() do folder
+        package, project, depot = joinpath(folder, "OnlineLabelSmoothing"), joinpath(folder, "project"), joinpath(folder, "depot")
+        mkdir(package)
+        for name in ("Project.toml", "src", "ext")
+            cp(joinpath(PACKAGE, name), joinpath(package, name))
+        end
+        # Pkg wants a registry; all dependencies are in the standard library, so an empty one will do.
+        registry = joinpath(depot, "registries", "Empty")
+        mkpath(registry)
+        write(joinpath(registry, "Registry.toml"), "name = \"Empty\"\nuuid = \"cc9d4d2b-3e4f-4c6c-8f27-0a9a2c6e1f55\"\nrepo = \"\"\n\n[packages]\n")
+        mkdir(project)
+        environment = Dict("JULIA_DEPOT_PATH" => depot, "OLS_LIBRARY" => "", "LD_LIBRARY_PATH" => dirname(O.library().path), "JULIA_PKG_OFFLINE" => "true")
+        added = julia("using Pkg; Pkg.develop(PackageSpec(path = $(repr(package))))"; environment = environment, project = project)
+        added.succeeded || println(added.output)
+        @test added.succeeded && occursin("OnlineLabelSmoothing", read(joinpath(project, "Project.toml"), String))
+        used = julia(
+            """
+            using OnlineLabelSmoothing
+            loss = OnlineLabelSmoothingLoss(3)
+            value, grad = loss_and_gradient(loss, Float32[2 0.3; 0.1 0.2; -1 0.1], [1, 3])
+            next_epoch!(loss)
+            print(pathof(OnlineLabelSmoothing), ' ', round(value; digits = 4), ' ', report(loss).rows_measured)
+            """; environment = environment, project = project)
+        used.succeeded || println(used.output)
+        # The value of the header's own example, whose third class is wrong.
+        @test used.succeeded && used.output == "$(joinpath(package, "src", "OnlineLabelSmoothing.jl")) $(round(by_hand([2 0.3; 0.1 0.2; -1 0.1], [1, 3], [0.9 0.05 0.05; 0.05 0.9 0.05; 0.05 0.05 0.9])[1]; digits = 4)) 1"
+    end
+end

@@ -1,0 +1,23 @@
+# The suite of OnlineLabelSmoothing.jl, with the standard library alone. A test set names the rule of bindings/RULES.md that it is for.
+#
+# It wants libols and its header in one installed tree (OLS_LIBRARY names the library), a C compiler, and two threads; test/run sees to all that.
+using OnlineLabelSmoothing
+using LinearAlgebra, Logging, Random, Serialization, Test
+
+const O = OnlineLabelSmoothing
+const REPOSITORY = normpath(joinpath(@__DIR__, "..", "..", ".."))
+
+include("support/c.jl")
+include("support/errors.jl")
+include("support/json.jl")
+include("support/processes.jl")
+include("support/strided.jl")
+
+@testset "OnlineLabelSmoothing.jl" begin
+    for file in ["header", "library", "errors", "handles", "tensors", "meaning", "state", "differentiation", "allocations", "extensions", "documentation", "installed", "examples", "conformance"]
+        @testset "$file" begin
+            seconds = @elapsed include(file * ".jl")
+            println(rpad(file, 16), round(seconds; digits = 1), " s")
+        end
+    end
+end

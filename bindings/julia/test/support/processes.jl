@@ -1,0 +1,12 @@
+# Julia in a process of its own.
+
+const PACKAGE = dirname(@__DIR__) |> dirname
+
+# Runs a program; whether it succeeded, and what it wrote to its output and its errors.
+function julia(program::String; environment = Dict{String,String}(), options = ``, project = PACKAGE)
+    everything = merge(Dict{String,String}(ENV), environment)
+    output = IOBuffer()
+    command = `$(Base.julia_cmd()) --startup-file=no --project=$project $options -e $program`
+    process = run(pipeline(setenv(ignorestatus(command), everything); stdout = output, stderr = output))
+    return (succeeded = success(process), output = String(take!(output)))
+end
