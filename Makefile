@@ -78,7 +78,7 @@ test-julia: ## the Julia package over an installed tree: rules, conformance, exa
 test-install: setup build ## make install, uninstall and dist, with projects outside of the tree: C and C++, CMake and pkg-config, shared and static
 	tests/install/run
 
-test-ring: setup ## a saved state goes around the languages, bit for bit: Rust, C, C++, Go, Julia; installs a Julia on Debian
+test-ring: setup ## a saved state goes around the languages, bit for bit: Rust, C, C++, Go, Julia, Python; installs a Julia on Debian
 	tests/ring/run
 
 test-demo: ## the demo's own tests and its shortest run

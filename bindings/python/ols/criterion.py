@@ -233,6 +233,11 @@ class Criterion:
         self._core.set_alpha(alpha)
 
     @property
+    def ignore_index(self) -> int:
+        """The target of samples that take no part."""
+        return self._core.settings.ignore_index
+
+    @property
     def epoch(self) -> int:
         """Epochs that have ended; may be set, by those who keep and restore a state themselves."""
         return self._core.epoch
