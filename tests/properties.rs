@@ -148,23 +148,38 @@ proptest! {
     fn neighbours_order_and_threads_change_no_bit(life in life(1, 2), threads in 1..5usize) {
         let (mut options, batches) = life.parts();
         options.reduction = Reduction::None;
-        let mut batch = batches[0].clone();
-        batch.grad_loss = None;
-        let mut whole = Criterion::new(&options).unwrap();
-        let outputs = pass(&mut whole, &batch, Update::Add);
-        let places = batch.row_order();
-        let grad = outputs.grad.as_ref().unwrap().0.bits();
-        let rows = batch.rows();
-        let mut apart = Criterion::new(&options.clone().threads(threads)).unwrap();
-        for sample in (0..batch.targets.values.len()).rev() {
-            let one = one_sample(&batch, &rows.logits, sample, options.classes);
-            let alone = pass(&mut apart, &one, Update::Add);
-            prop_assert_eq!(alone.loss.unwrap().0.bits()[0], outputs.loss.as_ref().unwrap().0.bits()[sample]);
-            let row: Vec<u64> = (0..grad.len()).filter(|&i| places[i] / options.classes == sample).map(|i| grad[i]).collect();
-            prop_assert_eq!(alone.grad.unwrap().0.bits(), row);
-        }
-        prop_assert_eq!(State::of(&apart), State::of(&whole));
+        samples_alone_give_the_same_bits(&options, &batches[0], threads)?;
     }
+
+}
+
+/// As `life`, with batches that fill vectors of samples, and numbers of classes on both sides of the kernels' limits (128, 2048).
+fn large_life() -> impl Strategy<Value = Life> {
+    let classes = prop_oneof![2 => 2..20usize, 3 => 110..140usize, 1 => Just(257usize), 2 => 2040..2060usize];
+    (life(1, 2), classes, 15..40usize, prop::option::of(1..20usize)).prop_map(|(life, classes, n, inner)| {
+        let weights = life.options.class_weights.map(|weights| weights.iter().copied().cycle().take(classes).collect::<Vec<_>>());
+        let options = ols::Options::new(classes).alpha(life.options.alpha).reduction(life.options.reduction).class_weights(weights);
+        let shapes = life.shapes.into_iter().map(|shape| Shape { n, inner: shape.inner.and(inner), ..shape }).collect();
+        Life { options, shapes }
+    })
+}
+
+proptest! {
+    #![proptest_config(config(40))]
+
+    /// The two properties above, for larger batches.
+    #[test]
+    fn large_batches_do_what_the_reference_does_and_what_single_samples_do(life in large_life(), threads in 1..5usize) {
+        let (mut options, batches) = life.parts();
+        let mut reference = Reference::new(&options).unwrap();
+        check_pass(&mut reference, &mut Criterion::new(&options).unwrap(), &batches[0], Update::Add)?;
+        options.reduction = Reduction::None;
+        samples_alone_give_the_same_bits(&options, &batches[0], threads)?;
+    }
+}
+
+proptest! {
+    #![proptest_config(config(150))]
 
     /// What was added and is taken back was never there; more cannot be taken back.
     #[test]
@@ -334,6 +349,27 @@ fn untouched(batch: &CaseBatch, loss: &Option<View>, grad: &Option<View>) -> Out
         loss: loss.clone().map(|view| (Buffer::unused(loss_dtype, view.length()), view)),
         grad: grad.clone().map(|view| (Buffer::unused(dtype, view.length()), view)),
     }
+}
+
+/// Each sample by itself, in the other order, gives the bits that it gives in the batch; together they leave the same statistics.
+fn samples_alone_give_the_same_bits(options: &ols::Options, batch: &CaseBatch, threads: usize) -> Result<(), TestCaseError> {
+    let mut batch = batch.clone();
+    batch.grad_loss = None;
+    let mut whole = Criterion::new(options).unwrap();
+    let outputs = pass(&mut whole, &batch, Update::Add);
+    let places = batch.row_order();
+    let grad = outputs.grad.as_ref().unwrap().0.bits();
+    let rows = batch.rows();
+    let mut apart = Criterion::new(&options.clone().threads(threads)).unwrap();
+    for sample in (0..batch.targets.values.len()).rev() {
+        let one = one_sample(&batch, &rows.logits, sample, options.classes);
+        let alone = pass(&mut apart, &one, Update::Add);
+        prop_assert_eq!(alone.loss.unwrap().0.bits()[0], outputs.loss.as_ref().unwrap().0.bits()[sample]);
+        let row: Vec<u64> = (0..grad.len()).filter(|&i| places[i] / options.classes == sample).map(|i| grad[i]).collect();
+        prop_assert_eq!(alone.grad.unwrap().0.bits(), row);
+    }
+    prop_assert_eq!(State::of(&apart), State::of(&whole));
+    Ok(())
 }
 
 /// One sample of a batch, as a batch of shape (1, K).

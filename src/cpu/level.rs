@@ -121,7 +121,7 @@ mod tests {
     #[test]
     fn every_level_gives_the_same_bits() {
         let best = *Level::all().last().unwrap();
-        for classes in [2, 3, 7, 8, 9, 15, 16, 17, 31, 33, 64, 100, 127, 128, 129, 300, 1000] {
+        for classes in [2, 3, 7, 8, 9, 15, 16, 17, 31, 33, 64, 100, 127, 128, 129, 300, 1000, 2049] {
             for level in Level::all() {
                 let same = |a: Vec<u64>, b: Vec<u64>| assert!(a == b, "{level:?} differs from {best:?} at {classes} classes");
                 same(results(level, classes, |x| x as f32), results(best, classes, |x| x as f32));
