@@ -103,6 +103,7 @@ where
 }
 
 #[test]
+#[cfg_attr(debug_assertions, ignore = "a minute without optimisation; `make test-rust` runs it with")]
 fn any_number_of_threads_gives_the_same_bits() {
     let _turn = TURN.lock().unwrap();
     // Few classes (a sum of its own for each thread) and many (the same sums under locks), evenly spread and all on one row.
@@ -119,6 +120,7 @@ fn any_number_of_threads_gives_the_same_bits() {
 }
 
 #[test]
+#[cfg_attr(debug_assertions, ignore = "slow without optimisation; `make test-rust` runs it with")]
 fn images_are_shared_out_too() {
     let _turn = TURN.lock().unwrap();
     same_for_any_number(&[3, 21, 4_101], None, |x| x as f32);

@@ -87,7 +87,7 @@ impl Pool {
         let _signals = BlockedSignals::enter();
         for _ in 1..threads {
             let shared = Arc::clone(&pool.shared);
-            match std::thread::Builder::new().name("libols".into()).stack_size(STACK).spawn(move || shared.serve()) {
+            match std::thread::Builder::new().name("libols".into()).spawn(move || shared.serve()) {
                 Ok(handle) => pool.handles.push(handle),
                 Err(error) => fail!(OutOfMemory, "n_threads: a thread could not be made: {error}"),
             }
@@ -159,9 +159,6 @@ impl Drop for Pool {
         }
     }
 }
-
-/// Enough for the kernels' frames many times over.
-const STACK: usize = 256 << 10;
 
 /// Blocks all signals for the calling thread while threads are made that inherit the mask: a program's handlers run on its own threads.
 struct BlockedSignals {
