@@ -500,7 +500,7 @@ impl Criterion {
 
 /// S to read, and what a pass in `mode` does to the statistics.
 fn statistics(state: &mut State, mode: Mode, update: Update) -> (&crate::state::Matrix<f32>, Statistics<'_>) {
-    let State { soft_labels, sums, counts, counters } = state;
+    let State { soft_labels, sums, counts, counters, .. } = state;
     let statistics = match (update, mode) {
         (Update::TakeBack, _) => Statistics::Apply { sums, counts, counters, negate: true },
         (Update::Add, Mode::Train) => Statistics::Apply { sums, counts, counters, negate: false },
@@ -530,7 +530,7 @@ fn check_matrix(name: &str, matrix: &RawTensor, classes: usize, device: Device) 
         fail!(InvalidDevice, "{name}.device = {}, but the criterion is on {device}", matrix.device);
     }
     matrix.check_shape(name, &[classes as i64, classes as i64], "(num_classes, num_classes)")?;
-    matrix.check(name)
+    matrix.check(name).map(|_| ())
 }
 
 /// Checks a (K, K) matrix of f32 or f64 and gives its entries, in row-major order, as f32.

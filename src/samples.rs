@@ -7,7 +7,7 @@ use crate::batch::RawBatch;
 use crate::error::{Result, fail};
 use crate::options::{Options, Reduction};
 use crate::state::State;
-use crate::tensor::{DType, RawTensor, Sizes};
+use crate::tensor::{Bytes, DType, RawTensor, Sizes};
 
 /// Samples whose sums are added up one after the other; the sums of blocks are added in the order of the blocks. Part of the definition of the
 /// loss's bits, whatever the number of threads.
@@ -198,7 +198,7 @@ impl Samples {
         if logits.shape[1] != options.classes as i64 {
             fail!(InvalidShape, "logits.shape[1] = {} differs from num_classes = {}", logits.shape[1], options.classes);
         }
-        logits.check("logits")?;
+        let logits_bytes = logits.check("logits")?;
         // One index per sample: (N), or (N, inner).
         let (shape, of) = if logits.ndim == 2 {
             (vec2(logits.shape[0], 1), "the logits' (N)")
@@ -211,7 +211,7 @@ impl Samples {
         else {
             fail!(InvalidShape, "logits.shape has more samples than an address space");
         };
-        let per_sample = |name: &str, tensor: &RawTensor, scalar: bool, dtypes: &[DType]| -> Result<PerSample> {
+        let per_sample = |name: &str, tensor: &RawTensor, scalar: bool, dtypes: &[DType]| -> Result<(PerSample, Bytes)> {
             if !dtypes.contains(&tensor.dtype) {
                 fail!(InvalidDtype, "{name}.dtype = {} is not one of {}", tensor.dtype, Names(dtypes));
             }
@@ -220,13 +220,13 @@ impl Samples {
             if !one {
                 tensor.check_shape(name, shape, of)?;
             }
-            tensor.check(name)?;
-            Ok(if one { PerSample::one(tensor) } else { PerSample::new(tensor) })
+            let bytes = tensor.check(name)?;
+            Ok((if one { PerSample::one(tensor) } else { PerSample::new(tensor) }, bytes))
         };
         let targets = per_sample("targets", &batch.targets, false, TARGETS)?;
-        let targets2 = batch.targets2.map(|tensor| per_sample("targets2", &tensor, false, TARGETS)).transpose()?;
-        let weights = batch.sample_weights.map(|tensor| per_sample("sample_weights", &tensor, false, REALS)).transpose()?;
-        let lam = batch.lam.map(|tensor| per_sample("lam", &tensor, true, REALS)).transpose()?;
+        let targets2 = batch.targets2.as_ref().map(|tensor| per_sample("targets2", tensor, false, TARGETS)).transpose()?;
+        let weights = batch.sample_weights.as_ref().map(|tensor| per_sample("sample_weights", tensor, false, REALS)).transpose()?;
+        let lam = batch.lam.as_ref().map(|tensor| per_sample("lam", tensor, true, REALS)).transpose()?;
         if targets2.is_some() != lam.is_some() {
             let (there, missing) = if lam.is_some() { ("lam", "targets2") } else { ("targets2", "lam") };
             fail!(InvalidArgument, "{there} is given without {missing}");
@@ -238,19 +238,20 @@ impl Samples {
         {
             fail!(InvalidShape, "grad_loss.shape = {} is not one value, () or (1), as this reduction needs", Sizes(tensor.sizes()));
         }
-        let grad_loss = batch.grad_loss.map(|tensor| per_sample("grad_loss", &tensor, true, REALS)).transpose()?;
+        let grad_loss = batch.grad_loss.as_ref().map(|tensor| per_sample("grad_loss", tensor, true, REALS)).transpose()?;
 
+        let bytes_of = |input: &Option<(PerSample, Bytes)>| input.as_ref().map(|(_, bytes)| bytes.clone());
         let inputs = [
-            ("logits", Some(*logits)),
-            ("targets", Some(batch.targets)),
-            ("targets2", batch.targets2),
-            ("sample_weights", batch.sample_weights),
-            ("lam", batch.lam),
-            ("grad_loss", batch.grad_loss),
+            ("logits", Some(logits_bytes)),
+            ("targets", Some(targets.1.clone())),
+            ("targets2", bytes_of(&targets2)),
+            ("sample_weights", bytes_of(&weights)),
+            ("lam", bytes_of(&lam)),
+            ("grad_loss", bytes_of(&grad_loss)),
         ];
+        let inputs = || inputs.iter().filter_map(|(name, bytes)| bytes.as_ref().map(|bytes| (*name, bytes)));
         let state_bytes = state.bytes();
-        let input_bytes = inputs.map(|(name, input)| (name, input.map(|input| input.bytes())));
-        for (name, bytes) in input_bytes.iter().filter_map(|(name, bytes)| bytes.as_ref().map(|bytes| (name, bytes))) {
+        for (name, bytes) in inputs() {
             if state_bytes[1..].iter().any(|own| own.overlap(bytes)) {
                 fail!(InvalidArgument, "{name} overlaps the criterion's statistics, which this call may write");
             }
@@ -261,14 +262,13 @@ impl Samples {
             }
             check_device(options, name, tensor)?;
             tensor.check_shape(name, expected, of)?;
-            tensor.check(name)?;
+            let own = tensor.check(name)?;
             tensor.check_writable(name)?;
-            let own = tensor.bytes();
             if state_bytes.iter().any(|bytes| bytes.overlap(&own)) {
                 fail!(InvalidArgument, "{name} overlaps the criterion's state");
             }
-            for (other, bytes) in input_bytes.iter().filter_map(|(other, bytes)| bytes.as_ref().map(|bytes| (other, bytes))) {
-                let in_place = *other == "logits" && name == "grad" && tensor.same_view(logits);
+            for (other, bytes) in inputs() {
+                let in_place = other == "logits" && name == "grad" && tensor.same_view(logits);
                 if !in_place && bytes.overlap(&own) {
                     fail!(InvalidArgument, "{name} overlaps {other}");
                 }
@@ -295,11 +295,11 @@ impl Samples {
             logits: Rows::new(logits),
             grad: grad.map(Rows::new),
             loss: loss.map(PerSample::new),
-            targets,
-            targets2,
-            weights,
-            lam,
-            grad_loss,
+            targets: targets.0,
+            targets2: targets2.map(|(targets, _)| targets),
+            weights: weights.map(|(weights, _)| weights),
+            lam: lam.map(|(lam, _)| lam),
+            grad_loss: grad_loss.map(|(grad_loss, _)| grad_loss),
             target_offset: batch.target_offset,
             ignore_index: options.ignore_index,
             images: logits.ndim == 3,
@@ -333,20 +333,14 @@ impl Samples {
         self.targets2.is_none() && self.weights.is_none() && self.grad_loss.is_none()
     }
 
-    /// Reads the targets of samples that follow `first` (with the same outer index, where there are inner ones); as classes, or `None`'s stand-in
-    /// `usize::MAX` where a sample takes no part.
+    /// Reads the targets of samples that follow `first` (with the same outer index, where there are inner ones), as they are given.
     ///
     /// # Safety
-    /// As [`sample`](Self::sample), for samples of an [`is_plain`](Self::is_plain) batch.
+    /// As [`sample`](Self::sample).
     #[inline]
-    pub unsafe fn plain_classes(&self, first: Place, to: &mut [usize]) {
-        let mut targets = [0i64; BLOCK];
-        let targets = &mut targets[..to.len()];
+    pub unsafe fn targets_of(&self, first: Place, to: &mut [i64]) {
         // SAFETY: the caller's promise.
-        unsafe { self.targets.integers(first, self.inner != 1, targets) };
-        for (class, &target) in to.iter_mut().zip(&*targets) {
-            *class = if target == self.ignore_index { usize::MAX } else { target.wrapping_sub(self.target_offset) as usize };
-        }
+        unsafe { self.targets.integers(first, self.inner != 1, to) };
     }
 
     /// Reads what comes with the logits of a sample; `None` where it takes no part.

@@ -51,6 +51,8 @@ pub(crate) struct State {
     pub counts: Matrix<i64>,
     /// One row; see [`Counter`](crate::statistics::Counter).
     pub counters: Matrix<i64>,
+    /// Of all four, which stay where they are.
+    bytes: [Bytes; 4],
 }
 
 impl State {
@@ -62,12 +64,12 @@ impl State {
         memory.check_apart()?;
         // SAFETY: the caller's promise is handed on.
         unsafe {
-            Ok(Self {
-                soft_labels: Matrix::new("soft_labels", classes, classes, memory.soft_labels)?,
-                sums: Matrix::new("sums", classes, classes, memory.sums)?,
-                counts: Matrix::new("counts", 1, classes, memory.counts)?,
-                counters: Matrix::new("counters", 1, COUNTERS, memory.counters)?,
-            })
+            Ok(Self::of(
+                Matrix::new("soft_labels", classes, classes, memory.soft_labels)?,
+                Matrix::new("sums", classes, classes, memory.sums)?,
+                Matrix::new("counts", 1, classes, memory.counts)?,
+                Matrix::new("counters", 1, COUNTERS, memory.counters)?,
+            ))
         }
     }
 
@@ -97,17 +99,22 @@ impl State {
             let memory = Memory::Borrowed(allocate(name, bytes)? as *mut T);
             Ok(Matrix { memory, rows, columns, row_stride: columns, device })
         }
-        Ok(Self {
-            soft_labels: matrix("soft_labels", [classes, classes], memory.soft_labels, device, &mut allocate)?,
-            sums: matrix("sums", [classes, classes], memory.sums, device, &mut allocate)?,
-            counts: matrix("counts", [1, classes], memory.counts, device, &mut allocate)?,
-            counters: matrix("counters", [1, COUNTERS], memory.counters, device, &mut allocate)?,
-        })
+        Ok(Self::of(
+            matrix("soft_labels", [classes, classes], memory.soft_labels, device, &mut allocate)?,
+            matrix("sums", [classes, classes], memory.sums, device, &mut allocate)?,
+            matrix("counts", [1, classes], memory.counts, device, &mut allocate)?,
+            matrix("counters", [1, COUNTERS], memory.counters, device, &mut allocate)?,
+        ))
+    }
+
+    fn of(soft_labels: Matrix<f32>, sums: Matrix<i64>, counts: Matrix<i64>, counters: Matrix<i64>) -> Self {
+        let bytes = [soft_labels.as_raw(), sums.as_raw(), counts.as_raw(), counters.as_raw()].map(|own| own.bytes());
+        Self { soft_labels, sums, counts, counters, bytes }
     }
 
     /// The bytes of S, A, c and the counters.
-    pub fn bytes(&self) -> [Bytes; 4] {
-        [self.soft_labels.as_raw(), self.sums.as_raw(), self.counts.as_raw(), self.counters.as_raw()].map(|own| own.bytes())
+    pub fn bytes(&self) -> &[Bytes; 4] {
+        &self.bytes
     }
 }
 

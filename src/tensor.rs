@@ -201,8 +201,9 @@ impl RawTensor {
         self.sizes().contains(&0)
     }
 
-    /// Checks all that can be checked without reading: sizes, overflow, a null or misaligned address. `name` is what the messages call it.
-    pub fn check(&self, name: &str) -> Result<()> {
+    /// Checks all that can be checked without reading: sizes, overflow, a null or misaligned address. `name` is what the messages call it. Gives its
+    /// byte range.
+    pub fn check(&self, name: &str) -> Result<Bytes> {
         if let Some(&size) = self.sizes().iter().find(|&&size| size < 0) {
             fail!(InvalidShape, "{name}.shape {} has the negative size {size}", Sizes(self.sizes()));
         }
@@ -212,7 +213,7 @@ impl RawTensor {
             fail!(InvalidShape, "{name}.shape {} has more bytes than an address space", Sizes(self.sizes()));
         }
         if self.is_empty() {
-            return Ok(());
+            return Ok(self.bytes());
         }
         if self.data.is_null() {
             fail!(InvalidArgument, "{name}.data is NULL, but its shape {} is not empty", Sizes(self.sizes()));
@@ -221,11 +222,12 @@ impl RawTensor {
         if !address.is_multiple_of(self.dtype.size()) {
             fail!(InvalidArgument, "{name}.data = {address:#x} is not aligned to the {} bytes of {}", self.dtype.size(), self.dtype);
         }
-        if self.byte_range().is_none() {
+        let bytes = self.bytes();
+        if bytes.0.is_none() {
             let strides = Sizes(&self.strides[..self.ndim]);
             fail!(InvalidShape, "{name}.strides {strides} reach beyond the address space for shape {}", Sizes(self.sizes()));
         }
-        Ok(())
+        Ok(bytes)
     }
 
     /// The addresses from the first byte to behind the last one; `None` where they do not fit an address space. Empty for an empty tensor.

@@ -129,10 +129,10 @@ impl<'a> Adder<'a> {
         Self { kind: Kind::Apply { sums, counts, locks, negate }, skipped: 0 }
     }
 
-    /// Notes a row that is not finite.
+    /// Notes rows that are not finite.
     #[inline(always)]
-    pub fn skip(&mut self) {
-        self.skipped += 1;
+    pub fn skip(&mut self, rows: u32) {
+        self.skipped += i64::from(rows);
     }
 
     /// Whether what is added is subtracted.

@@ -3,141 +3,140 @@
 
 use std::hint::black_box;
 
-use super::lanes::Lanes;
+use super::lanes::{Lanes, Real};
 
 const LOG2_E: f64 = std::f64::consts::LOG2_E;
 
-/// Rounds to -127 powers of two, whose factor has the bits of 0: what lies below becomes 0 with it.
-const LOWEST_F32: f32 = -88.03;
+/// The most coefficients of a polynomial.
+const MOST: usize = 12;
+
+/// What exp needs to know of an arithmetic type.
+pub(crate) trait Exponential: Sized + 'static {
+    /// Rounds a small number to an integer when it is added, and keeps that and the exponent's bias in the lowest bits: 1.5 times the number whose
+    /// last bit is worth 1.
+    const MAGIC: Self;
+    const LOG2_E: Self;
+    /// -ln 2 in two parts (Cody and Waite): the product of the first with an exponent is exact.
+    const MINUS_LN2: [Self; 2];
+    /// Of the polynomial for exp on [-ln 2 / 2, ln 2 / 2], the highest power first, down to the square's; the last two are 1.
+    const COEFFICIENTS: &'static [Self];
+    const ONE: Self;
+    /// Rounds to the power of two whose factor has the bits of 0; what lies below becomes 0 with it.
+    const LOWEST: Self;
+}
+
+impl Exponential for f32 {
+    const MAGIC: f32 = 12_582_912.0 + 127.0;
+    const LOG2_E: f32 = LOG2_E as f32;
+    const MINUS_LN2: [f32; 2] = [-0.693_145_752, -1.428_606_765e-6];
+    /// Relative error 3e-9, fitted by iteratively reweighted least squares.
+    const COEFFICIENTS: &'static [f32] = &[0.001_381_459_86, 0.008_368_716_91, 0.041_668_388_05, 0.166_665_206_3, 0.499_999_934_5];
+    const ONE: f32 = 1.0;
+    const LOWEST: f32 = -88.03;
+}
+
+impl Exponential for f64 {
+    const MAGIC: f64 = 6_755_399_441_055_744.0 + 1023.0;
+    const LOG2_E: f64 = LOG2_E;
+    const MINUS_LN2: [f64; 2] = [-LN2_HIGH, -LN2_LOW];
+    /// 1/13!, 1/12!, ..., 1/2!
+    const COEFFICIENTS: &'static [f64] = &[
+        1.0 / 6_227_020_800.0,
+        1.0 / 479_001_600.0,
+        1.0 / 39_916_800.0,
+        1.0 / 3_628_800.0,
+        1.0 / 362_880.0,
+        1.0 / 40_320.0,
+        1.0 / 5_040.0,
+        1.0 / 720.0,
+        1.0 / 120.0,
+        1.0 / 24.0,
+        1.0 / 6.0,
+        0.5,
+    ];
+    const ONE: f64 = 1.0;
+    const LOWEST: f64 = -709.1;
+}
 
 /// exp with its constants in registers; a compiler that knows them would load them again for every use.
-pub(crate) trait Exp<L>: Copy {
-    fn new() -> Self;
-    /// exp of lanes <= 0 or NaN.
-    fn nonpositive(&self, x: L) -> L;
-}
-
 #[derive(Clone, Copy)]
-pub(crate) struct ExpF32<L> {
+pub(crate) struct Exp<L> {
     log2_e: L,
-    /// 1.5 * 2^23 rounds a small number to an integer and keeps it in the low bits; 127 is the exponent's bias.
     magic: L,
-    minus_ln2_high: L,
-    minus_ln2_low: L,
-    /// Of the polynomial, the highest power first; the last two are 1.
-    coefficients: [L; 5],
+    minus_ln2: [L; 2],
+    coefficients: [L; MOST],
     one: L,
     lowest: L,
 }
 
-impl<L: Lanes<f32>> Exp<L> for ExpF32<L> {
+impl<L> Exp<L> {
     #[inline(always)]
-    fn new() -> Self {
-        let constant = |value: f32| black_box(L::splat(value));
-        Self {
-            log2_e: constant(LOG2_E as f32),
-            magic: constant(12_582_912.0 + 127.0),
-            minus_ln2_high: constant(-0.693_145_752),
-            minus_ln2_low: constant(-1.428_606_765e-6),
-            coefficients: [
-                constant(0.001_381_459_86),
-                constant(0.008_368_716_91),
-                constant(0.041_668_388_05),
-                constant(0.166_665_206_3),
-                constant(0.499_999_934_5),
-            ],
-            one: constant(1.0),
-            lowest: constant(LOWEST_F32),
-        }
-    }
-
-    /// `exp(x)` for lanes x <= 0, within 1 ulp down to 2^-126; 0 below 2^-127; NaN for NaN.
-    ///
-    /// x = n*ln 2 + r with |r| <= ln 2 / 2 (Cody and Waite); exp(r) is a polynomial with relative error 3e-9, fitted by iteratively reweighted
-    /// least squares; 2^n comes from the bits that adding `magic` leaves.
-    #[inline(always)]
-    fn nonpositive(&self, x: L) -> L {
-        let x = x.max(self.lowest);
-        let shifted = x.mul_add(self.log2_e, self.magic);
-        let n = shifted.sub(self.magic);
-        let r = n.mul_add(self.minus_ln2_low, n.mul_add(self.minus_ln2_high, x));
-        let [c6, c5, c4, c3, c2] = self.coefficients;
-        let mut p = c6.mul_add(r, c5);
-        p = p.mul_add(r, c4);
-        p = p.mul_add(r, c3);
-        p = p.mul_add(r, c2);
-        p = p.mul_add(r, self.one);
-        p = p.mul_add(r, self.one);
-        p.mul(shifted.power_from_low_bits())
-    }
-}
-
-/// As [`LOWEST_F32`], for -1023 powers of two.
-const LOWEST_F64: f64 = -709.1;
-
-// 1/13!, 1/12!, ..., 1/2!
-const COEFFICIENTS_F64: [f64; 12] = [
-    1.0 / 6_227_020_800.0,
-    1.0 / 479_001_600.0,
-    1.0 / 39_916_800.0,
-    1.0 / 3_628_800.0,
-    1.0 / 362_880.0,
-    1.0 / 40_320.0,
-    1.0 / 5_040.0,
-    1.0 / 720.0,
-    1.0 / 120.0,
-    1.0 / 24.0,
-    1.0 / 6.0,
-    0.5,
-];
-
-#[derive(Clone, Copy)]
-pub(crate) struct ExpF64<L> {
-    log2_e: L,
-    magic: L,
-    minus_ln2_high: L,
-    minus_ln2_low: L,
-    coefficients: [L; 12],
-    one: L,
-    lowest: L,
-}
-
-impl<L: Lanes<f64>> Exp<L> for ExpF64<L> {
-    #[inline(always)]
-    fn new() -> Self {
-        let mut coefficients = [L::splat(0.0); 12];
-        let mut i = 0;
-        while i < coefficients.len() {
-            coefficients[i] = L::splat(COEFFICIENTS_F64[i]);
-            i += 1;
+    pub fn new<R: Real>() -> Self
+    where
+        L: Lanes<R>,
+    {
+        let one = L::splat(black_box(R::ONE));
+        let mut coefficients = [one; MOST];
+        let mut index = 0;
+        while index < R::COEFFICIENTS.len() {
+            coefficients[index] = L::splat(black_box(R::COEFFICIENTS[index]));
+            index += 1;
         }
         Self {
-            log2_e: L::splat(LOG2_E),
-            magic: L::splat(6_755_399_441_055_744.0 + 1023.0),
-            minus_ln2_high: L::splat(-LN2_HIGH),
-            minus_ln2_low: L::splat(-LN2_LOW),
+            log2_e: L::splat(black_box(R::LOG2_E)),
+            magic: L::splat(black_box(R::MAGIC)),
+            minus_ln2: [L::splat(black_box(R::MINUS_LN2[0])), L::splat(black_box(R::MINUS_LN2[1]))],
             coefficients,
-            one: L::splat(1.0),
-            lowest: L::splat(LOWEST_F64),
+            one,
+            lowest: L::splat(black_box(R::LOWEST)),
         }
     }
 
-    /// `exp(x)` for lanes x <= 0, within 1 ulp down to 2^-1022; 0 below 2^-1023; NaN for NaN. As for f32, with the Taylor polynomial of degree 13.
+    /// `exp(x)` for lanes x <= 0, within 1 ulp down to the smallest normal number; 0 below half of that; NaN for NaN.
+    ///
+    /// x = n*ln 2 + r with |r| <= ln 2 / 2; exp(r) is `1 + (r + r^2 * p(r))` with p in pairs of terms (Estrin), so that no step waits for more than
+    /// a few others; 2^n comes from the bits that adding the magic number leaves. `N` vectors go step by step together, for the same reason.
     #[inline(always)]
-    fn nonpositive(&self, x: L) -> L {
-        let x = x.max(self.lowest);
-        let shifted = x.mul_add(self.log2_e, self.magic);
-        let n = shifted.sub(self.magic);
-        let r = n.mul_add(self.minus_ln2_low, n.mul_add(self.minus_ln2_high, x));
-        let mut p = self.coefficients[0];
-        let mut i = 1;
-        while i < self.coefficients.len() {
-            p = p.mul_add(r, self.coefficients[i]);
+    pub fn nonpositive<R: Real, const N: usize>(&self, x: [L; N]) -> [L; N]
+    where
+        L: Lanes<R>,
+    {
+        let (mut r, mut shifted, mut square, mut p) = (x, x, x, x);
+        let mut i = 0;
+        while i < N {
+            r[i] = x[i].max(self.lowest);
+            shifted[i] = r[i].mul_add(self.log2_e, self.magic);
             i += 1;
         }
-        p = p.mul_add(r, self.one);
-        p = p.mul_add(r, self.one);
-        p.mul(shifted.power_from_low_bits())
+        i = 0;
+        while i < N {
+            let n = shifted[i].sub(self.magic);
+            r[i] = n.mul_add(self.minus_ln2[1], n.mul_add(self.minus_ln2[0], r[i]));
+            square[i] = r[i].mul(r[i]);
+            i += 1;
+        }
+        let count = R::COEFFICIENTS.len();
+        let c = &self.coefficients;
+        i = 0;
+        while i < N {
+            p[i] = if count % 2 == 1 { c[0] } else { c[0].mul_add(r[i], c[1]) };
+            i += 1;
+        }
+        let mut at = 2 - count % 2;
+        while at < count {
+            i = 0;
+            while i < N {
+                p[i] = p[i].mul_add(square[i], c[at].mul_add(r[i], c[at + 1]));
+                i += 1;
+            }
+            at += 2;
+        }
+        i = 0;
+        while i < N {
+            p[i] = self.one.add(p[i].mul_add(square[i], r[i])).mul(shifted[i].power_from_low_bits());
+            i += 1;
+        }
+        p
     }
 }
 
@@ -156,12 +155,13 @@ fn pair(w: f64, odd: f64) -> f64 {
 #[inline(always)]
 pub(crate) fn ln_f64(x: f64) -> f64 {
     let mut m = f64::from_bits((x.to_bits() & 0x000f_ffff_ffff_ffff) | 0x3ff0_0000_0000_0000);
-    let mut k = (x.to_bits() >> 52) as i64 - 1023;
+    // The exponent as the lowest bits of 2^52, whose last bit is worth 1: processors have no conversion of 64-bit integers in vectors.
+    let mut k = f64::from_bits((x.to_bits() >> 52) | 0x4330_0000_0000_0000) - (4_503_599_627_370_496.0 + 1023.0);
     if m > std::f64::consts::SQRT_2 {
         m *= 0.5;
-        k += 1;
+        k += 1.0;
     }
-    let (f, k) = (m - 1.0, k as f64);
+    let f = m - 1.0;
     let s = f / (f + 2.0);
     let w = s * s;
     // 1/3 + w/5 + ... + w^9/21, in pairs (Estrin), so that no step waits for more than a few others.
@@ -182,14 +182,14 @@ mod tests {
     /// exp of one number.
     fn exp_f32(x: f32) -> f32 {
         let mut first = [0.0];
-        ExpF32::new().nonpositive(<Portable as Vectors>::F32::splat(x)).store_part(&mut first);
+        Exp::new().nonpositive([<Portable as Vectors>::F32::splat(x)])[0].store_part(&mut first);
         first[0]
     }
 
     /// exp of one number.
     fn exp_f64(x: f64) -> f64 {
         let mut first = [0.0];
-        ExpF64::new().nonpositive(<Portable as Vectors>::F64::splat(x)).store_part(&mut first);
+        Exp::new().nonpositive([<Portable as Vectors>::F64::splat(x)])[0].store_part(&mut first);
         first[0]
     }
 
@@ -244,7 +244,7 @@ mod tests {
         assert!(exp_f32(f32::NAN).is_nan() && exp_f64(f64::NAN).is_nan());
         // Between: 0, or the number that it is, but never a wrong one.
         let mut x = LOWEST_NORMAL;
-        while x > LOWEST_F32 {
+        while x > f32::LOWEST {
             assert!(exp_f32(x) == 0.0 || ulps(f64::from(exp_f32(x)), f64::from(x).exp(), 22) <= 2.0, "{x}: {}", exp_f32(x));
             x = x.next_down();
         }

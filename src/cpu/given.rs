@@ -15,7 +15,7 @@ use crate::tensor::DType;
 /// Statistics from given probabilities, which lie where a batch has its logits. All or nothing: the first walk only checks.
 ///
 /// # Safety
-/// As [`run`].
+/// As [`run`](super::pass::run).
 pub(crate) unsafe fn accumulate(samples: &Samples, statistics: &mut Statistics<'_>) -> Result<()> {
     let mut adder = Adder::of(statistics);
     // SAFETY: the caller's promise.
@@ -56,7 +56,7 @@ unsafe fn accumulate_as<L: Storage>(samples: &Samples, adder: &mut Adder<'_>) ->
             let class = sample.class();
             let right = !skipped && row(place).all(|(k, p)| if k < class { p < read(place, class) } else { p <= read(place, class) });
             if skipped {
-                adder.skip();
+                adder.skip(1);
             } else if right && adder.count(class) {
                 let negates = adder.negates();
                 for (to, (_, p)) in adder.sums(class).iter_mut().zip(row(place)) {

@@ -30,14 +30,11 @@ pub(super) struct Labels {
 }
 
 impl Labels {
-    /// Reads those of `count` samples that follow `first`.
-    ///
-    /// # Safety
-    /// The pass's batch was validated, can be read, and has these samples.
+    /// Of no samples yet.
     #[inline(always)]
-    pub unsafe fn read(pass: &Pass<'_>, first: Place, count: usize) -> Self {
-        let mut labels = Self {
-            count,
+    pub fn new(pass: &Pass<'_>) -> Self {
+        Self {
+            count: 0,
             active: 0,
             two: false,
             classes: [[0; LANES]; 2],
@@ -46,32 +43,50 @@ impl Labels {
             own: [0; LANES],
             weights: [1.0; LANES],
             factors: [if pass.divisor == 0.0 { 0.0 } else { 1.0 / pass.divisor }; LANES],
-        };
+        }
+    }
+
+    /// Reads those of `count` samples that follow `first`.
+    ///
+    /// # Safety
+    /// The batch of the pass, which is that of [`new`](Self::new), was validated, can be read, and has these samples.
+    #[inline(always)]
+    pub unsafe fn read(&mut self, pass: &Pass<'_>, first: Place, count: usize) {
+        self.count = count;
         // SAFETY: the caller's promise.
         unsafe {
             if pass.samples.is_plain() && pass.class_weights.is_none() {
-                labels.read_plain(pass, first)
+                // The rest is the same for all samples.
+                self.read_plain(pass, first);
             } else {
-                labels.read_any(pass, first)
+                *self = Self { count, ..Self::new(pass) };
+                self.read_any(pass, first);
             }
         }
-        labels
     }
 
     /// # Safety
     /// As [`read`](Self::read).
     #[inline(always)]
     unsafe fn read_plain(&mut self, pass: &Pass<'_>, first: Place) {
-        let mut classes = [usize::MAX; LANES];
+        let (ignore_index, offset) = (pass.samples.ignore_index, pass.samples.target_offset);
+        // Lanes without a sample have class 0.
+        let mut targets = [offset; LANES];
         // SAFETY: the caller's promise.
-        unsafe { pass.samples.plain_classes(first, &mut classes[..self.count]) };
-        for (lane, class) in classes.iter_mut().enumerate() {
-            let active = *class != usize::MAX;
-            self.active |= u32::from(active) << lane;
-            *class = if active { *class } else { 0 };
+        unsafe { pass.samples.targets_of(first, &mut targets[..self.count]) };
+        let mut ignored = 0;
+        for (own, &target) in self.own.iter_mut().zip(&targets) {
+            *own = target.wrapping_sub(offset) as usize;
+            ignored += usize::from(target == ignore_index);
         }
-        self.own = classes;
-        self.classes = [classes; 2];
+        self.active = (1 << self.count) - 1;
+        if ignored != 0 {
+            for (lane, own) in self.own.iter_mut().enumerate().filter(|(lane, _)| targets[*lane] == ignore_index) {
+                self.active &= !(1 << lane);
+                *own = 0;
+            }
+        }
+        self.classes = [self.own; 2];
     }
 
     /// # Safety

@@ -89,26 +89,12 @@ impl<L: Storage> Group<L> {
         unsafe { self.at(lane, class).write(value) };
     }
 
-    /// The classes of a sample, in [`Layout::Rows`].
-    ///
-    /// # Safety
-    /// Nothing writes them while the slice is alive.
+    /// The rows of a group whose classes lie side by side, or of its copy.
     #[inline(always)]
-    pub unsafe fn row<'a>(&self, lane: usize) -> &'a [L] {
-        debug_assert!(self.layout == Layout::Rows);
-        // SAFETY: `new` was promised the row; the caller, that nobody writes it.
-        unsafe { std::slice::from_raw_parts(self.start(lane), self.classes) }
-    }
-
-    /// As [`row`](Self::row), to write.
-    ///
-    /// # Safety
-    /// The row can be written, and nothing else uses it while the slice is alive.
-    #[inline(always)]
-    pub unsafe fn row_mut<'a>(&self, lane: usize) -> &'a mut [L] {
-        debug_assert!(lane < self.count && self.layout == Layout::Rows);
-        // SAFETY: as in `row`.
-        unsafe { std::slice::from_raw_parts_mut(self.start(lane), self.classes) }
+    pub fn lines(&self, copy: Option<*mut L>) -> Lines<L> {
+        debug_assert!(copy.is_some() || self.layout == Layout::Rows);
+        let (base, step) = copy.map_or((self.base, self.step), |copy| (copy, self.classes as isize));
+        Lines { base, step, count: self.count, classes: self.classes }
     }
 
     /// The samples' entries of a class, in [`Layout::Columns`].
@@ -153,5 +139,40 @@ impl<L: Storage> Group<L> {
                 unsafe { self.write(lane, class, from[lane * stride + class]) };
             }
         }
+    }
+}
+
+/// Rows whose classes lie side by side.
+#[derive(Clone, Copy)]
+pub(super) struct Lines<L> {
+    base: *mut L,
+    step: isize,
+    count: usize,
+    pub classes: usize,
+}
+
+impl<L: Storage> Lines<L> {
+    /// The address of a row.
+    #[inline(always)]
+    pub fn start(&self, lane: usize) -> *mut L {
+        self.base.wrapping_offset(lane as isize * self.step)
+    }
+
+    /// # Safety
+    /// The row can be read, and nothing writes it while the slice is alive.
+    #[inline(always)]
+    pub unsafe fn row<'a>(&self, lane: usize) -> &'a [L] {
+        debug_assert!(lane < self.count);
+        // SAFETY: the caller's promise.
+        unsafe { std::slice::from_raw_parts(self.start(lane), self.classes) }
+    }
+
+    /// # Safety
+    /// The row can be written, and nothing else uses it while the slice is alive.
+    #[inline(always)]
+    pub unsafe fn row_mut<'a>(&self, lane: usize) -> &'a mut [L] {
+        debug_assert!(lane < self.count);
+        // SAFETY: the caller's promise.
+        unsafe { std::slice::from_raw_parts_mut(self.start(lane), self.classes) }
     }
 }

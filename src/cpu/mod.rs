@@ -1,13 +1,15 @@
 //! The CPU backend: one fused pass over the rows of a batch.
 //!
-//! [`pass`] shares the blocks of a batch out to the threads of a [`pool`]; [`block`] takes the samples of a block to one of two kernels: [`tile`]
-//! for few classes, with a sample in each lane, and [`rows`] for many, with a class in each lane ([`row`]). Both are written once over the [`lanes`] of any
-//! level of the instruction set; [`level`] chooses it. [`exp`] holds the elementary functions, [`storage`] the types that logits are stored in,
+//! [`pass`] shares the blocks of a batch out to the threads of a [`pool`]; [`block`] takes the samples of a block to one of two kernels: [`rows`], with a
+//! class in each lane ([`row`]), and [`columns`] for images of few classes, with a sample in each lane; [`softmax`] is what both end with. They are
+//! written once over the [`lanes`] of any level of the instruction set; [`level`] chooses it, and [`sums`] has the order in which both add up. [`exp`] holds the elementary functions, [`storage`] the types that logits are stored in,
 //! [`memory`] the ways that rows lie in, [`labels`] what comes with them, [`adder`] what a thread does to the statistics, [`scratch`] the working memory.
 
 mod adder;
 mod block;
+mod columns;
 mod exp;
+mod few;
 mod float_environment;
 mod given;
 mod labels;
@@ -19,9 +21,10 @@ mod pool;
 mod row;
 mod rows;
 mod scratch;
+mod single;
+mod softmax;
 mod storage;
 mod sums;
-mod tile;
 
 pub(crate) use float_environment::DefaultFloatEnvironment;
 pub(crate) use given::accumulate;

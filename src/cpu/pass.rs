@@ -7,11 +7,11 @@ use half::{bf16, f16};
 
 use super::adder::{Adder, Locks, Table};
 use super::block;
+use super::columns;
 use super::float_environment::DefaultFloatEnvironment;
 use super::level::Level;
 use super::pool::Pool;
 use super::scratch::{Scratch, Worker};
-use super::tile;
 use crate::error::Result;
 use crate::samples::{BLOCK, Place, Samples};
 use crate::state::{Matrix, View};
@@ -50,6 +50,9 @@ pub(crate) enum Statistics<'a> {
     Tally(&'a mut [i64]),
 }
 
+/// For no more classes than this threads add to sums of their own, which stay in their first caches.
+const FEW_CLASSES: usize = 128;
+
 /// Nanoseconds of work that are worth a further thread: it takes some ten thousand until it is awake.
 const WORTH_A_THREAD: usize = 60_000;
 
@@ -60,7 +63,10 @@ impl Pass<'_> {
         // Half a nanosecond for an entry, by measurement.
         let work = count.saturating_mul(classes) / 2;
         let threads = self.threads.min(1 + work / WORTH_A_THREAD).min(count.div_ceil(BLOCK)).max(1);
+        // Rows of their own have whole vectors, which is worth it alone where those would have to be turned around first.
+        let private = if threads == 1 { count >= 4 * classes && columns::suits(self.samples) } else { classes <= FEW_CLASSES };
         match statistics {
+            _ if threads == 1 && !private => (1, false),
             Statistics::Leave => (threads, false),
             Statistics::Tally(_) => (1, false),
             Statistics::Apply { counts, negate, .. } => {
@@ -69,8 +75,7 @@ impl Pass<'_> {
                 if !*negate && counts.row(0).iter().any(|&count| count > limit) {
                     return (1, false);
                 }
-                let few = classes <= tile::MOST_CLASSES;
-                (threads, few && (threads > 1 || count >= 4 * classes))
+                (threads, private)
             }
         }
     }
@@ -200,10 +205,10 @@ unsafe fn run_blocks(pass: &Pass<'_>, first: usize, partials: &mut [f64], worker
     // SAFETY: the caller's promise; the level was found on this processor.
     unsafe {
         match pass.samples.logits.dtype {
-            DType::F64 => block::run_at::<f64>(pass, first, partials, worker, adder),
-            DType::Bf16 => block::run_at::<bf16>(pass, first, partials, worker, adder),
-            DType::F16 => block::run_at::<f16>(pass, first, partials, worker, adder),
-            _ => block::run_at::<f32>(pass, first, partials, worker, adder),
+            DType::F64 => block::run::<f64>(pass, first, partials, worker, adder),
+            DType::Bf16 => block::run::<bf16>(pass, first, partials, worker, adder),
+            DType::F16 => block::run::<f16>(pass, first, partials, worker, adder),
+            _ => block::run::<f32>(pass, first, partials, worker, adder),
         }
     }
 }

@@ -1,17 +1,12 @@
-//! One row of many classes: lanes are classes. Its three sweeps, which lie in the cache: the maximum; the exponentials with three sums; the
-//! gradient and the statistics. Each goes on chain by chain, so that those of three rows can be done in turns (`rows`).
-//!
-//! The order of every sum is fixed by the number of classes alone. A row sum is kept in f32 for [`CHAIN`] vectors at the most and then added
-//! to one f64 per lane, because 20,000 equal terms beside one large one would be lost in f32.
+//! One row: lanes are classes. Its three sweeps, which lie in the cache: the maximum; the exponentials with three sums; the gradient and the
+//! statistics. Each goes on chain by chain, so that those of three rows can be done in turns (`rows`). `sums` has the order of all sums.
 
-use super::exp::{Exp, ln_f64};
+use super::exp::Exp;
 use super::lanes::{Lanes, Real, Vectors};
 use super::memory::prefetch;
+use super::softmax::term;
 use super::storage::{LanesOf, Storage};
-use super::sums::{ChainSums, WideSums};
-
-/// Vectors whose terms are added up in the row's own type before they go to the wide sums.
-const CHAIN: usize = 8;
+use super::sums::{CHAIN, ChainSums, WideSums};
 
 /// Classes of a chain.
 #[inline(always)]
@@ -44,7 +39,7 @@ impl<R: Real> SoftLabel<'_, R> {
 
     /// `q / scale` of the classes from `start` on: a whole vector, or what there is at the end.
     #[inline(always)]
-    fn lanes<V: Vectors, const GENERAL: bool>(&self, start: usize, length: usize) -> R::Lanes<V> {
+    pub fn lanes<V: Vectors, const GENERAL: bool>(&self, start: usize, length: usize) -> R::Lanes<V> {
         let first = part_f32::<R, V>(&self.first[start..start + length]);
         if !GENERAL {
             return first;
@@ -55,59 +50,100 @@ impl<R: Real> SoftLabel<'_, R> {
             return soft;
         }
         let weights = &self.weights[start..start + length];
-        soft.mul(if length >= R::Lanes::<V>::WIDTH { Lanes::load(weights) } else { Lanes::load_part(weights, R::from_f64(0.0)) })
+        soft.mul(if length >= R::Lanes::<V>::WIDTH { Lanes::load(weights) } else { Lanes::load_part(weights) })
+    }
+
+    /// As [`lanes`](Self::lanes), given the numbers of `first` there: whole vectors.
+    #[inline(always)]
+    fn lanes_at<V: Vectors, const GENERAL: bool>(&self, first: &[f32], start: usize) -> R::Lanes<V> {
+        if GENERAL { self.lanes::<V, true>(start, R::Lanes::<V>::WIDTH) } else { Lanes::load_f32(first) }
     }
 
     /// q of one class, from the same numbers.
     #[inline(always)]
-    fn class(&self, class: usize) -> f64 {
+    pub fn class(&self, class: usize) -> f64 {
         let of = |row: &[f32], scale: R| f64::from(row[class]) * scale.to_f64();
         let weight = if self.weights.is_empty() { 1.0 } else { self.weights[class].to_f64() };
         (of(self.first, self.first_scale) + of(self.second, self.second_scale)) * weight * self.scale
     }
 }
 
-/// A whole vector, or what there is of it and `fill`.
-#[inline(always)]
-pub(super) fn part<L: Storage, V: Vectors>(from: &[L], fill: L::Real) -> LanesOf<L, V> {
-    if from.len() >= LanesOf::<L, V>::WIDTH { L::load::<V>(from) } else { L::load_part::<V>(from, fill) }
+/// `sum q * (max - z)`, the soft part, for a row with masked classes (-inf) or with logits too far apart for its type.
+#[cold]
+#[inline(never)]
+pub(super) fn distance_with_masked<R: Real>(soft: &SoftLabel<'_, R>, max: f64, logit: impl Fn(usize) -> f64) -> f64 {
+    (0..soft.first.len()).map(|class| term(soft.class(class), max, logit(class))).sum()
 }
 
-/// As [`part`] with 0, widened from f32.
+/// A whole vector, or what there is of it and 0.
+#[inline(always)]
+pub(super) fn part<L: Storage, V: Vectors>(from: &[L]) -> LanesOf<L, V> {
+    if from.len() >= LanesOf::<L, V>::WIDTH { L::load::<V>(from) } else { L::load_part::<V>(from) }
+}
+
+/// A whole vector, or as much of it as there is room for.
+#[inline(always)]
+pub(super) fn store_part<L: Storage, V: Vectors>(lanes: LanesOf<L, V>, to: &mut [L]) {
+    if to.len() >= LanesOf::<L, V>::WIDTH { L::store::<V>(lanes, to) } else { L::store_part::<V>(lanes, to) }
+}
+
+/// As [`part`], widened from f32.
 #[inline(always)]
 pub(super) fn part_f32<R: Real, V: Vectors>(from: &[f32]) -> R::Lanes<V> {
     if from.len() >= R::Lanes::<V>::WIDTH { Lanes::load_f32(from) } else { Lanes::load_f32_part(from) }
 }
 
-/// The hard part of q: at most two classes; on one class together where both are the same.
-#[derive(Clone, Copy)]
-pub(super) struct Hard {
-    pub classes: [usize; 2],
-    pub weights: [f64; 2],
-}
-
-impl Hard {
-    #[inline(always)]
-    fn mass(&self) -> f64 {
-        self.weights[0] + self.weights[1]
+/// A whole vector, or what there is of it and -inf.
+#[inline(always)]
+pub(super) fn part_or_lowest<L: Storage, V: Vectors>(from: &[L]) -> LanesOf<L, V> {
+    if from.len() >= LanesOf::<L, V>::WIDTH {
+        L::load::<V>(from)
+    } else {
+        L::load_part::<V>(from).keep(from.len(), LanesOf::<L, V>::splat(L::Real::MINUS_INFINITY))
     }
 }
 
-/// The first sweep: the maximum.
+/// Whether the maximum of a row stands before `class`, too.
+#[inline(always)]
+pub(super) fn stands_before<L: Storage, V: Vectors>(z: &[L], class: usize, max: L::Real) -> bool {
+    let (width, max) = (LanesOf::<L, V>::WIDTH, LanesOf::<L, V>::splat(max));
+    let mut at = 0;
+    while at + width <= class {
+        if L::load::<V>(&z[at..]).equal(max) != 0 {
+            return true;
+        }
+        at += width;
+    }
+    part::<L, V>(&z[at..]).equal(max) & ((1 << (class - at)) - 1) != 0
+}
+
+/// The first sweep: the maximum, and whether it stands first at the class that the statistics mean.
 pub(super) struct MaxSweep<'a, L: Storage, V: Vectors> {
     z: &'a [L],
     most: [LanesOf<L, V>; 4],
+    own: usize,
+    /// The maximum of the chains before that of `own`.
+    before: L::Real,
 }
 
 impl<'a, L: Storage, V: Vectors> MaxSweep<'a, L, V> {
     #[inline(always)]
-    pub fn new(z: &'a [L]) -> Self {
-        Self { z, most: [LanesOf::<L, V>::splat(L::Real::LOWEST); 4] }
+    pub fn new(z: &'a [L], own: usize) -> Self {
+        Self { z, most: [LanesOf::<L, V>::splat(L::Real::MINUS_INFINITY); 4], own, before: L::Real::MINUS_INFINITY }
+    }
+
+    #[inline(always)]
+    fn max(&self) -> L::Real {
+        let [a, b, c, d] = self.most;
+        a.max(b).max(c.max(d)).reduce_max()
     }
 
     #[inline(always)]
     pub fn chain(&mut self, index: usize) {
         let (width, start) = (LanesOf::<L, V>::WIDTH, index * chain::<L, V>());
+        if start != 0 && self.own / chain::<L, V>() == index {
+            self.before = self.max();
+        }
         let z = &self.z[start..start + chain::<L, V>()];
         let mut vector = 0;
         while vector < CHAIN {
@@ -119,38 +155,25 @@ impl<'a, L: Storage, V: Vectors> MaxSweep<'a, L, V> {
     /// The classes from `start` on, less than a chain.
     #[inline(always)]
     pub fn rest(&mut self, start: usize) {
-        for z in self.z[start..].chunks(LanesOf::<L, V>::WIDTH) {
-            self.most[0] = self.most[0].max(part::<L, V>(z, L::Real::LOWEST));
+        if start != 0 && self.own >= start {
+            self.before = self.max();
+        }
+        for (turn, z) in self.z[start..].chunks(LanesOf::<L, V>::WIDTH).enumerate() {
+            self.most[turn % 4] = self.most[turn % 4].max(part_or_lowest::<L, V>(z));
         }
     }
 
-    /// The maximum; `None` for a row with +inf, or of nothing but -inf or NaN.
+    /// The maximum, and whether it stands first at `own`; `None` for a row with +inf, or of nothing but -inf or NaN.
     #[inline(always)]
-    pub fn finish(&self) -> Option<L::Real> {
-        let [a, b, c, d] = self.most;
-        Some(a.max(b).max(c.max(d)).reduce_max()).filter(|max| max.is_finite())
-    }
-}
-
-/// Whether `class` is the argmax of a row, given its maximum; the first index wins a tie.
-#[inline(always)]
-pub(super) fn is_right<L: Storage, V: Vectors>(z: &[L], class: usize, max: L::Real) -> bool {
-    if z[class].widen() != max {
-        return false;
-    }
-    let mut before = [LanesOf::<L, V>::splat(L::Real::LOWEST); 4];
-    let width = LanesOf::<L, V>::WIDTH;
-    let mut quads = z[..class].chunks_exact(4 * width);
-    for quad in &mut quads {
-        for (vector, before) in before.iter_mut().enumerate() {
-            *before = before.max(L::load::<V>(&quad[vector * width..(vector + 1) * width]));
+    pub fn finish(&self) -> Option<(L::Real, bool)> {
+        let max = self.max();
+        if !max.is_finite() {
+            return None;
         }
+        let start = self.own / chain::<L, V>() * chain::<L, V>();
+        let right = self.z[self.own].widen() == max && self.before < max && !stands_before::<L, V>(&self.z[start..], self.own - start, max);
+        Some((max, right))
     }
-    for z in quads.remainder().chunks(width) {
-        before[0] = before[0].max(part::<L, V>(z, L::Real::LOWEST));
-    }
-    let [a, b, c, d] = before;
-    a.max(b).max(c.max(d)).reduce_max() < max
 }
 
 /// What is asked for during the second sweep, which has arithmetic to wait for: what the third sweep writes, and what the next row's first two
@@ -163,6 +186,18 @@ pub(super) struct Ahead<L> {
     pub next_soft: *const f32,
 }
 
+impl<L: Storage> Ahead<L> {
+    /// For the vector that begins with `class`.
+    #[inline(always)]
+    fn ask(&self, class: usize, width: usize) {
+        prefetch::<L, true>(self.grad.wrapping_add(class));
+        prefetch::<i64, true>(self.sums.wrapping_add(class));
+        prefetch::<i64, true>(self.sums.wrapping_add(class + width / 2));
+        prefetch::<L, false>(self.next_logits.wrapping_add(class));
+        prefetch::<f32, false>(self.next_soft.wrapping_add(class));
+    }
+}
+
 /// The second sweep: exponentials, and their sums.
 pub(super) struct ExpSweep<'a, L: Storage, V: Vectors, const GENERAL: bool> {
     z: &'a [L],
@@ -170,135 +205,140 @@ pub(super) struct ExpSweep<'a, L: Storage, V: Vectors, const GENERAL: bool> {
     max: L::Real,
     /// A whole number of vectors.
     exponentials: &'a mut [L::Real],
-    ahead: Ahead<L>,
-    exp: <L::Real as Real>::Exp<LanesOf<L, V>>,
+    exp: Exp<LanesOf<L, V>>,
     totals: WideSums<L::Real, LanesOf<L, V>>,
 }
 
 impl<'a, L: Storage, V: Vectors, const GENERAL: bool> ExpSweep<'a, L, V, GENERAL> {
     #[inline(always)]
-    pub fn new(z: &'a [L], soft: SoftLabel<'a, L::Real>, max: L::Real, exponentials: &'a mut [L::Real], ahead: Ahead<L>) -> Self {
-        Self { z, soft, max, exponentials, ahead, exp: Exp::new(), totals: WideSums::new() }
+    pub fn new(z: &'a [L], soft: SoftLabel<'a, L::Real>, max: L::Real, exponentials: &'a mut [L::Real], exp: Exp<LanesOf<L, V>>) -> Self {
+        Self { z, soft, max, exponentials, exp, totals: WideSums::new() }
     }
 
     #[inline(always)]
-    pub fn chain(&mut self, index: usize) {
+    pub fn chain(&mut self, index: usize, ahead: &Ahead<L>) {
         let (width, start) = (LanesOf::<L, V>::WIDTH, index * chain::<L, V>());
         let z = &self.z[start..start + chain::<L, V>()];
         let exponentials = &mut self.exponentials[start..start + chain::<L, V>()];
         let soft = self.soft.range(start, chain::<L, V>());
         let max = LanesOf::<L, V>::splat(self.max);
-        let mut chain_sums = ChainSums::<L::Real, LanesOf<L, V>>::new();
-        let mut vector = 0;
-        while vector < CHAIN {
-            let at = vector * width;
-            let x = L::load::<V>(&z[at..at + width]).sub(max);
-            let e = self.exp.nonpositive(x);
-            e.store(&mut exponentials[at..at + width]);
-            chain_sums.add(e, soft.lanes::<V, GENERAL>(at, width), x);
-            prefetch::<L, true>(self.ahead.grad.wrapping_add(start + at));
-            prefetch::<i64, true>(self.ahead.sums.wrapping_add(start + at));
-            prefetch::<i64, true>(self.ahead.sums.wrapping_add(start + at + width / 2));
-            prefetch::<L, false>(self.ahead.next_logits.wrapping_add(start + at));
-            prefetch::<f32, false>(self.ahead.next_soft.wrapping_add(start + at));
-            vector += 1;
+        let mut at = 0;
+        while at < chain::<L, V>() {
+            two::<L, V>(&self.exp, max, &z[at..at + 2 * width], &mut exponentials[at..at + 2 * width]);
+            ahead.ask(start + at, width);
+            ahead.ask(start + at + width, width);
+            at += 2 * width;
         }
+        let mut chain_sums = ChainSums::<L::Real, LanesOf<L, V>>::new();
+        add_pairs::<L, V, GENERAL>(max, z, exponentials, &soft, &mut chain_sums);
         self.totals.add(&chain_sums);
     }
 
     /// The classes from `start` on, less than a chain.
     #[inline(always)]
     pub fn rest(&mut self, start: usize) {
-        if start == self.z.len() {
-            return;
+        if start != self.z.len() {
+            let soft = self.soft.range(start, self.z.len() - start);
+            let sums = short_chain::<L, V, GENERAL>(&self.exp, self.max, &self.z[start..], &soft, &mut self.exponentials[start..]);
+            self.totals.add(&sums);
         }
-        let width = LanesOf::<L, V>::WIDTH;
-        let (z, soft) = (&self.z[start..], self.soft.range(start, self.z.len() - start));
-        let max = LanesOf::<L, V>::splat(self.max);
-        let mut chain_sums = ChainSums::<L::Real, LanesOf<L, V>>::new();
-        for (index, (z, exponentials)) in z.chunks(width).zip(self.exponentials[start..].chunks_exact_mut(width)).enumerate() {
-            // Lanes behind the row's end hold -inf, whose exponential is 0; their q is 0 as well.
-            let mut x = part::<L, V>(z, L::Real::LOWEST).sub(max);
-            let e = self.exp.nonpositive(x);
-            e.store(exponentials);
-            if z.len() < width {
-                x = L::load_part::<V>(z, self.max).sub(max);
-            }
-            chain_sums.add(e, soft.lanes::<V, GENERAL>(index * width, z.len()), x);
-        }
-        self.totals.add(&chain_sums);
     }
 
-    /// `None` for a row with NaN.
+    /// The sums of exponentials, of q, and of `q * (z - max)`; without q's factor `scale`. NaN in a row makes the first one NaN.
     #[inline(always)]
-    pub fn finish(&self) -> Option<Softmax<L::Real>> {
-        let sum = LanesOf::<L, V>::wide_sum(self.totals.sum);
-        if sum.is_nan() {
-            return None;
-        }
-        let mut distance = -LanesOf::<L, V>::wide_sum(self.totals.distance) * self.soft.scale;
-        if !distance.is_finite() {
-            // A copy: a reference to its field would keep the whole sweep in memory, where registers belong.
-            let soft = self.soft;
-            distance = distance_with_masked(self.z, self.max.to_f64(), &soft);
-        }
-        let mass = LanesOf::<L, V>::wide_sum(self.totals.mass) * self.soft.scale;
-        Some(Softmax { max: self.max, inverse: L::Real::from_f64(1.0 / sum), log_sum: ln_f64(sum), mass, distance })
+    pub fn finish(&self) -> [f64; 3] {
+        self.totals.finish()
     }
 }
 
-/// What the first two sweeps find.
+/// Exponentials of less than a chain, and their sums.
+#[inline(always)]
+pub(super) fn short_chain<L: Storage, V: Vectors, const GENERAL: bool>(
+    exp: &Exp<LanesOf<L, V>>,
+    max: L::Real,
+    z: &[L],
+    soft: &SoftLabel<'_, L::Real>,
+    exponentials: &mut [L::Real],
+) -> ChainSums<L::Real, LanesOf<L, V>> {
+    let (width, zero) = (LanesOf::<L, V>::WIDTH, LanesOf::<L, V>::splat(L::Real::default()));
+    let max = LanesOf::<L, V>::splat(max);
+    // Apart from each other, each loop has its numbers in registers.
+    let z_pairs = z.chunks_exact(2 * width);
+    let (last, at) = (z_pairs.remainder(), z.len() - z_pairs.remainder().len());
+    for (z, exponentials) in z_pairs.zip(exponentials.chunks_exact_mut(2 * width)) {
+        two::<L, V>(exp, max, z, exponentials);
+    }
+    for (z, exponentials) in last.chunks(width).zip(exponentials[at..].chunks_exact_mut(width)) {
+        let x = part::<L, V>(z).sub(max);
+        // Lanes behind the row's end add nothing.
+        let e = exp.nonpositive([if z.len() < width { x.keep(z.len(), zero) } else { x }])[0];
+        (if z.len() < width { e.keep(z.len(), zero) } else { e }).store(exponentials);
+    }
+    let mut sums = ChainSums::<L::Real, LanesOf<L, V>>::new();
+    let mut at = add_pairs::<L, V, GENERAL>(max, z, exponentials, soft, &mut sums);
+    if at + width <= z.len() {
+        let e = LanesOf::<L, V>::load(&exponentials[at..at + width]);
+        sums.add(e, soft.lanes::<V, GENERAL>(at, width), L::load::<V>(&z[at..at + width]).sub(max));
+        at += width;
+    }
+    if at < z.len() {
+        let x = L::load_part::<V>(&z[at..]).sub(max).keep(z.len() - at, zero);
+        sums.add(LanesOf::<L, V>::load(&exponentials[at..]), soft.lanes::<V, GENERAL>(at, z.len() - at), x);
+    }
+    sums
+}
+
+/// Adds the terms of all pairs of vectors; the number of their classes.
+#[inline(always)]
+fn add_pairs<L: Storage, V: Vectors, const GENERAL: bool>(
+    max: LanesOf<L, V>,
+    z: &[L],
+    exponentials: &[L::Real],
+    soft: &SoftLabel<'_, L::Real>,
+    sums: &mut ChainSums<L::Real, LanesOf<L, V>>,
+) -> usize {
+    let width = LanesOf::<L, V>::WIDTH;
+    let pairs = z.chunks_exact(2 * width).zip(exponentials.chunks_exact(2 * width)).zip(soft.first.chunks_exact(2 * width));
+    let mut at = 0;
+    for ((z, e), q) in pairs {
+        let x = [L::load::<V>(&z[..width]).sub(max), L::load::<V>(&z[width..]).sub(max)];
+        let e = [LanesOf::<L, V>::load(&e[..width]), LanesOf::<L, V>::load(&e[width..])];
+        let q = [soft.lanes_at::<V, GENERAL>(&q[..width], at), soft.lanes_at::<V, GENERAL>(&q[width..], at + width)];
+        sums.add_two(e, q, x);
+        at += 2 * width;
+    }
+    at
+}
+
+/// Exponentials of two vectors.
+#[inline(always)]
+fn two<L: Storage, V: Vectors>(exp: &Exp<LanesOf<L, V>>, max: LanesOf<L, V>, z: &[L], exponentials: &mut [L::Real]) {
+    let width = LanesOf::<L, V>::WIDTH;
+    let e = exp.nonpositive([L::load::<V>(&z[..width]).sub(max), L::load::<V>(&z[width..]).sub(max)]);
+    e[0].store(&mut exponentials[..width]);
+    e[1].store(&mut exponentials[width..]);
+}
+
+/// What the third sweep multiplies by.
 #[derive(Clone, Copy)]
-pub(super) struct Softmax<R> {
-    max: R,
+pub(super) struct Factors {
+    /// `Q / sum exp(z - max)`.
+    pub p_scale: f64,
     /// `1 / sum exp(z - max)`.
-    inverse: R,
-    /// `ln sum exp(z - max)`.
-    log_sum: f64,
-    /// `sum q`, the soft part.
-    mass: f64,
-    /// `sum q * (max - z)`, the soft part.
-    distance: f64,
+    pub inverse: f64,
+    /// The reduction's factor, times the incoming gradient and the sample weight.
+    pub factor: f64,
+    /// Whether the statistics are subtracted from.
+    pub negate: bool,
 }
 
-impl<R: Real> Softmax<R> {
-    /// The loss, before the sample weight: `-sum q * log p = Q * log_sum + sum q * (max - z)`.
-    #[inline(always)]
-    pub fn loss<L: Storage<Real = R>>(&self, z: &[L], hard: &Hard) -> f64 {
-        let mut loss = self.mass * self.log_sum + self.distance;
-        for (&class, &weight) in hard.classes.iter().zip(&hard.weights) {
-            loss += weight * self.log_sum + term(weight, self.max.to_f64(), z[class].widen().to_f64());
-        }
-        loss
-    }
-}
-
-/// `q * (max - z)`, where 0 times anything is 0.
-pub(super) fn term(q: f64, max: f64, z: f64) -> f64 {
-    let distance = max - z;
-    if q == 0.0 {
-        0.0
-    } else if distance.is_infinite() && z.is_finite() {
-        q * max - q * z // the difference alone overflows
-    } else {
-        q * distance
-    }
-}
-
-/// The sum of `q * (max - z)` for a row with masked classes (-inf) or with logits too far apart for its type.
-#[cold]
-#[inline(never)]
-fn distance_with_masked<L: Storage>(z: &[L], max: f64, soft: &SoftLabel<'_, L::Real>) -> f64 {
-    z.iter().enumerate().map(|(class, z)| term(soft.class(class), max, z.widen().to_f64())).sum()
-}
-
-/// The third sweep: `factor * (Q*p - q)` to `grad`, and p to `sums`, or subtracted from them; where they are given. `factor` is the reduction's,
-/// times the incoming gradient and the sample weight.
+/// The third sweep: `factor * (Q*p - q)` to `grad`, and p to `sums`, or subtracted from them; where they are given.
 pub(super) struct LastSweep<'a, L: Storage, V: Vectors, const GENERAL: bool> {
     exponentials: &'a [L::Real],
     soft: SoftLabel<'a, L::Real>,
     grad: Option<&'a mut [L]>,
     sums: Option<&'a mut [i64]>,
+    factors: Factors,
     to_p: LanesOf<L, V>,
     to_q: LanesOf<L, V>,
     to_units: LanesOf<L, V>,
@@ -306,31 +346,19 @@ pub(super) struct LastSweep<'a, L: Storage, V: Vectors, const GENERAL: bool> {
 
 impl<'a, L: Storage, V: Vectors, const GENERAL: bool> LastSweep<'a, L, V, GENERAL> {
     #[inline(always)]
-    #[expect(clippy::too_many_arguments, reason = "views in, views out")]
     pub fn new(
-        softmax: &Softmax<L::Real>,
         exponentials: &'a [L::Real],
         soft: SoftLabel<'a, L::Real>,
-        hard: &Hard,
-        factor: f64,
         grad: Option<&'a mut [L]>,
         sums: Option<&'a mut [i64]>,
-        negate: bool,
+        factors: Factors,
     ) -> Self {
         // Both factors are formed once, so that an entry costs a product and a fused product.
-        let q_sum = softmax.mass + hard.mass();
         let splat = |value: f64| LanesOf::<L, V>::splat(L::Real::from_f64(value));
         // A power of two: p is rounded as it would be without it.
-        let one = if negate { L::Real::from_f64(-L::Real::ONE.to_f64()) } else { L::Real::ONE };
-        Self {
-            exponentials,
-            soft,
-            grad,
-            sums,
-            to_p: splat(q_sum * softmax.inverse.to_f64() * factor),
-            to_q: splat(soft.scale * factor),
-            to_units: LanesOf::<L, V>::splat(softmax.inverse.mul(one)),
-        }
+        let units = if factors.negate { -L::Real::UNITS.to_f64() } else { L::Real::UNITS.to_f64() };
+        let (to_p, to_q) = (splat(factors.p_scale * factors.factor), splat(soft.scale * factors.factor));
+        Self { exponentials, soft, grad, sums, factors, to_p, to_q, to_units: splat(factors.inverse * units) }
     }
 
     #[inline(always)]
@@ -341,73 +369,94 @@ impl<'a, L: Storage, V: Vectors, const GENERAL: bool> LastSweep<'a, L, V, GENERA
 
     #[inline(always)]
     pub fn gradient_chain(&mut self, index: usize) {
-        let (width, start) = (LanesOf::<L, V>::WIDTH, index * chain::<L, V>());
-        let exponentials = &self.exponentials[start..start + chain::<L, V>()];
+        let range = index * chain::<L, V>()..(index + 1) * chain::<L, V>();
         if let Some(grad) = &mut self.grad {
-            let grad = &mut grad[start..start + chain::<L, V>()];
-            let soft = self.soft.range(start, chain::<L, V>());
-            let mut at = 0;
-            while at < chain::<L, V>() {
-                let e = LanesOf::<L, V>::load(&exponentials[at..at + width]);
-                let q = soft.lanes::<V, GENERAL>(at, width);
-                L::store::<V>(e.mul_sub(self.to_p, q.mul(self.to_q)), &mut grad[at..at + width]);
-                at += width;
-            }
+            let soft = self.soft.range(range.start, range.len());
+            entries::<L, V, GENERAL>(&self.exponentials[range.clone()], &soft, self.to_p, self.to_q, &mut grad[range]);
         }
     }
 
     #[inline(always)]
     pub fn sums_chain(&mut self, index: usize) {
-        let (width, start) = (LanesOf::<L, V>::WIDTH, index * chain::<L, V>());
-        let exponentials = &self.exponentials[start..start + chain::<L, V>()];
+        let range = index * chain::<L, V>()..(index + 1) * chain::<L, V>();
         if let Some(sums) = &mut self.sums {
-            let sums = &mut sums[start..start + chain::<L, V>()];
-            let mut at = 0;
-            while at < chain::<L, V>() {
-                LanesOf::<L, V>::load(&exponentials[at..at + width]).mul(self.to_units).add_fixed(&mut sums[at..at + width]);
-                at += width;
-            }
+            units::<L, V>(&self.exponentials[range.clone()], self.to_units, &mut sums[range]);
         }
     }
 
     /// The classes from `start` on, less than a chain.
     #[inline(always)]
     pub fn rest(&mut self, start: usize) {
-        let width = LanesOf::<L, V>::WIDTH;
         let exponentials = &self.exponentials[start..];
         if let Some(grad) = &mut self.grad {
             let soft = self.soft.range(start, grad.len() - start);
-            for (index, (to, exponentials)) in grad[start..].chunks_mut(width).zip(exponentials.chunks_exact(width)).enumerate() {
-                let q = soft.lanes::<V, GENERAL>(index * width, to.len());
-                let entries = LanesOf::<L, V>::load(exponentials).mul_sub(self.to_p, q.mul(self.to_q));
-                if to.len() == width { L::store::<V>(entries, to) } else { L::store_part::<V>(entries, to) }
-            }
+            entries::<L, V, GENERAL>(exponentials, &soft, self.to_p, self.to_q, &mut grad[start..]);
         }
         if let Some(sums) = &mut self.sums {
-            for (sums, exponentials) in sums[start..].chunks_mut(width).zip(exponentials.chunks_exact(width)) {
-                let units = LanesOf::<L, V>::load(exponentials).mul(self.to_units);
-                if sums.len() == width { units.add_fixed(sums) } else { units.add_fixed_part(sums) }
-            }
+            units::<L, V>(exponentials, self.to_units, &mut sums[start..]);
         }
     }
 
-    /// The targets' entries again, with the hard label: the differences in f64, rounded to the row's type.
+    /// The entry of a target again, with the weight of its hard label.
     #[inline(always)]
-    pub fn finish(&mut self, softmax: &Softmax<L::Real>, hard: &Hard, factor: f64) {
-        let Some(grad) = &mut self.grad else { return };
-        let q_sum = softmax.mass + hard.mass();
-        for (&class, &weight) in hard.classes.iter().zip(&hard.weights) {
-            if weight != 0.0 {
-                let p = self.exponentials[class].to_f64() * softmax.inverse.to_f64();
-                grad[class] = L::narrow(L::Real::from_f64((q_sum * p - self.soft.class(class) - weight) * factor));
-            }
+    pub fn target(&mut self, class: usize, weight: f64) {
+        if let Some(grad) = &mut self.grad {
+            let (e, q) = (self.exponentials[class].to_f64(), self.soft.class(class) + weight);
+            grad[class] = L::narrow(target_entry(e, q, self.factors.p_scale, self.factors.factor));
         }
     }
 }
 
+/// Gradients without the hard label, from exponentials that fill whole vectors.
+#[inline(always)]
+pub(super) fn entries<L: Storage, V: Vectors, const GENERAL: bool>(
+    exponentials: &[L::Real],
+    soft: &SoftLabel<'_, L::Real>,
+    to_p: LanesOf<L, V>,
+    to_q: LanesOf<L, V>,
+    grad: &mut [L],
+) {
+    let width = LanesOf::<L, V>::WIDTH;
+    let mut at = 0;
+    let mut whole = grad.chunks_exact_mut(width);
+    for ((grad, e), q) in (&mut whole).zip(exponentials.chunks_exact(width)).zip(soft.first.chunks_exact(width)) {
+        let q = soft.lanes_at::<V, GENERAL>(q, at);
+        L::store::<V>(LanesOf::<L, V>::load(e).mul_sub(to_p, q.mul(to_q)), grad);
+        at += width;
+    }
+    let rest = whole.into_remainder();
+    if !rest.is_empty() {
+        let q = soft.lanes::<V, GENERAL>(at, rest.len());
+        L::store_part::<V>(LanesOf::<L, V>::load(&exponentials[at..]).mul_sub(to_p, q.mul(to_q)), rest);
+    }
+}
+
+/// Adds p, from exponentials that fill whole vectors, to sums, which may be longer by what fills the last vector.
+#[inline(always)]
+pub(super) fn units<L: Storage, V: Vectors>(exponentials: &[L::Real], to_units: LanesOf<L, V>, sums: &mut [i64]) {
+    let width = LanesOf::<L, V>::WIDTH;
+    let at = sums.len() / width * width;
+    let mut whole = sums.chunks_exact_mut(width);
+    for (sums, e) in (&mut whole).zip(exponentials.chunks_exact(width)) {
+        LanesOf::<L, V>::load(e).mul(to_units).add_fixed(sums);
+    }
+    let rest = whole.into_remainder();
+    if !rest.is_empty() {
+        LanesOf::<L, V>::load(&exponentials[at..]).mul(to_units).add_fixed_part(rest);
+    }
+}
+
+/// The gradient of a target's logit, whose q has a hard part: the differences in f64, rounded to the row's type.
+#[inline(always)]
+pub(super) fn target_entry<R: Real>(exponential: f64, q: f64, p_scale: f64, factor: f64) -> R {
+    R::from_f64((p_scale * exponential - q) * factor)
+}
+
 #[cfg(test)]
 mod tests {
+    use super::super::labels::{LANES, Labels};
     use super::super::lanes::Portable;
+    use super::super::softmax::Softmaxes;
     use super::*;
 
     /// ImageNet-21k.
@@ -420,24 +469,38 @@ mod tests {
         let (one, zero) = (R::from_f64(1.0), R::from_f64(0.0));
         let scale = 1.0 - alpha;
         let soft = SoftLabel { first: &soft_label, first_scale: one, second: &soft_label, second_scale: zero, weights: &[], scale };
-        let hard = Hard { classes: [target; 2], weights: [alpha, 0.0] };
+        let labels = Labels {
+            count: 1,
+            active: 1,
+            two: false,
+            classes: [[target; LANES]; 2],
+            lams: [[1.0; LANES], [0.0; LANES]],
+            hard: [[alpha; LANES], [0.0; LANES]],
+            own: [target; LANES],
+            weights: [1.0; LANES],
+            factors: [1.0; LANES],
+        };
         let mut exponentials = vec![zero; CLASSES.next_multiple_of(64)];
         let chains = CLASSES / chain::<R, Portable>();
         let start = chains * chain::<R, Portable>();
-        let mut first = MaxSweep::<R, Portable>::new(&row);
+        let mut first = MaxSweep::<R, Portable>::new(&row, target);
         (0..chains).for_each(|index| first.chain(index));
         first.rest(start);
-        let max = first.finish().expect("the row is finite");
+        let (max, _) = first.finish().expect("the row is finite");
         let ahead = Ahead { grad: row.as_ptr(), sums: [0i64; 1].as_ptr(), next_logits: row.as_ptr(), next_soft: soft_label.as_ptr() };
-        let mut second = ExpSweep::<R, Portable, false>::new(&row, soft, max, &mut exponentials, ahead);
-        (0..chains).for_each(|index| second.chain(index));
+        let mut second = ExpSweep::<R, Portable, false>::new(&row, soft, max, &mut exponentials, Exp::new());
+        (0..chains).for_each(|index| second.chain(index, &ahead));
         second.rest(start);
-        let found = second.finish().expect("the row is finite");
+        let mut found = Softmaxes::new();
+        [found.sum[0], found.mass[0], found.distance[0]] = second.finish();
+        (found.max[0], found.target_logits[0][0]) = (max.to_f64(), row[target].to_f64());
+        assert_eq!(found.finish::<R>(0..1, &labels, scale, |_, _| unreachable!("no class is masked")), 1);
+        let factors = Factors { p_scale: found.p_scale[0], inverse: found.inverse[0], factor: 1.0, negate: false };
         let mut grad = vec![zero; CLASSES];
-        let mut last = LastSweep::<R, Portable, false>::new(&found, &exponentials, soft, &hard, 1.0, Some(&mut grad), None, false);
+        let mut last = LastSweep::<R, Portable, false>::new(&exponentials, soft, Some(&mut grad), None, factors);
         (0..chains).for_each(|index| last.chain(index));
         last.rest(start);
-        last.finish(&found, &hard, 1.0);
+        last.target(target, alpha);
 
         let max = z.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let sum = neumaier(z.iter().map(|z| (z - max).exp()));
@@ -445,7 +508,7 @@ mod tests {
         let q_sum = neumaier((0..CLASSES).map(q));
         let loss = neumaier((0..CLASSES).map(|k| q(k) * (sum.ln() - (z[k] - max))));
         let worst = (0..CLASSES).map(|k| (grad[k].to_f64() - (q_sum * (z[k] - max).exp() / sum - q(k))).abs()).fold(0.0, f64::max);
-        ((found.loss(&row, &hard) - loss).abs() / loss.max(1.0), worst)
+        ((found.loss[0] - loss).abs() / loss.max(1.0), worst)
     }
 
     /// A sum that loses nothing to its size.

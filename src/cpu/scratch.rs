@@ -1,10 +1,11 @@
 //! Working memory: made by the calls that need it first, and kept.
 
 use super::adder::Locks;
+use super::columns;
 use super::labels::LANES;
 use super::lanes::Real;
 use super::pool::Pool;
-use super::tile;
+use super::sums::CHAIN;
 use crate::error::Result;
 use crate::samples::{BLOCK, Samples};
 use crate::state::{Matrix, try_vec};
@@ -34,19 +35,21 @@ pub(crate) struct Worker {
 
 #[derive(Debug, Default)]
 pub(crate) struct RealScratch<R> {
-    /// Two rows of exponentials, each a whole number of vectors.
+    /// Two rows of exponentials, or those of a group of few classes; each a whole number of vectors.
     pub exponentials: Vec<R>,
-    pub tile: TileScratch<R>,
+    pub columns: ColumnScratch<R>,
     pub class_weights: ClassWeights<R>,
 }
 
 #[derive(Debug, Default)]
-pub(crate) struct TileScratch<R> {
-    /// Logits, then exponentials, then gradients, in the order (vector of samples, class, lane), of one vector or of [`tile::STRETCH`] samples; 0
-    /// in classes behind the last up to a whole number of vectors.
+pub(crate) struct ColumnScratch<R> {
+    /// Logits, then exponentials, then gradients, in the order (vector of samples, class, lane), of [`columns::STRETCH`] samples; 0 in classes behind
+    /// the last up to a whole number of vectors.
     pub entries: Vec<R>,
     /// q of one vector in the same order, but for the factors `1 - alpha` and [`ClassWeights::scale`].
     pub soft: Vec<R>,
+    /// Of [`columns::STRETCH`] samples.
+    pub losses: Vec<f64>,
 }
 
 /// Class weights in the type of a row.
@@ -91,13 +94,13 @@ impl Worker {
     fn prepare(&mut self, samples: &Samples, class_weights: Option<&[f64]>, private: bool) -> Result<()> {
         let classes = samples.classes;
         let strided = samples.logits.class != 1 || samples.grad.is_some_and(|grad| grad.class != 1);
+        let columns = columns::suits(samples);
         match samples.logits.dtype {
-            DType::F64 => self.f64.prepare(classes, 8, strided, class_weights)?,
-            _ => self.f32.prepare(classes, 16, strided, class_weights)?,
+            DType::F64 => self.f64.prepare(classes, 8, columns, class_weights)?,
+            _ => self.f32.prepare(classes, 16, columns, class_weights)?,
         }
-        let tiles = classes <= tile::MOST_CLASSES;
         let words = (LANES * classes * samples.logits.dtype.size()).div_ceil(size_of::<u64>());
-        if !tiles && strided && self.gathered.len() < words {
+        if !columns && strided && self.gathered.len() < words {
             self.gathered = try_vec("gathered rows", words)?;
         }
         if private && self.sums.is_none() {
@@ -127,16 +130,19 @@ impl Worker {
 }
 
 impl<R: Real> RealScratch<R> {
-    fn prepare(&mut self, classes: usize, width: usize, strided: bool, class_weights: Option<&[f64]>) -> Result<()> {
+    fn prepare(&mut self, classes: usize, width: usize, columns: bool, class_weights: Option<&[f64]>) -> Result<()> {
         let padded = classes.next_multiple_of(width);
-        if classes <= tile::MOST_CLASSES {
-            let samples = if strided { tile::STRETCH } else { width };
-            if self.tile.entries.len() < padded * samples {
-                self.tile.entries = try_vec("a tile of logits", padded * samples)?;
-                self.tile.soft = try_vec("a tile of soft labels", padded * width)?;
+        if columns {
+            if self.columns.entries.len() < padded * columns::STRETCH {
+                self.columns.entries = try_vec("logits of samples that lie side by side", padded * columns::STRETCH)?;
+                self.columns.soft = try_vec("soft labels of samples that lie side by side", padded * width)?;
+                self.columns.losses = try_vec("losses of samples that lie side by side", columns::STRETCH)?;
             }
-        } else if self.exponentials.len() != 2 * apart::<R>(padded) {
-            self.exponentials = try_vec("two rows of exponentials", 2 * apart::<R>(padded))?;
+        } else {
+            let numbers = (2 * apart::<R>(padded)).max(LANES * padded.min(CHAIN * width));
+            if self.exponentials.len() != numbers {
+                self.exponentials = try_vec("rows of exponentials", numbers)?;
+            }
         }
         self.class_weights.prepare(classes, class_weights)
     }

@@ -17,8 +17,8 @@ pub(super) trait Storage: bytemuck::Pod {
     fn narrow(value: Self::Real) -> Self;
     /// Widens the first numbers of a slice that has a vector's worth or more.
     fn load<V: Vectors>(from: &[Self]) -> LanesOf<Self, V>;
-    /// Widens all numbers of a shorter slice; `fill` behind them.
-    fn load_part<V: Vectors>(from: &[Self], fill: Self::Real) -> LanesOf<Self, V>;
+    /// Widens all numbers of a shorter slice; 0 behind them.
+    fn load_part<V: Vectors>(from: &[Self]) -> LanesOf<Self, V>;
     /// Rounds once, half to even, to a slice of a vector's worth or more.
     fn store<V: Vectors>(lanes: LanesOf<Self, V>, to: &mut [Self]);
     /// As many lanes as a shorter slice takes.
@@ -42,8 +42,8 @@ macro_rules! real {
                 Lanes::load(from)
             }
             #[inline(always)]
-            fn load_part<V: Vectors>(from: &[$real], fill: $real) -> LanesOf<$real, V> {
-                Lanes::load_part(from, fill)
+            fn load_part<V: Vectors>(from: &[$real]) -> LanesOf<$real, V> {
+                Lanes::load_part(from)
             }
             #[inline(always)]
             fn store<V: Vectors>(lanes: LanesOf<$real, V>, to: &mut [$real]) {
@@ -76,8 +76,8 @@ macro_rules! half {
                 V::F32::$from(from)
             }
             #[inline(always)]
-            fn load_part<V: Vectors>(from: &[$half], fill: f32) -> V::F32 {
-                let mut lanes = [$half::from_f32(fill); 16];
+            fn load_part<V: Vectors>(from: &[$half]) -> V::F32 {
+                let mut lanes = [$half::ZERO; 16];
                 for (lane, &half) in lanes.iter_mut().zip(from) {
                     *lane = half;
                 }

@@ -1,4 +1,4 @@
-//! Vectors of AVX2 and FMA: two registers each. Parts of a vector go through a small array.
+//! Vectors of AVX2 and FMA: two registers each.
 #![allow(unsafe_code, reason = "intrinsics")]
 // Every intrinsic here needs AVX2 or FMA, which the module's contract (see the parent) says are there; loads and stores stay inside slices whose
 // length is asserted.
@@ -85,7 +85,7 @@ fn transpose4(rows: [__m256d; 4]) -> [__m256d; 4] {
 /// What both vectors do alike, half by half.
 macro_rules! halves {
     ($real:ident, $width:literal, $half:literal, $add:ident, $sub:ident, $mul:ident, $fmadd:ident, $fmsub:ident, $max:ident,
-     $set1:ident, $loadu:ident, $storeu:ident, $cmp:ident, $blend:ident, $transpose:ident) => {
+     $set1:ident, $loadu:ident, $storeu:ident, $cmp:ident, $blend:ident, $movemask:ident, $transpose:ident) => {
         #[inline(always)]
         fn splat(value: $real) -> Self {
             avx2!(Self($set1(value), $set1(value)))
@@ -96,12 +96,16 @@ macro_rules! halves {
             avx2!(Self($loadu(from.as_ptr()), $loadu(from.as_ptr().add($half))))
         }
         #[inline(always)]
-        fn load_part(from: &[$real], fill: $real) -> Self {
-            let mut lanes = [fill; $width];
-            for (lane, &value) in lanes.iter_mut().zip(from) {
-                *lane = value;
+        fn keep(self, count: usize, otherwise: Self) -> Self {
+            let (low, high) = Self::masks(count);
+            avx2!(Self($blend(otherwise.0, self.0, low), $blend(otherwise.1, self.1, high)))
+        }
+        #[inline(always)]
+        fn equal(self, other: Self) -> u32 {
+            avx2! {
+                let (low, high) = ($cmp::<_CMP_EQ_OQ>(self.0, other.0), $cmp::<_CMP_EQ_OQ>(self.1, other.1));
+                $movemask(low) as u32 | ($movemask(high) as u32) << $half
             }
-            Self::load(&lanes)
         }
         #[inline(always)]
         fn store(self, to: &mut [$real]) {
@@ -109,14 +113,6 @@ macro_rules! halves {
             avx2! {
                 $storeu(to.as_mut_ptr(), self.0);
                 $storeu(to.as_mut_ptr().add($half), self.1);
-            }
-        }
-        #[inline(always)]
-        fn store_part(self, to: &mut [$real]) {
-            let mut lanes = [0.0; $width];
-            self.store(&mut lanes);
-            for (to, &lane) in to.iter_mut().zip(&lanes) {
-                *to = lane;
             }
         }
         #[inline(always)]
@@ -180,8 +176,15 @@ macro_rules! halves {
         }
         #[inline(always)]
         fn add_fixed_part(self, to: &mut [i64]) {
-            for (to, unit) in to.iter_mut().zip(self.units()) {
-                *to = to.wrapping_add(i64::from(unit));
+            let (units, to_len) = (self.units(), to.len());
+            let mut quads = to.chunks_exact_mut(4);
+            for (quad, units) in (&mut quads).zip(units.chunks_exact(4)) {
+                accumulate(avx2!(_mm_loadu_si128(units.as_ptr().cast())), quad);
+            }
+            let rest = quads.into_remainder();
+            let done = $width.min(to_len - rest.len());
+            for (to, unit) in rest.iter_mut().zip(&units[done..]) {
+                *to = to.wrapping_add(i64::from(*unit));
             }
         }
     };
@@ -191,7 +194,18 @@ macro_rules! halves {
 #[derive(Clone, Copy)]
 pub(crate) struct F32x16(__m256, __m256);
 
+/// Bits of the lanes that are there, then of those that are not: a part of a vector is masked by what starts so far before the middle as it is long.
+static MASKS_F32: [i32; 32] =
+    [-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+static MASKS_F64: [i64; 16] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0];
+
 impl F32x16 {
+    /// Masks of the first `length` lanes, at most all.
+    #[inline(always)]
+    fn masks(length: usize) -> (__m256, __m256) {
+        let masks = &MASKS_F32[16 - length.min(16)..][..16];
+        avx2!((_mm256_loadu_ps(masks.as_ptr().cast()), _mm256_loadu_ps(masks.as_ptr().add(8).cast())))
+    }
     /// Units of the statistics: one conversion, which rounds half to even.
     #[inline(always)]
     fn units(self) -> [i32; 16] {
@@ -207,7 +221,7 @@ impl F32x16 {
 
 impl Lanes<f32> for F32x16 {
     const WIDTH: usize = 16;
-    type Wide = [__m256d; 4];
+    type Wide = __m256d;
 
     halves!(
         f32,
@@ -224,16 +238,50 @@ impl Lanes<f32> for F32x16 {
         _mm256_storeu_ps,
         _mm256_cmp_ps,
         _mm256_blendv_ps,
+        _mm256_movemask_ps,
         transpose8
     );
 
+    #[inline(always)]
+    fn load_part(from: &[f32]) -> Self {
+        let (low, high) = Self::masks(from.len());
+        let address = from.as_ptr();
+        avx2! {
+            let (low, high) = (_mm256_castps_si256(low), _mm256_castps_si256(high));
+            Self(_mm256_maskload_ps(address, low), _mm256_maskload_ps(address.wrapping_add(8), high))
+        }
+    }
     #[inline(always)]
     fn load_f32(from: &[f32]) -> Self {
         Self::load(from)
     }
     #[inline(always)]
     fn load_f32_part(from: &[f32]) -> Self {
-        Self::load_part(from, 0.0)
+        Self::load_part(from)
+    }
+    #[inline(always)]
+    fn store_part(self, to: &mut [f32]) {
+        // Masked stores are slow on some processors; a part is at most four whole ones.
+        let (length, mut address) = (to.len(), to.as_mut_ptr());
+        avx2! {
+            let mut eight = self.0;
+            if length & 8 != 0 {
+                _mm256_storeu_ps(address, eight);
+                (eight, address) = (self.1, address.add(8));
+            }
+            let mut four = _mm256_castps256_ps128(eight);
+            if length & 4 != 0 {
+                _mm_storeu_ps(address, four);
+                (four, address) = (_mm256_extractf128_ps::<1>(eight), address.add(4));
+            }
+            if length & 2 != 0 {
+                _mm_storel_epi64(address.cast(), _mm_castps_si128(four));
+                (four, address) = (_mm_movehl_ps(four, four), address.add(2));
+            }
+            if length & 1 != 0 {
+                _mm_store_ss(address, four);
+            }
+        }
     }
     #[inline(always)]
     fn power_from_low_bits(self) -> Self {
@@ -252,32 +300,20 @@ impl Lanes<f32> for F32x16 {
         }
     }
     #[inline(always)]
-    fn wide_store(sum: Self::Wide, to: &mut [f64]) {
-        assert!(to.len() >= 16);
-        avx2! {
-            for i in [0, 1, 2, 3] {
-                _mm256_storeu_pd(to.as_mut_ptr().add(4 * i), sum[i]);
-            }
-        }
-    }
-    #[inline(always)]
     fn wide_zero() -> Self::Wide {
-        avx2!([_mm256_setzero_pd(); 4])
+        avx2!(_mm256_setzero_pd())
     }
     #[inline(always)]
-    fn wide_add(self, [a, b, c, d]: Self::Wide) -> Self::Wide {
+    fn wide_add(self, to: Self::Wide) -> Self::Wide {
         avx2! {
-            [
-                _mm256_add_pd(a, _mm256_cvtps_pd(_mm256_castps256_ps128(self.0))),
-                _mm256_add_pd(b, _mm256_cvtps_pd(_mm256_extractf128_ps::<1>(self.0))),
-                _mm256_add_pd(c, _mm256_cvtps_pd(_mm256_castps256_ps128(self.1))),
-                _mm256_add_pd(d, _mm256_cvtps_pd(_mm256_extractf128_ps::<1>(self.1))),
-            ]
+            let eight = _mm256_add_ps(self.0, self.1);
+            let four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps::<1>(eight));
+            _mm256_add_pd(to, _mm256_cvtps_pd(four))
         }
     }
     #[inline(always)]
-    fn wide_sum([a, b, c, d]: Self::Wide) -> f64 {
-        avx2!(sum4(_mm256_add_pd(_mm256_add_pd(a, c), _mm256_add_pd(b, d))))
+    fn wide_sum(sum: Self::Wide) -> f64 {
+        sum4(sum)
     }
     #[inline(always)]
     fn add_fixed(self, to: &mut [i64]) {
@@ -298,6 +334,12 @@ impl Lanes<f32> for F32x16 {
 pub(crate) struct F64x8(__m256d, __m256d);
 
 impl F64x8 {
+    /// Masks of the first `length` lanes, at most all.
+    #[inline(always)]
+    fn masks(length: usize) -> (__m256d, __m256d) {
+        let masks = &MASKS_F64[8 - length.min(8)..][..8];
+        avx2!((_mm256_loadu_pd(masks.as_ptr().cast()), _mm256_loadu_pd(masks.as_ptr().add(4).cast())))
+    }
     /// Units of the statistics: one conversion, which rounds half to even.
     #[inline(always)]
     fn units(self) -> [i32; 8] {
@@ -313,7 +355,7 @@ impl F64x8 {
 
 impl Lanes<f64> for F64x8 {
     const WIDTH: usize = 8;
-    type Wide = [__m256d; 2];
+    type Wide = __m256d;
 
     halves!(
         f64,
@@ -330,9 +372,19 @@ impl Lanes<f64> for F64x8 {
         _mm256_storeu_pd,
         _mm256_cmp_pd,
         _mm256_blendv_pd,
+        _mm256_movemask_pd,
         transpose4
     );
 
+    #[inline(always)]
+    fn load_part(from: &[f64]) -> Self {
+        let (low, high) = Self::masks(from.len());
+        let address = from.as_ptr();
+        avx2! {
+            let (low, high) = (_mm256_castpd_si256(low), _mm256_castpd_si256(high));
+            Self(_mm256_maskload_pd(address, low), _mm256_maskload_pd(address.wrapping_add(4), high))
+        }
+    }
     #[inline(always)]
     fn load_f32(from: &[f32]) -> Self {
         assert!(from.len() >= 8);
@@ -340,11 +392,27 @@ impl Lanes<f64> for F64x8 {
     }
     #[inline(always)]
     fn load_f32_part(from: &[f32]) -> Self {
-        let mut lanes = [0.0; 8];
-        for (lane, &value) in lanes.iter_mut().zip(from) {
-            *lane = value;
+        let F32x16(lanes, _) = F32x16::load_part(from);
+        avx2!(Self(_mm256_cvtps_pd(_mm256_castps256_ps128(lanes)), _mm256_cvtps_pd(_mm256_extractf128_ps::<1>(lanes))))
+    }
+    #[inline(always)]
+    fn store_part(self, to: &mut [f64]) {
+        let (length, mut address) = (to.len(), to.as_mut_ptr());
+        avx2! {
+            let mut four = self.0;
+            if length & 4 != 0 {
+                _mm256_storeu_pd(address, four);
+                (four, address) = (self.1, address.add(4));
+            }
+            let mut two = _mm256_castpd256_pd128(four);
+            if length & 2 != 0 {
+                _mm_storeu_pd(address, two);
+                (two, address) = (_mm256_extractf128_pd::<1>(four), address.add(2));
+            }
+            if length & 1 != 0 {
+                _mm_store_sd(address, two);
+            }
         }
-        Self::load_f32(&lanes)
     }
     #[inline(always)]
     fn power_from_low_bits(self) -> Self {
@@ -362,24 +430,16 @@ impl Lanes<f64> for F64x8 {
         }
     }
     #[inline(always)]
-    fn wide_store(sum: Self::Wide, to: &mut [f64]) {
-        assert!(to.len() >= 8);
-        avx2! {
-            _mm256_storeu_pd(to.as_mut_ptr(), sum[0]);
-            _mm256_storeu_pd(to.as_mut_ptr().add(4), sum[1]);
-        }
-    }
-    #[inline(always)]
     fn wide_zero() -> Self::Wide {
-        avx2!([_mm256_setzero_pd(); 2])
+        avx2!(_mm256_setzero_pd())
     }
     #[inline(always)]
-    fn wide_add(self, [low, high]: Self::Wide) -> Self::Wide {
-        avx2!([_mm256_add_pd(low, self.0), _mm256_add_pd(high, self.1)])
+    fn wide_add(self, to: Self::Wide) -> Self::Wide {
+        avx2!(_mm256_add_pd(to, _mm256_add_pd(self.0, self.1)))
     }
     #[inline(always)]
-    fn wide_sum([low, high]: Self::Wide) -> f64 {
-        avx2!(sum4(_mm256_add_pd(low, high)))
+    fn wide_sum(sum: Self::Wide) -> f64 {
+        sum4(sum)
     }
     #[inline(always)]
     fn add_fixed(self, to: &mut [i64]) {

@@ -70,7 +70,7 @@ impl F32x16 {
 
 impl Lanes<f32> for F32x16 {
     const WIDTH: usize = 16;
-    type Wide = (__m512d, __m512d);
+    type Wide = __m256d;
 
     #[inline(always)]
     fn splat(value: f32) -> Self {
@@ -82,8 +82,8 @@ impl Lanes<f32> for F32x16 {
         avx512!(Self(_mm512_loadu_ps(from.as_ptr())))
     }
     #[inline(always)]
-    fn load_part(from: &[f32], fill: f32) -> Self {
-        avx512!(Self(_mm512_mask_loadu_ps(_mm512_set1_ps(fill), mask16(from.len().min(16)), from.as_ptr())))
+    fn load_part(from: &[f32]) -> Self {
+        avx512!(Self(_mm512_maskz_loadu_ps(mask16(from.len().min(16)), from.as_ptr())))
     }
     #[inline(always)]
     fn load_f32(from: &[f32]) -> Self {
@@ -91,7 +91,7 @@ impl Lanes<f32> for F32x16 {
     }
     #[inline(always)]
     fn load_f32_part(from: &[f32]) -> Self {
-        avx512!(Self(_mm512_maskz_loadu_ps(mask16(from.len().min(16)), from.as_ptr())))
+        Self::load_part(from)
     }
     #[inline(always)]
     fn store(self, to: &mut [f32]) {
@@ -137,18 +137,19 @@ impl Lanes<f32> for F32x16 {
     }
     #[inline(always)]
     fn wide_zero() -> Self::Wide {
-        avx512!((_mm512_setzero_pd(), _mm512_setzero_pd()))
+        avx512!(_mm256_setzero_pd())
     }
     #[inline(always)]
-    fn wide_add(self, (low, high): Self::Wide) -> Self::Wide {
+    fn wide_add(self, to: Self::Wide) -> Self::Wide {
         avx512! {
-            let upper = _mm512_extractf32x8_ps::<1>(self.0);
-            (_mm512_add_pd(low, _mm512_cvtps_pd(_mm512_castps512_ps256(self.0))), _mm512_add_pd(high, _mm512_cvtps_pd(upper)))
+            let eight = _mm256_add_ps(_mm512_castps512_ps256(self.0), _mm512_extractf32x8_ps::<1>(self.0));
+            let four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps::<1>(eight));
+            _mm256_add_pd(to, _mm256_cvtps_pd(four))
         }
     }
     #[inline(always)]
-    fn wide_sum((low, high): Self::Wide) -> f64 {
-        avx512!(sum8(_mm512_add_pd(low, high)))
+    fn wide_sum(sum: Self::Wide) -> f64 {
+        sum4(sum)
     }
     #[inline(always)]
     fn add_fixed(self, to: &mut [i64]) {
@@ -201,12 +202,12 @@ impl Lanes<f32> for F32x16 {
         square
     }
     #[inline(always)]
-    fn wide_store((low, high): Self::Wide, to: &mut [f64]) {
-        assert!(to.len() >= 16);
-        avx512! {
-            _mm512_storeu_pd(to.as_mut_ptr(), low);
-            _mm512_storeu_pd(to.as_mut_ptr().add(8), high);
-        }
+    fn keep(self, count: usize, otherwise: Self) -> Self {
+        avx512!(Self(_mm512_mask_blend_ps(mask16(count.min(16)), otherwise.0, self.0)))
+    }
+    #[inline(always)]
+    fn equal(self, other: Self) -> u32 {
+        avx512!(_mm512_cmp_ps_mask::<_CMP_EQ_OQ>(self.0, other.0)).into()
     }
     #[inline(always)]
     fn where_greater(self, limit: Self, other: Self, otherwise: Self) -> Self {
@@ -214,11 +215,10 @@ impl Lanes<f32> for F32x16 {
     }
 }
 
-/// Adds eight lanes up: the upper half onto the lower one until one is left.
+/// Adds four lanes up: the upper half onto the lower one until one is left.
 #[inline(always)]
-fn sum8(lanes: __m512d) -> f64 {
+fn sum4(four: __m256d) -> f64 {
     avx512! {
-        let four = _mm256_add_pd(_mm512_castpd512_pd256(lanes), _mm512_extractf64x4_pd::<1>(lanes));
         let two = _mm_add_pd(_mm256_castpd256_pd128(four), _mm256_extractf128_pd::<1>(four));
         _mm_cvtsd_f64(_mm_add_sd(two, _mm_unpackhi_pd(two, two)))
     }
@@ -230,7 +230,7 @@ pub(crate) struct F64x8(__m512d);
 
 impl Lanes<f64> for F64x8 {
     const WIDTH: usize = 8;
-    type Wide = __m512d;
+    type Wide = __m256d;
 
     #[inline(always)]
     fn splat(value: f64) -> Self {
@@ -242,8 +242,8 @@ impl Lanes<f64> for F64x8 {
         avx512!(Self(_mm512_loadu_pd(from.as_ptr())))
     }
     #[inline(always)]
-    fn load_part(from: &[f64], fill: f64) -> Self {
-        avx512!(Self(_mm512_mask_loadu_pd(_mm512_set1_pd(fill), mask8(from.len().min(8)), from.as_ptr())))
+    fn load_part(from: &[f64]) -> Self {
+        avx512!(Self(_mm512_maskz_loadu_pd(mask8(from.len().min(8)), from.as_ptr())))
     }
     #[inline(always)]
     fn load_f32(from: &[f32]) -> Self {
@@ -297,15 +297,15 @@ impl Lanes<f64> for F64x8 {
     }
     #[inline(always)]
     fn wide_zero() -> Self::Wide {
-        avx512!(_mm512_setzero_pd())
+        avx512!(_mm256_setzero_pd())
     }
     #[inline(always)]
     fn wide_add(self, to: Self::Wide) -> Self::Wide {
-        avx512!(_mm512_add_pd(to, self.0))
+        avx512!(_mm256_add_pd(to, _mm256_add_pd(_mm512_castpd512_pd256(self.0), _mm512_extractf64x4_pd::<1>(self.0))))
     }
     #[inline(always)]
     fn wide_sum(sum: Self::Wide) -> f64 {
-        sum8(sum)
+        sum4(sum)
     }
     #[inline(always)]
     fn add_fixed(self, to: &mut [i64]) {
@@ -344,9 +344,12 @@ impl Lanes<f64> for F64x8 {
         square
     }
     #[inline(always)]
-    fn wide_store(sum: Self::Wide, to: &mut [f64]) {
-        assert!(to.len() >= 8);
-        avx512!(_mm512_storeu_pd(to.as_mut_ptr(), sum))
+    fn keep(self, count: usize, otherwise: Self) -> Self {
+        avx512!(Self(_mm512_mask_blend_pd(mask8(count.min(8)), otherwise.0, self.0)))
+    }
+    #[inline(always)]
+    fn equal(self, other: Self) -> u32 {
+        avx512!(_mm512_cmp_pd_mask::<_CMP_EQ_OQ>(self.0, other.0)).into()
     }
     #[inline(always)]
     fn where_greater(self, limit: Self, other: Self, otherwise: Self) -> Self {

@@ -21,7 +21,7 @@ pub(super) use portable::Portable;
 
 use half::{bf16, f16};
 
-use super::exp::{Exp, ExpF32, ExpF64};
+use super::exp::Exponential;
 use crate::statistics::FRACTION_BITS;
 
 /// The vectors of a level.
@@ -33,38 +33,37 @@ pub(crate) trait Vectors {
 }
 
 /// The arithmetic of a row: f32, or f64 for f64 logits.
-pub(crate) trait Real: Copy + PartialOrd + Default + Send + Sync + 'static {
+pub(crate) trait Real: Exponential + Copy + PartialOrd + Default + Send + Sync + 'static {
     /// Its vectors at a level.
     type Lanes<V: Vectors>: Lanes<Self>;
-    /// Its exponential function.
-    type Exp<L: Lanes<Self>>: Exp<L>;
+    /// Lanes of its vectors, at every level.
+    const LANES: usize;
     /// The identity of max.
-    const LOWEST: Self;
+    const MINUS_INFINITY: Self;
     const NAN: Self;
     /// 1 in the units of the statistics, 2^30.
-    const ONE: Self;
+    const UNITS: Self;
     /// Rounds once.
     fn from_f64(value: f64) -> Self;
     /// Exact.
     fn to_f64(self) -> f64;
-    fn mul(self, a: Self) -> Self;
     fn is_finite(self) -> bool;
 }
 
 /// A vector of `WIDTH` numbers. Small on purpose.
 pub(crate) trait Lanes<R>: Copy {
     const WIDTH: usize;
-    /// One f64 per lane: where long sums are kept.
+    /// Four numbers in f64: where long sums are kept.
     type Wide: Copy;
 
     fn splat(value: R) -> Self;
     /// The first `WIDTH` numbers of a slice that has as many.
     fn load(from: &[R]) -> Self;
-    /// All numbers of a shorter slice, then `fill`.
-    fn load_part(from: &[R], fill: R) -> Self;
+    /// All numbers of a shorter slice, then 0.
+    fn load_part(from: &[R]) -> Self;
     /// As `load`, widened from f32.
     fn load_f32(from: &[f32]) -> Self;
-    /// As `load_part` with 0, widened from f32.
+    /// As `load_part`, widened from f32.
     fn load_f32_part(from: &[f32]) -> Self;
     fn store(self, to: &mut [R]);
     /// Stores as many lanes as the shorter slice takes.
@@ -83,9 +82,9 @@ pub(crate) trait Lanes<R>: Copy {
     /// The largest lane.
     fn reduce_max(self) -> R;
     fn wide_zero() -> Self::Wide;
-    /// Adds each lane to its wide sum.
+    /// Adds the upper half of the lanes onto the lower one until four are left, and those to the wide sum's.
     fn wide_add(self, to: Self::Wide) -> Self::Wide;
-    /// Adds the lanes up: the upper half onto the lower one until one is left.
+    /// Adds the four up, the upper two onto the lower ones first.
     fn wide_sum(sum: Self::Wide) -> f64;
     /// Adds each lane, at most 2^30 in size, to `to`, rounded half to even; to all `WIDTH` numbers of it.
     fn add_fixed(self, to: &mut [i64]);
@@ -96,8 +95,10 @@ pub(crate) trait Lanes<R>: Copy {
     fn square() -> Self::Square;
     /// Lane j of vector i becomes lane i of vector j.
     fn transpose(square: Self::Square) -> Self::Square;
-    /// The numbers of a wide sum, lane by lane, to `WIDTH` places.
-    fn wide_store(sum: Self::Wide, to: &mut [f64]);
+    /// The first `count` lanes, then those of `otherwise`.
+    fn keep(self, count: usize, otherwise: Self) -> Self;
+    /// A bit for each lane that is equal to `other`'s.
+    fn equal(self, other: Self) -> u32;
     /// The lanes of `other` where those of `self` are larger than `limit`'s, else those of `otherwise`.
     fn where_greater(self, limit: Self, other: Self, otherwise: Self) -> Self;
 }
@@ -111,13 +112,13 @@ pub(crate) trait Halves: Sized {
 }
 
 macro_rules! real {
-    ($real:ident, $member:ident, $exp:ident) => {
+    ($real:ident, $member:ident, $lanes:literal) => {
         impl Real for $real {
             type Lanes<V: Vectors> = V::$member;
-            type Exp<L: Lanes<Self>> = $exp<L>;
-            const LOWEST: Self = $real::NEG_INFINITY;
+            const LANES: usize = $lanes;
+            const MINUS_INFINITY: Self = $real::NEG_INFINITY;
             const NAN: Self = $real::NAN;
-            const ONE: Self = (1u32 << FRACTION_BITS) as $real;
+            const UNITS: Self = (1u32 << FRACTION_BITS) as $real;
             #[inline(always)]
             fn from_f64(value: f64) -> Self {
                 value as $real
@@ -127,15 +128,11 @@ macro_rules! real {
                 f64::from(self)
             }
             #[inline(always)]
-            fn mul(self, a: Self) -> Self {
-                self * a
-            }
-            #[inline(always)]
             fn is_finite(self) -> bool {
                 $real::is_finite(self)
             }
         }
     };
 }
-real!(f32, F32, ExpF32);
-real!(f64, F64, ExpF64);
+real!(f32, F32, 16);
+real!(f64, F64, 8);

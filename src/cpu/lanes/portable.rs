@@ -30,7 +30,7 @@ macro_rules! lanes {
 
         impl Lanes<$real> for $lanes {
             const WIDTH: usize = $width;
-            type Wide = [f64; $width];
+            type Wide = [f64; 4];
 
             #[inline(always)]
             fn splat(value: $real) -> Self {
@@ -43,8 +43,8 @@ macro_rules! lanes {
                 Self(lanes)
             }
             #[inline(always)]
-            fn load_part(from: &[$real], fill: $real) -> Self {
-                let mut lanes = [fill; $width];
+            fn load_part(from: &[$real]) -> Self {
+                let mut lanes = [0.0; $width];
                 lanes[..from.len()].copy_from_slice(from);
                 Self(lanes)
             }
@@ -110,26 +110,26 @@ macro_rules! lanes {
                 self.0.iter().fold($real::NEG_INFINITY, |a, &b| if b > a { b } else { a })
             }
             #[inline(always)]
-            fn wide_zero() -> [f64; $width] {
-                [0.0; $width]
+            fn wide_zero() -> [f64; 4] {
+                [0.0; 4]
             }
             #[inline(always)]
-            fn wide_add(self, mut to: [f64; $width]) -> [f64; $width] {
-                for lane in 0..$width {
+            fn wide_add(mut self, mut to: [f64; 4]) -> [f64; 4] {
+                let mut half = $width / 2;
+                while half >= 4 {
+                    for lane in 0..half {
+                        self.0[lane] += self.0[lane + half];
+                    }
+                    half /= 2;
+                }
+                for lane in 0..4 {
                     to[lane] += f64::from(self.0[lane]);
                 }
                 to
             }
             #[inline(always)]
-            fn wide_sum(mut sum: [f64; $width]) -> f64 {
-                let mut half = $width / 2;
-                while half > 0 {
-                    for lane in 0..half {
-                        sum[lane] += sum[lane + half];
-                    }
-                    half /= 2;
-                }
-                sum[0]
+            fn wide_sum([a, b, c, d]: [f64; 4]) -> f64 {
+                (a + c) + (b + d)
             }
             #[inline(always)]
             fn add_fixed(self, to: &mut [i64]) {
@@ -156,8 +156,15 @@ macro_rules! lanes {
                 square
             }
             #[inline(always)]
-            fn wide_store(sum: [f64; $width], to: &mut [f64]) {
-                to[..$width].copy_from_slice(&sum);
+            fn keep(mut self, count: usize, otherwise: Self) -> Self {
+                for lane in 0..$width {
+                    self.0[lane] = if lane < count { self.0[lane] } else { otherwise.0[lane] };
+                }
+                self
+            }
+            #[inline(always)]
+            fn equal(self, other: Self) -> u32 {
+                (0..$width).fold(0, |bits, lane| bits | u32::from(self.0[lane] == other.0[lane]) << lane)
             }
             #[inline(always)]
             fn where_greater(self, limit: Self, mut other: Self, otherwise: Self) -> Self {

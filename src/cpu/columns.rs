@@ -1,0 +1,402 @@
+//! Samples that lie side by side, class by class, as images have them: lanes are samples. Nothing has to be turned around but the soft labels and what
+//! goes to the statistics, and nothing is added across lanes; the order of every sum is that of `sums` all the same.
+#![allow(unsafe_code, reason = "columns are read and written through groups of the caller's addresses")]
+
+use super::adder::Adder;
+use super::block::{Kernel, Task};
+use super::exp::Exp;
+use super::labels::{LANES, Labels, PerLane, lanes};
+use super::lanes::{Lanes, Real, Vectors};
+use super::memory::{Group, prefetch};
+use super::pass::Pass;
+use super::row::{SoftLabel, distance_with_masked, part, part_f32, store_part, target_entry};
+use super::scratch::{ClassWeights, RealScratch};
+use super::softmax::Softmaxes;
+use super::storage::{LanesOf, Storage};
+use super::sums::CHAIN;
+use crate::samples::{Rows, Samples};
+use crate::tensor::DType;
+
+/// As many vectors as one has lanes.
+type Square<R, V> = <<R as Real>::Lanes<V> as Lanes<R>>::Square;
+
+/// Samples are taken in stretches of this many: long enough for the processor to see that it is to read on, in the column of every class, and short
+/// enough for the entries of all classes to stay in its second cache.
+pub(super) const STRETCH: usize = 512;
+
+/// Whether a batch is for this kernel: no more classes than a chain has, and logits and gradients whose samples lie side by side.
+pub(super) fn suits(samples: &Samples) -> bool {
+    let lanes = if samples.logits.dtype == DType::F64 { f64::LANES } else { f32::LANES };
+    let lie_so = |rows: &Rows| rows.class != 1 && (if samples.inner == 1 { rows.outer } else { rows.inner }) == 1;
+    samples.classes <= CHAIN * lanes && lie_so(&samples.logits) && samples.grad.as_ref().is_none_or(lie_so)
+}
+
+/// The kernel.
+pub(super) struct Columns;
+
+impl<L: Storage> Kernel<L> for Columns {
+    const MOST: usize = STRETCH;
+
+    #[inline(always)]
+    unsafe fn run<V: Vectors>(task: Task<'_, '_, L>, adder: &mut Adder<'_>, losses: &mut [f64]) {
+        let Task { pass, first, logits, grad, labels, found, scratch, .. } = task;
+        let RealScratch { columns: scratch, class_weights: weights, .. } = scratch;
+        let width = LanesOf::<L, V>::WIDTH;
+        let size = logits.classes.next_multiple_of(width) * width;
+        // SAFETY: nothing writes the logits before they are copied.
+        unsafe { load::<L, V>(&logits, size, &mut scratch.entries) };
+        for (index, losses) in losses.chunks_mut(width).enumerate() {
+            let start = index * width;
+            // SAFETY: the caller's promise.
+            unsafe { labels.read(pass, pass.samples.after(first, start), losses.len()) };
+            let entries = &mut scratch.entries[index * size..(index + 1) * size];
+            load_soft_labels::<L::Real, V>(pass, labels, &weights.scaled, &mut scratch.soft);
+            let vector = Vector { pass, labels, soft: &scratch.soft, weights, scale: (1.0 - pass.alpha) * weights.scale };
+            // What it needs in the rare case that a row holds -inf; in place the logits are still there.
+            let logit = |lane: usize, class: usize| logits.read(start + lane, class).widen().to_f64();
+            let finite = vector.run::<V>(entries, logit, found, adder, losses);
+            if grad.is_some() {
+                vector.gradient::<V>(entries, found, finite);
+            }
+        }
+        if let Some(grad) = grad {
+            // SAFETY: the caller's promise; the logits are not needed any more.
+            unsafe { store::<L, V>(&grad, size, &scratch.entries) };
+        }
+    }
+}
+
+/// As many samples as a vector has lanes, or fewer.
+struct Vector<'a, R> {
+    pass: &'a Pass<'a>,
+    labels: &'a Labels,
+    /// q in the order (class, lane), but for the factor `scale`.
+    soft: &'a [R],
+    weights: &'a ClassWeights<R>,
+    scale: f64,
+}
+
+impl<R: Real> Vector<'_, R> {
+    fn soft_label(&self, lane: usize) -> SoftLabel<'_, R> {
+        let Labels { classes, lams, .. } = self.labels;
+        SoftLabel {
+            first: self.pass.soft_labels.row(classes[0][lane]),
+            first_scale: R::from_f64(lams[0][lane]),
+            second: self.pass.soft_labels.row(classes[1][lane]),
+            second_scale: R::from_f64(lams[1][lane]),
+            weights: &self.weights.scaled,
+            scale: self.scale,
+        }
+    }
+
+    /// Logits to exponentials in `z`; losses, what the gradient needs, and statistics. Gives a bit for each sample that takes part with a finite row.
+    #[inline(always)]
+    fn run<V: Vectors>(
+        &self,
+        z: &mut [R],
+        logit: impl Fn(usize, usize) -> f64,
+        found: &mut Softmaxes,
+        adder: &mut Adder<'_>,
+        losses: &mut [f64],
+    ) -> u32 {
+        let (width, classes, labels) = (R::Lanes::<V>::WIDTH, self.pass.samples.classes, self.labels);
+        let (max, argmax) = largest::<R, V>(&z[..classes * width]);
+        // What the losses need of the logits, before exponentials take their place.
+        for target in 0..if labels.two { 2 } else { 1 } {
+            for lane in 0..width {
+                found.target_logits[target][lane] = z[labels.classes[target][lane] * width + lane].to_f64();
+            }
+        }
+        exponentials::<R, V>(max, self.soft, z, classes, found);
+        found.max = to_f64::<R, V>(max);
+        let argmax = to_f64::<R, V>(argmax);
+        let masked = |lane: usize, max: f64| distance_with_masked(&self.soft_label(lane), max, |class| logit(lane, class));
+        let finite = found.finish::<R>(0..LANES, labels, self.scale, masked);
+        adder.skip((labels.active & !finite).count_ones());
+        for (lane, to) in losses.iter_mut().enumerate() {
+            let counts = labels.is_active(lane) && self.pass.divisor != 0.0;
+            *to = if counts { labels.weights[lane] * found.loss[lane] } else { 0.0 };
+        }
+        let mut right = 0;
+        for (lane, (&argmax, &own)) in argmax.iter().zip(&labels.own).enumerate() {
+            // The class as a number, by the bits of 2^52 and it: processors have no conversion of 64-bit integers in vectors.
+            let own = f64::from_bits(own as u64 | 0x4330_0000_0000_0000) - 4_503_599_627_370_496.0;
+            right |= u32::from(argmax == own) << lane;
+        }
+        right &= finite;
+        for lane in lanes(right) {
+            if !adder.count(labels.own[lane]) {
+                right &= !(1 << lane);
+            }
+        }
+        if right != 0 {
+            let unit = if adder.negates() { -R::UNITS.to_f64() } else { R::UNITS.to_f64() };
+            let to_units = found.inverse.map(|inverse| inverse * unit);
+            accumulate::<R, V>(&labels.own, right, z, &to_units, adder);
+        }
+        finite
+    }
+
+    /// Puts gradients in the place of the exponentials: `factor * (Q*p - q)`.
+    #[inline(always)]
+    fn gradient<V: Vectors>(&self, entries: &mut [R], found: &Softmaxes, finite: u32) {
+        let (width, labels) = (R::Lanes::<V>::WIDTH, self.labels);
+        // The targets' entries have the hard label as well. Where q is a soft label as it is, that was turned around already.
+        let turned = !labels.two && self.weights.scaled.is_empty();
+        let mut targets = [[R::default(); LANES]; 2];
+        for (target, targets) in targets.iter_mut().enumerate().take(1 + usize::from(labels.two)) {
+            let (mut e, mut q) = ([0.0; LANES], [0.0; LANES]);
+            for lane in 0..width {
+                let class = labels.classes[target][lane];
+                e[lane] = entries[class * width + lane].to_f64();
+                q[lane] = if turned { self.soft[class * width + lane].to_f64() * self.scale } else { self.soft_label(lane).class(class) };
+            }
+            for lane in 0..LANES {
+                targets[lane] = target_entry(e[lane], q[lane] + labels.hard[target][lane], found.p_scale[lane], labels.factors[lane]);
+            }
+        }
+        let (mut to_p, mut to_q) = ([0.0; LANES], [0.0; LANES]);
+        for lane in 0..LANES {
+            (to_p[lane], to_q[lane]) = (found.p_scale[lane] * labels.factors[lane], self.scale * labels.factors[lane]);
+        }
+        let (to_p, to_q) = (from_f64::<R, V>(&to_p), from_f64::<R, V>(&to_q));
+        for (entries, soft) in entries.chunks_exact_mut(width).zip(self.soft.chunks_exact(width)).take(self.pass.samples.classes) {
+            R::Lanes::<V>::load(entries).mul_sub(to_p, R::Lanes::<V>::load(soft).mul(to_q)).store(entries);
+        }
+        for target in 0..if labels.two { 2 } else { 1 } {
+            for lane in 0..width {
+                if labels.hard[target][lane] != 0.0 {
+                    entries[labels.classes[target][lane] * width + lane] = targets[target][lane];
+                }
+            }
+        }
+        for lane in lanes(!finite & ((1 << width) - 1)) {
+            let nothing = !labels.is_active(lane) || self.pass.divisor == 0.0;
+            let entry = if nothing { R::default() } else { R::NAN };
+            entries.iter_mut().skip(lane).step_by(width).take(self.pass.samples.classes).for_each(|to| *to = entry);
+        }
+    }
+}
+
+/// Brings the logits of all vectors into the order (vector, class, lane), a vector after `size` numbers.
+///
+/// # Safety
+/// Nothing writes the logits meanwhile.
+#[inline(always)]
+unsafe fn load<L: Storage, V: Vectors>(logits: &Group<L>, size: usize, to: &mut [L::Real]) {
+    let width = LanesOf::<L, V>::WIDTH;
+    for class in 0..logits.classes {
+        // SAFETY: the caller's promise.
+        let column = unsafe { logits.column(class) };
+        for (column, to) in column.chunks(width).zip(to.chunks_exact_mut(size)) {
+            // The processor sees a stretch too late; the same place in the next class's is what comes a stretch later.
+            prefetch::<L, false>(column.as_ptr().wrapping_offset(logits.class_stride));
+            part::<L, V>(column).store(&mut to[class * width..(class + 1) * width]);
+        }
+    }
+}
+
+/// The reverse of [`load`], for gradients.
+///
+/// # Safety
+/// `grad` can be written, and nothing else uses it.
+#[inline(always)]
+unsafe fn store<L: Storage, V: Vectors>(grad: &Group<L>, size: usize, from: &[L::Real]) {
+    let width = LanesOf::<L, V>::WIDTH;
+    for class in 0..grad.classes {
+        // SAFETY: the caller's promise.
+        let column = unsafe { grad.column_mut(class) };
+        for (column, from) in column.chunks_mut(width).zip(from.chunks_exact(size)) {
+            prefetch::<L, true>(column.as_ptr().wrapping_offset(grad.class_stride));
+            store_part::<L, V>(LanesOf::<L, V>::load(&from[class * width..(class + 1) * width]), column);
+        }
+    }
+}
+
+/// Turns a square around and stores it.
+#[inline(always)]
+fn store_square<R: Real, V: Vectors>(square: Square<R, V>, to: &mut [R]) {
+    let square = R::Lanes::<V>::transpose(square);
+    for (vector, to) in square.as_ref().iter().zip(to.chunks_exact_mut(R::Lanes::<V>::WIDTH)) {
+        vector.store(to);
+    }
+}
+
+/// `w[k] * (lam * S[y,k] + (1 - lam) * S[y2,k])` in the order (class, lane).
+#[inline(always)]
+fn load_soft_labels<R: Real, V: Vectors>(pass: &Pass<'_>, labels: &Labels, weights: &[R], to: &mut [R]) {
+    let width = R::Lanes::<V>::WIDTH;
+    let [first, second] = &labels.classes;
+    for (block, to) in to.chunks_exact_mut(width * width).enumerate() {
+        store_square::<R, V>(soft_square::<R, V>(pass, first, block * width), to);
+    }
+    if labels.two {
+        let [first, second_lam] = [0, 1].map(|target| from_f64::<R, V>(&labels.lams[target]));
+        for (block, to) in to.chunks_exact_mut(width * width).enumerate() {
+            let square = R::Lanes::<V>::transpose(soft_square::<R, V>(pass, second, block * width));
+            for (vector, to) in square.as_ref().iter().zip(to.chunks_exact_mut(width)) {
+                vector.mul_add(second_lam, R::Lanes::<V>::load(to).mul(first)).store(to);
+            }
+        }
+    }
+    for (weight, to) in weights.iter().zip(to.chunks_exact_mut(width)) {
+        R::Lanes::<V>::load(to).mul(Lanes::splat(*weight)).store(to);
+    }
+}
+
+/// A vector of each lane's soft label, from class `start` on.
+#[inline(always)]
+fn soft_square<R: Real, V: Vectors>(pass: &Pass<'_>, targets: &[usize; LANES], start: usize) -> Square<R, V> {
+    let mut square = R::Lanes::<V>::square();
+    for (vector, &target) in square.as_mut().iter_mut().zip(targets) {
+        *vector = part_f32::<R, V>(&pass.soft_labels.row(target)[start..]);
+    }
+    square
+}
+
+/// The maximum of each lane and the class where it stands first. Lanes with NaN have any.
+#[inline(always)]
+fn largest<R: Real, V: Vectors>(logits: &[R]) -> (R::Lanes<V>, R::Lanes<V>) {
+    /// Classes in turns, so that no comparison waits for the one before.
+    const TURNS: usize = 4;
+    let number = |class: usize| R::from_f64(class as f64);
+    let mut max = [R::Lanes::<V>::splat(R::LOWEST); TURNS];
+    let mut argmax = [R::Lanes::<V>::splat(number(0)); TURNS];
+    let width = R::Lanes::<V>::WIDTH;
+    let step = R::Lanes::<V>::splat(number(TURNS));
+    let mut class = [R::Lanes::<V>::splat(number(0)), R::Lanes::splat(number(1)), R::Lanes::splat(number(2)), R::Lanes::splat(number(3))];
+    let mut quads = logits.chunks_exact(TURNS * width);
+    for quad in &mut quads {
+        for turn in 0..TURNS {
+            let logits = R::Lanes::<V>::load(&quad[turn * width..(turn + 1) * width]);
+            argmax[turn] = logits.where_greater(max[turn], class[turn], argmax[turn]);
+            max[turn] = max[turn].max(logits);
+            class[turn] = class[turn].add(step);
+        }
+    }
+    for (turn, logits) in quads.remainder().chunks_exact(width).enumerate() {
+        let logits = R::Lanes::<V>::load(logits);
+        argmax[turn] = logits.where_greater(max[turn], class[turn], argmax[turn]);
+        max[turn] = max[turn].max(logits);
+    }
+    let most = max[0].max(max[1]).max(max[2].max(max[3]));
+    // The first class of all turns that have the maximum: the others' are taken for a class behind the last.
+    let behind = R::Lanes::<V>::splat(R::from_f64(f64::from(u32::MAX)));
+    let mut first = behind;
+    for turn in 0..TURNS {
+        let candidate = most.where_greater(max[turn], behind, argmax[turn]);
+        first = first.where_greater(candidate, candidate, first);
+    }
+    (most, first)
+}
+
+/// Puts exponentials in the place of the logits; their sums, those of `soft` and those of `soft * (z - max)` to `found`.
+#[inline(always)]
+fn exponentials<R: Real, V: Vectors>(max: R::Lanes<V>, soft: &[R], logits: &mut [R], classes: usize, found: &mut Softmaxes) {
+    let width = R::Lanes::<V>::WIDTH;
+    let (logits, soft) = (&mut logits[..classes * width], &soft[..classes * width]);
+    [found.mass, found.distance] = lane_sums::<R, V, 2>(classes, |class, sums: &mut [[R::Lanes<V>; 2]; 2]| {
+        let at = class * width;
+        let (z, q) = (R::Lanes::<V>::load(&logits[at..at + width]), R::Lanes::<V>::load(&soft[at..at + width]));
+        sums[0] = [sums[0][1], sums[0][0].add(q)];
+        sums[1][0] = q.mul_add(z.sub(max), sums[1][0]);
+    });
+    let exp = Exp::<R::Lanes<V>>::new();
+    let mut pairs = logits.chunks_exact_mut(2 * width);
+    for pair in &mut pairs {
+        let e = exp.nonpositive([R::Lanes::<V>::load(pair).sub(max), R::Lanes::<V>::load(&pair[width..]).sub(max)]);
+        e[0].store(pair);
+        e[1].store(&mut pair[width..]);
+    }
+    let last = pairs.into_remainder();
+    if !last.is_empty() {
+        let [e] = exp.nonpositive([R::Lanes::<V>::load(last).sub(max)]);
+        e.store(last);
+    }
+    [found.sum] = lane_sums::<R, V, 1>(classes, |class, sums: &mut [[R::Lanes<V>; 2]; 1]| {
+        let e = R::Lanes::<V>::load(&logits[class * width..(class + 1) * width]);
+        sums[0] = [sums[0][1], sums[0][0].add(e)];
+    });
+}
+
+/// Sums over the classes in the order of `sums`: where classes lie side by side in a vector, each lane has every `WIDTH`th of them. `add` adds the terms
+/// of a class.
+#[inline(always)]
+fn lane_sums<R: Real, V: Vectors, const N: usize>(classes: usize, mut add: impl FnMut(usize, &mut [[R::Lanes<V>; 2]; N])) -> [PerLane; N] {
+    let (width, zero) = (R::Lanes::<V>::WIDTH, R::Lanes::<V>::splat(R::default()));
+    let mut four = [[zero; N]; 4];
+    for (lane, four) in four.iter_mut().enumerate() {
+        // Of lanes whose numbers differ by half of the width, then, where there are 16, of those.
+        let mut halves = [[zero; N]; 2];
+        for (half, sums_of_half) in halves.iter_mut().enumerate().take(width / 8) {
+            let mut pair = [[zero; N]; 2];
+            for (upper, sums_of_lane) in pair.iter_mut().enumerate() {
+                let mut sums = [[zero; 2]; N];
+                let mut class = lane + 4 * half + upper * width / 2;
+                while class < classes {
+                    add(class, &mut sums);
+                    class += width;
+                }
+                for n in 0..N {
+                    sums_of_lane[n] = sums[n][0].add(sums[n][1]);
+                }
+            }
+            for n in 0..N {
+                sums_of_half[n] = pair[0][n].add(pair[1][n]);
+            }
+        }
+        for n in 0..N {
+            four[n] = if width == 16 { halves[0][n].add(halves[1][n]) } else { halves[0][n] };
+        }
+    }
+    let mut wide = [[0.0; LANES]; N];
+    for n in 0..N {
+        let [a, b, c, d] = [0, 1, 2, 3].map(|lane| to_f64::<R, V>(four[lane][n]));
+        for lane in 0..LANES {
+            wide[n][lane] = (a[lane] + c[lane]) + (b[lane] + d[lane]);
+        }
+    }
+    wide
+}
+
+/// Adds p of the lanes that `right` names to the sums of their classes.
+#[inline(always)]
+fn accumulate<R: Real, V: Vectors>(own: &[usize; LANES], right: u32, exponentials: &[R], to_units: &PerLane, adder: &mut Adder<'_>) {
+    let width = R::Lanes::<V>::WIDTH;
+    let to_units = from_f64::<R, V>(to_units);
+    for (block, e) in exponentials.chunks_exact(width * width).enumerate() {
+        let mut square = R::Lanes::<V>::square();
+        for (vector, e) in square.as_mut().iter_mut().zip(e.chunks_exact(width)) {
+            *vector = R::Lanes::<V>::load(e).mul(to_units);
+        }
+        let square = R::Lanes::<V>::transpose(square);
+        for (lane, units) in square.as_ref().iter().enumerate() {
+            if right & (1 << lane) != 0 {
+                // A thread's own sums have whole vectors.
+                let sums = &mut adder.sums(own[lane])[block * width..];
+                if sums.len() >= width { units.add_fixed(&mut sums[..width]) } else { units.add_fixed_part(sums) }
+            }
+        }
+    }
+}
+
+/// The lanes as f64.
+#[inline(always)]
+fn to_f64<R: Real, V: Vectors>(lanes: R::Lanes<V>) -> PerLane {
+    let (mut values, mut wide) = ([R::default(); LANES], [0.0; LANES]);
+    lanes.store(&mut values);
+    for lane in 0..LANES {
+        wide[lane] = values[lane].to_f64();
+    }
+    wide
+}
+
+/// Lanes of numbers, rounded once.
+#[inline(always)]
+fn from_f64<R: Real, V: Vectors>(values: &PerLane) -> R::Lanes<V> {
+    let mut lanes = [R::default(); LANES];
+    for lane in 0..LANES {
+        lanes[lane] = R::from_f64(values[lane]);
+    }
+    R::Lanes::<V>::load(&lanes)
+}
