@@ -93,8 +93,9 @@ check-cuda: build ## on a machine with a GPU: correctness, behaviour, sanitizers
 test-python: ## the Python package: lint, types, the wheel, all tests (makes an environment with PyTorch, 5 GB, on the first run)
 	bindings/python/run-tests
 
-bench: build ## the race against PyTorch and a copy of the logits (ARGS="--help" for more); see docs/benchmarks.md
+bench: setup build ## the race against PyTorch and a copy of the logits (ARGS="--help" for more), then bench-languages; see docs/benchmarks.md
 	benches/race/run $(ARGS)
+	$(if $(findstring --help,$(ARGS)),,benches/languages/run)
 
 bench-languages: setup build ## what each language adds to a call, over the bare C call, in nanoseconds; installs a Julia on Debian
 	benches/languages/run

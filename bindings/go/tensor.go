@@ -161,6 +161,9 @@ func DeviceArray(address DevicePtr, dtype DType, device Device, shape, strides [
 // IsZero tells whether nothing is given.
 func (t Tensor) IsZero() bool { return t == Tensor{} }
 
+// Address gives what DeviceArray was given; 0 for a view of a slice.
+func (t Tensor) Address() DevicePtr { return DevicePtr(t.view.Address) }
+
 // Shape gives the sizes of the dimensions.
 func (t Tensor) Shape() []int {
 	shape := make([]int, t.view.NDim)
