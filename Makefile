@@ -72,7 +72,7 @@ test-cpp: setup ## the C++ wrapper and the LibTorch module, with the documentati
 test-go: setup ## the Go modules: vet, staticcheck, conformance, race detector, sanitizer, both kinds of linking, examples
 	bindings/go/tests/run
 
-test-julia: ## the Julia package over an installed tree: rules, conformance, examples; installs a Julia on Debian
+test-julia: setup ## the Julia package over an installed tree: rules, conformance, examples; installs a Julia on Debian
 	bindings/julia/test/run
 
 test-install: setup build ## make install, uninstall and dist, with projects outside of the tree: C and C++, CMake and pkg-config, shared and static
