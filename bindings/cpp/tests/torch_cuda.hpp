@@ -6,6 +6,7 @@
 #include "stand_in.hpp"
 
 #include <ATen/EmptyTensor.h>
+#include <ATen/detail/CUDAHooksInterface.h>
 #include <ATen/ops/as_strided_native.h>
 #include <ATen/ops/view_native.h>
 #include <c10/core/impl/DeviceGuardImplInterface.h>
@@ -79,6 +80,21 @@ public:
     c10::DeviceIndex deviceCount() const noexcept override { return DEVICES; }
 };
 C10_REGISTER_GUARD_IMPL(CUDA, Guard)
+
+/// What LibTorch asks before it believes in a device; there is none before `begin`.
+struct CUDAHooks final : at::CUDAHooksInterface {
+    explicit CUDAHooks(at::CUDAHooksArgs) {}
+    void init() const override {}
+    bool isBuilt() const override { return true; }
+    bool isAvailable() const override { return true; }
+    bool hasCUDA() const override { return streams[0] != nullptr; }
+    bool hasPrimaryContext(c10::DeviceIndex) const override { return true; }
+    c10::DeviceIndex deviceCount() const override { return hasCUDA() ? DEVICES : c10::DeviceIndex(0); }
+    c10::DeviceIndex getCurrentDevice() const override { return current; }
+};
+using at::CUDAHooksRegistry;
+using at::RegistererCUDAHooksRegistry;
+REGISTER_CUDA_HOOKS(CUDAHooks)
 
 inline at::Tensor empty(at::IntArrayRef size, std::optional<at::ScalarType> type, std::optional<at::Layout>, std::optional<at::Device> device, std::optional<bool>,
                         std::optional<at::MemoryFormat> format) {
