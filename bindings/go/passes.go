@@ -163,7 +163,7 @@ func LossAndGrad[F Float, L Label](c *Criterion, logits []F, targets []L, grad [
 	n, k := len(targets), c.Classes()
 	var call slices
 	call.batch.StructSize = unsafe.Sizeof(call.batch)
-	if product(n, k) != len(logits) || len(grad) != len(logits) {
+	if !isProduct(len(logits), n, k) || len(grad) != len(logits) {
 		return call.mismatch(Matrix(logits, n, k), Matrix(grad, n, k))
 	}
 	setMatrix(&call.batch.Logits, dtypeOf[F](), n, k)

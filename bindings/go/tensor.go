@@ -2,6 +2,7 @@ package ols
 
 import (
 	"fmt"
+	"math/bits"
 	"strings"
 	"unsafe"
 
@@ -32,7 +33,7 @@ func Vector[T Element](data []T) (t Tensor) {
 func Matrix[T Element](data []T, rows, columns int) (t Tensor) {
 	t.host = unsafe.Pointer(unsafe.SliceData(data))
 	setMatrix(&t.view, dtypeOf[T](), rows, columns)
-	if rows|columns < 0 || product(rows, columns) != len(data) {
+	if !isProduct(len(data), rows, columns) {
 		t.problem = noMatrix(len(data), rows, columns)
 	}
 	return t
@@ -249,6 +250,12 @@ const (
 	largest  = int(^uint(0) >> 1)
 	smallest = -largest - 1
 )
+
+// isProduct tells whether count is a times b, both not negative; without a division, as it is on the way of every call.
+func isProduct(count, a, b int) bool {
+	high, low := bits.Mul64(uint64(a), uint64(b))
+	return a|b >= 0 && high == 0 && low == uint64(count)
+}
 
 // product and sum give the nearest int where the result is none.
 
