@@ -72,7 +72,7 @@ test-cpp: setup ## the C++ wrapper and the LibTorch module, with the documentati
 test-go: setup ## the Go modules: vet, staticcheck, conformance, race detector, sanitizer, both kinds of linking, examples
 	bindings/go/tests/run
 
-test-julia: ## the Julia package over an installed tree: rules, conformance, examples; installs a Julia on Debian
+test-julia: setup ## the Julia package over an installed tree: rules, conformance, examples; installs a Julia on Debian
 	bindings/julia/test/run
 
 test-install: setup build ## make install, uninstall and dist, with projects outside of the tree: C and C++, CMake and pkg-config, shared and static
@@ -93,8 +93,9 @@ check-cuda: build ## on a machine with a GPU: correctness, behaviour, sanitizers
 test-python: ## the Python package: lint, types, the wheel, all tests (makes an environment with PyTorch, 5 GB, on the first run)
 	bindings/python/run-tests
 
-bench: build ## the race against PyTorch and a copy of the logits (ARGS="--help" for more); see docs/benchmarks.md
+bench: setup build ## the race against PyTorch and a copy of the logits (ARGS="--help" for more), then bench-languages; see docs/benchmarks.md
 	benches/race/run $(ARGS)
+	$(if $(findstring --help,$(ARGS)),,benches/languages/run)
 
 bench-languages: setup build ## what each language adds to a call, over the bare C call, in nanoseconds; installs a Julia on Debian
 	benches/languages/run

@@ -130,12 +130,20 @@ func (c *Criterion) useAlone() (*core, error) {
 	return c.core, nil
 }
 
-func streamOf(streams []Stream) (uintptr, error) {
-	switch len(streams) {
-	case 0:
-		return 0, nil
-	case 1:
-		return uintptr(streams[0]), nil
+// onStream makes a call that goes on the stream that the caller named, or on the default one.
+func (c *Criterion) onStream(on []Stream, call func(handle capi.Criterion, stream uintptr) capi.Result) error {
+	core, err := c.use()
+	if err != nil {
+		return err
 	}
-	return 0, &Error{InvalidArgument, fmt.Sprintf("ols: %d streams; a call goes on one", len(streams))}
+	defer core.mutex.RUnlock()
+	var stream Stream
+	switch len(on) {
+	case 0:
+	case 1:
+		stream = on[0]
+	default:
+		return &Error{InvalidArgument, fmt.Sprintf("ols: %d streams; a call goes on one", len(on))}
+	}
+	return failure(call(core.handle, uintptr(stream)))
 }

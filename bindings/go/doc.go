@@ -19,7 +19,7 @@
 //
 // [LossAndGrad] takes slices. All else goes through a [Batch] of views ([Tensor]) on slices: [Matrix], [Vector], [Strided] and others make one,
 // of float32, float64, [Float16] and [BFloat16] logits in shape (N, K) or (N, K, inner), and of int, int64, int32 and uint8 targets. Nothing is
-// copied, converted or allocated. Memory of a device goes in by its address ([DeviceArray]); this release of libols has the CPU alone.
+// copied, converted or allocated. Memory of a CUDA device goes in by its address ([DeviceArray]), on the stream that the batch names.
 //
 // # Options
 //

@@ -214,3 +214,25 @@ func TestR25Files(t *testing.T) {
 	sameState(t, criterion, loaded)
 	fails(t, newCriterion(t, ols.Options{Classes: 4}).Load(path), ols.InvalidArgument, "ols_load: "+path+": the file has num_classes = 3, but the criterion has 4")
 }
+
+// r24: nobody but the caller ends an epoch, whatever is called.
+func TestR24TheEndOfAnEpochIsTheCallers(t *testing.T) {
+	criterion := newCriterion(t, ols.Options{Classes: 3})
+	before := softLabelsOf(t, criterion)
+	for step := range uint64(20) {
+		logits, targets := batchOf(step, 20, 3)
+		must(t, criterion.SetMode([]ols.Mode{ols.Train, ols.Eval}[step%2]))
+		_, err := ols.LossAndGrad(criterion, logits, targets, make([]float32, 60))
+		must(t, err)
+	}
+	must(t, criterion.UnmarshalBinary(stateOf(t, criterion)))
+	report, err := criterion.Report()
+	must(t, err)
+	if epoch, err := criterion.Epoch(); err != nil || epoch != 0 || report.RunningSamplesAccumulated == 0 || !slices.Equal(softLabelsOf(t, criterion), before) {
+		t.Errorf("epoch %d (%v), %+v", epoch, err, report)
+	}
+	must(t, criterion.NextEpoch())
+	if epoch, err := criterion.Epoch(); err != nil || epoch != 1 || slices.Equal(softLabelsOf(t, criterion), before) {
+		t.Errorf("epoch %d (%v) after NextEpoch", epoch, err)
+	}
+}

@@ -70,6 +70,30 @@ func probe(t *testing.T) string {
 	return program
 }
 
+// r2: a program that only imports the package calls nothing of the library: in this one every function ends the program.
+func TestR02LoadingDoesNothing(t *testing.T) {
+	symbols, err := os.ReadFile("../../tests/abi/symbols.txt")
+	must(t, err)
+	source := "#include <stdlib.h>\n"
+	for _, name := range strings.Fields(string(symbols)) {
+		source += fmt.Sprintf("void %s(void);\nvoid %s(void) { abort(); }\n", name, name)
+	}
+	folder := t.TempDir()
+	path, program := filepath.Join(folder, "aborts.c"), filepath.Join(folder, "idle")
+	must(t, os.WriteFile(path, []byte(source), 0o666))
+	run(t, exec.Command(compiler(), "-shared", "-fPIC", "-Wl,-soname,libols.so.0", "-o", filepath.Join(folder, "libols.so.0"), path))
+	build := exec.Command("go", "build", "-o", program, "./testdata/idle")
+	build.Env = append(os.Environ(), "GOEXPERIMENT=")
+	run(t, build)
+	for arguments, want := range map[string]string{"": "", "use": "SIGABRT"} {
+		command := exec.Command(program, strings.Fields(arguments)...)
+		command.Env = append(os.Environ(), "LD_LIBRARY_PATH="+folder)
+		if output, err := command.CombinedOutput(); (err != nil) != (want != "") || !strings.Contains(string(output), want) || want == "" && len(output) != 0 {
+			t.Errorf("%q: %v\n%s", arguments, err, output)
+		}
+	}
+}
+
 // r1: a library of another ABI, or of another minor version below 1.0, is an error that names both and the path.
 // r5, r7: an unknown status is an error with its number and text.
 // r4, r16, r17, r21, r22: what the library gets is what the caller gave, address by address, over its own defaults.

@@ -109,10 +109,12 @@ func (c *Criterion) Forward(batch *Batch, loss, grad Tensor) error {
 	if err := loss.check(call, "loss"); err != nil {
 		return err
 	}
-	return c.forward(call, batch, loss.given(), loss.host, &grad)
+	return c.pass(call, false, batch, loss.given(), loss.host, &grad)
 }
 
-func (c *Criterion) forward(call string, batch *Batch, loss *capi.Tensor, lossData unsafe.Pointer, grad *Tensor) error {
+// pass makes a Forward or a Backward, whose first tensor is the loss or the gradient of it. (Not given as a function, through whose parameters
+// all would escape to the heap.)
+func (c *Criterion) pass(call string, isBackward bool, batch *Batch, first *capi.Tensor, firstData unsafe.Pointer, grad *Tensor) error {
 	core, err := c.use()
 	if err != nil {
 		return err
@@ -126,7 +128,10 @@ func (c *Criterion) forward(call string, batch *Batch, loss *capi.Tensor, lossDa
 	if err := grad.check(call, "grad"); err != nil {
 		return err
 	}
-	return failure(capi.Forward(core.handle, &whole, &data, loss, lossData, grad.given(), grad.host))
+	if isBackward {
+		return failure(capi.Backward(core.handle, &whole, &data, first, firstData, grad.given(), grad.host))
+	}
+	return failure(capi.Forward(core.handle, &whole, &data, first, firstData, grad.given(), grad.host))
 }
 
 // Loss is Forward for the loss alone, as a number: not with ReductionNone.
@@ -146,7 +151,7 @@ func (c *Criterion) lossAndGrad(call string, batch *Batch, grad *Tensor) (float6
 	if batch != nil && batch.Logits.DType() == F64 {
 		loss, to = viewOf(F64), unsafe.Pointer(&double)
 	}
-	if err := c.forward(call, batch, &loss, to, grad); err != nil {
+	if err := c.pass(call, false, batch, &loss, to, grad); err != nil {
 		return 0, err
 	}
 	return float64(single) + double, nil
@@ -158,7 +163,7 @@ func LossAndGrad[F Float, L Label](c *Criterion, logits []F, targets []L, grad [
 	n, k := len(targets), c.Classes()
 	var call slices
 	call.batch.StructSize = unsafe.Sizeof(call.batch)
-	if product(n, k) != len(logits) || len(grad) != len(logits) {
+	if !isProduct(len(logits), n, k) || len(grad) != len(logits) {
 		return call.mismatch(Matrix(logits, n, k), Matrix(grad, n, k))
 	}
 	setMatrix(&call.batch.Logits, dtypeOf[F](), n, k)
@@ -211,23 +216,10 @@ func (s *slices) run(c *Criterion) (float64, error) {
 // agree: not across NextEpoch.
 func (c *Criterion) Backward(batch *Batch, gradLoss, grad Tensor) error {
 	const call = "ols.Backward"
-	core, err := c.use()
-	if err != nil {
-		return err
-	}
-	defer core.mutex.RUnlock()
-	var whole capi.Batch
-	data, err := batch.fill(call, &whole)
-	if err != nil {
-		return err
-	}
 	if err := gradLoss.check(call, "grad_loss"); err != nil {
 		return err
 	}
-	if err := grad.check(call, "grad"); err != nil {
-		return err
-	}
-	return failure(capi.Backward(core.handle, &whole, &data, gradLoss.given(), gradLoss.host, grad.given(), grad.host))
+	return c.pass(call, true, batch, gradLoss.given(), gradLoss.host, &grad)
 }
 
 // Accumulate adds to the statistics from given probabilities: the batch's Logits hold p, with entries in [0, 1]. It obeys the mode, Update,
@@ -249,15 +241,4 @@ func (c *Criterion) Accumulate(batch *Batch) error {
 // NextEpoch ends the epoch: it makes the soft labels of the next one from the statistics, and clears these (Zhang et al. 2021, equations 4
 // and 5). When is the caller's decision: after the last batch of an epoch, and where several workers train, after their statistics were summed
 // (see [Criterion.WithStatistics]). [Criterion.Report] tells what happened.
-func (c *Criterion) NextEpoch(on ...Stream) error {
-	core, err := c.use()
-	if err != nil {
-		return err
-	}
-	defer core.mutex.RUnlock()
-	stream, err := streamOf(on)
-	if err != nil {
-		return err
-	}
-	return failure(capi.NextEpoch(core.handle, stream))
-}
+func (c *Criterion) NextEpoch(on ...Stream) error { return c.onStream(on, capi.NextEpoch) }

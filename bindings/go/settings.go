@@ -130,17 +130,8 @@ type Report struct {
 
 // Report tells what happened; on CUDA it is the one call that may wait for the device.
 func (c *Criterion) Report(on ...Stream) (Report, error) {
-	core, err := c.use()
-	if err != nil {
-		return Report{}, err
-	}
-	defer core.mutex.RUnlock()
-	stream, err := streamOf(on)
-	if err != nil {
-		return Report{}, err
-	}
 	var r capi.Report
-	if err := failure(capi.GetReport(core.handle, stream, &r)); err != nil {
+	if err := c.onStream(on, func(handle capi.Criterion, stream uintptr) capi.Result { return capi.GetReport(handle, stream, &r) }); err != nil {
 		return Report{}, err
 	}
 	return Report{

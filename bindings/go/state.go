@@ -60,7 +60,7 @@ type Statistics struct {
 
 // WithStatistics calls f with the statistics in place, to read or to change them: for a sum over workers before NextEpoch. While f runs no other
 // call on the criterion does, nor can f make one; what it was given must not be kept beyond it. The error is that of f, or ErrClosed.
-// Host memory alone: on a device the caller gives the memory for the state in Options.
+// Host memory alone: on a device it is [InvalidDevice], and the caller gives the memory for the state in Options.
 func (c *Criterion) WithStatistics(f func(Statistics) error) error {
 	core, err := c.useAlone()
 	if err != nil {
@@ -69,6 +69,9 @@ func (c *Criterion) WithStatistics(f func(Statistics) error) error {
 	defer core.mutex.Unlock()
 	view, result := capi.Statistics(core.handle)
 	if err := failure(result); err != nil {
+		return err
+	}
+	if err := hostMemory("ols.WithStatistics: the statistics are", view.DeviceType, view.DeviceID); err != nil {
 		return err
 	}
 	return f(Statistics{
@@ -86,14 +89,25 @@ func (c *Criterion) WithSoftLabels(f func(RowsOf[float32]) error) error {
 		return err
 	}
 	defer core.mutex.Unlock()
-	data, stride, result := capi.SoftLabels(core.handle)
+	view, result := capi.SoftLabels(core.handle)
 	if err := failure(result); err != nil {
 		return err
 	}
-	return f(rowsOf[float32](data, core.classes, stride))
+	if err := hostMemory("ols.WithSoftLabels: the soft labels are", view.DeviceType, view.DeviceID); err != nil {
+		return err
+	}
+	return f(rowsOf[float32](view.Data, core.classes, view.Stride))
 }
 
-// SoftLabels gives a copy of the soft labels S, row-major (K, K), a row per class.
+// hostMemory is an error where the memory is none that Go may read.
+func hostMemory(what string, kind, id int32) error {
+	if kind != capi.DeviceCUDA {
+		return nil
+	}
+	return &Error{InvalidDevice, fmt.Sprintf("%s on cuda:%d; give memory of that device for them in Options", what, id)}
+}
+
+// SoftLabels gives a copy of the soft labels S, row-major (K, K), a row per class. Host memory alone, as WithSoftLabels.
 func (c *Criterion) SoftLabels() ([]float32, error) {
 	var all []float32
 	err := c.WithSoftLabels(func(rows RowsOf[float32]) error {
@@ -105,19 +119,12 @@ func (c *Criterion) SoftLabels() ([]float32, error) {
 
 // SetSoftLabels replaces the soft labels S by a matrix (K, K), float32 or float64, finite and >= 0; rows need not sum to 1. Copied.
 func (c *Criterion) SetSoftLabels(softLabels Tensor, on ...Stream) error {
-	core, err := c.use()
-	if err != nil {
-		return err
-	}
-	defer core.mutex.RUnlock()
 	if err := softLabels.check("ols.SetSoftLabels", "soft_labels"); err != nil {
 		return err
 	}
-	stream, err := streamOf(on)
-	if err != nil {
-		return err
-	}
-	return failure(capi.SetSoftLabels(core.handle, softLabels.given(), softLabels.host, stream))
+	return c.onStream(on, func(handle capi.Criterion, stream uintptr) capi.Result {
+		return capi.SetSoftLabels(handle, softLabels.given(), softLabels.host, stream)
+	})
 }
 
 // Save writes the state (S, statistics, counters, epoch) and the options that shape the result to a file, in the safetensors format with a
@@ -134,22 +141,14 @@ func (c *Criterion) Load(path string, on ...Stream) error {
 }
 
 func (c *Criterion) file(call, path string, on []Stream, work func(capi.Criterion, string, uintptr) capi.Result) error {
-	core, err := c.use()
-	if err != nil {
-		return err
-	}
-	defer core.mutex.RUnlock()
-	stream, err := streamOf(on)
-	if err != nil {
-		return err
-	}
 	if strings.IndexByte(path, 0) >= 0 {
 		return &Error{InvalidArgument, fmt.Sprintf("%s: path = %q holds a NUL byte", call, path)}
 	}
-	return failure(work(core.handle, path, stream))
+	return c.onStream(on, func(handle capi.Criterion, stream uintptr) capi.Result { return work(handle, path, stream) })
 }
 
-// MarshalBinary gives the bytes that Save would write: for encoding/gob, or a checkpoint of the caller's own.
+// MarshalBinary gives the bytes that Save would write: for encoding/gob, or a checkpoint of the caller's own. On a device it works on the default
+// stream, and so does UnmarshalBinary: the work that was enqueued on streams that do not wait for that one must have run.
 func (c *Criterion) MarshalBinary() ([]byte, error) {
 	// Alone: no call may lie between asking for the size and for the bytes.
 	core, err := c.useAlone()

@@ -2,6 +2,7 @@ package ols
 
 import (
 	"fmt"
+	"math/bits"
 	"strings"
 	"unsafe"
 
@@ -21,20 +22,26 @@ type Tensor struct {
 }
 
 // Vector views a slice as (len(data)).
-func Vector[T Element](data []T) Tensor {
-	t := Tensor{host: unsafe.Pointer(unsafe.SliceData(data))}
+func Vector[T Element](data []T) (t Tensor) {
+	// The result by its name, here and in Matrix: it is written where the caller wants it, without a copy.
+	t.host = unsafe.Pointer(unsafe.SliceData(data))
 	setVector(&t.view, dtypeOf[T](), len(data))
 	return t
 }
 
 // Matrix views a slice of rows*columns elements as (rows, columns), row-major.
-func Matrix[T Element](data []T, rows, columns int) Tensor {
-	t := Tensor{host: unsafe.Pointer(unsafe.SliceData(data))}
+func Matrix[T Element](data []T, rows, columns int) (t Tensor) {
+	t.host = unsafe.Pointer(unsafe.SliceData(data))
 	setMatrix(&t.view, dtypeOf[T](), rows, columns)
-	if rows|columns < 0 || product(rows, columns) != len(data) {
-		t.problem = fmt.Sprintf("a slice of %d elements is no matrix of (%d, %d)", len(data), rows, columns)
+	if !isProduct(len(data), rows, columns) {
+		t.problem = noMatrix(len(data), rows, columns)
 	}
 	return t
+}
+
+//go:noinline
+func noMatrix(length, rows, columns int) string {
+	return fmt.Sprintf("a slice of %d elements is no matrix of (%d, %d)", length, rows, columns)
 }
 
 // Rows views rows*columns elements of a slice as (rows, columns), with each row stride elements after the one before: what gonum's
@@ -161,6 +168,9 @@ func DeviceArray(address DevicePtr, dtype DType, device Device, shape, strides [
 // IsZero tells whether nothing is given.
 func (t Tensor) IsZero() bool { return t == Tensor{} }
 
+// Address gives what DeviceArray was given; 0 for a view of a slice.
+func (t Tensor) Address() DevicePtr { return DevicePtr(t.view.Address) }
+
 // Shape gives the sizes of the dimensions.
 func (t Tensor) Shape() []int {
 	shape := make([]int, t.view.NDim)
@@ -173,19 +183,27 @@ func (t Tensor) Shape() []int {
 // DType gives the type of the elements; 0 for the zero Tensor.
 func (t Tensor) DType() DType { return DType(int32(t.view.Code) | int32(t.view.Bits)<<8) }
 
-func viewOf(dtype DType) capi.Tensor {
-	return capi.Tensor{DeviceType: capi.DeviceCPU, Code: uint8(dtype), Bits: uint8(dtype >> 8), Lanes: 1}
+func viewOf(dtype DType) (view capi.Tensor) {
+	setDType(&view, dtype)
+	return view
+}
+
+// These write over a view of zeros.
+
+func setDType(view *capi.Tensor, dtype DType) {
+	view.DeviceType = capi.DeviceCPU
+	view.Code, view.Bits, view.Lanes = uint8(dtype), uint8(dtype>>8), 1
 }
 
 func setVector(view *capi.Tensor, dtype DType, size int) {
-	*view = viewOf(dtype)
+	setDType(view, dtype)
 	view.NDim = 1
 	view.Shape[0] = int64(size)
 	view.Strides[0] = 1
 }
 
 func setMatrix(view *capi.Tensor, dtype DType, rows, columns int) {
-	*view = viewOf(dtype)
+	setDType(view, dtype)
 	view.NDim = 2
 	view.Shape[0], view.Shape[1] = int64(rows), int64(columns)
 	view.Strides[0], view.Strides[1] = int64(columns), 1
@@ -232,6 +250,12 @@ const (
 	largest  = int(^uint(0) >> 1)
 	smallest = -largest - 1
 )
+
+// isProduct tells whether count is a times b, both not negative; without a division, as it is on the way of every call.
+func isProduct(count, a, b int) bool {
+	high, low := bits.Mul64(uint64(a), uint64(b))
+	return a|b >= 0 && high == 0 && low == uint64(count)
+}
 
 // product and sum give the nearest int where the result is none.
 

@@ -222,18 +222,7 @@ static void check_state(ols_criterion_t *criterion, const vec_expect *expect, in
         const vec_report *want = &expect->report;
 #define SAME(field) \
     if (report.field != want->field) wrong(#field, 0, (double)report.field, (double)want->field)
-        SAME(epoch);
-        SAME(rows_measured);
-        SAME(rows_kept);
-        SAME(rows_uniform);
-        SAME(rows_initial);
-        SAME(rows_one_hot);
-        SAME(rows_zero);
-        SAME(rows_frozen);
-        SAME(samples_accumulated);
-        SAME(samples_skipped);
-        SAME(classes_full);
-        SAME(targets_out_of_range);
+        VEC_REPORT_FIELDS(SAME);
     }
 }
 

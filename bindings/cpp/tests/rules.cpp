@@ -32,6 +32,16 @@ struct Data {
     ols::batch batch() const { return ols::batch(logits_view(), ols::view(targets)); }
 };
 
+/// R2: the library has been loaded with this program, and nothing has happened by that.
+void loading() {
+    std::ifstream status("/proc/self/status"), maps("/proc/self/maps");
+    bool is_alone = false;
+    for (std::string line; std::getline(status, line);) is_alone = is_alone || line == "Threads:\t1";
+    CHECK(is_alone);
+    const std::string mapped{std::istreambuf_iterator<char>(maps), std::istreambuf_iterator<char>()};
+    CHECK(!mapped.empty() && mapped.find("libcuda") == std::string::npos);
+}
+
 void versions() {
     // R1: equal numbers, and below 1.0 equal minor versions.
     using ols::detail::is_compatible;
@@ -149,13 +159,16 @@ void options() {
     THROWS(OLS_STATUS_INVALID_SHAPE, "class_weights", ols::criterion(ols::options(3).class_weights({1, 2})));
     THROWS(OLS_STATUS_INVALID_SHAPE, "initial_soft_labels|8 values", ols::options(3).initial_soft_labels(std::vector<float>(8)));
     THROWS(OLS_STATUS_INVALID_ARGUMENT, "initial", ols::criterion(ols::options(3).initial(static_cast<ols::initial>(77))));
-    THROWS(OLS_STATUS_UNSUPPORTED, "CUDA", ols::criterion(ols::options(3).device(OLS_DEVICE_CUDA, 0)));
+    // Without a driver; with one there is no such device.
+    const bool has_driver = dlopen("libcuda.so", RTLD_LAZY) != nullptr || dlopen("libcuda.so.1", RTLD_LAZY) != nullptr;
+    THROWS(has_driver ? OLS_STATUS_INVALID_DEVICE : OLS_STATUS_UNSUPPORTED, has_driver ? "99" : "no CUDA driver",
+           ols::criterion(ols::options(3).device(OLS_DEVICE_CUDA, 99)));
 }
 
 void errors() {
     ols::criterion criterion(static_cast<std::int64_t>(K));
     Data data;
-    // R5, R6: each error keeps its own message; a later failure does not write over it.
+    // R5, R6, R9: each error keeps the library's own message; a later failure does not write over it.
     std::string first, second;
     data.targets[3] = 1003;
     try {
@@ -215,7 +228,7 @@ void errors() {
 }
 
 void handles(const std::string &folder) {
-    // R10 to R12.
+    // R10, R11, R12.
     static_assert(!std::is_copy_constructible_v<ols::criterion> && !std::is_copy_assignable_v<ols::criterion>, "a handle has one owner");
     static_assert(std::is_nothrow_move_constructible_v<ols::criterion> && std::is_nothrow_move_assignable_v<ols::criterion>, "for containers");
     Data data;
@@ -334,6 +347,25 @@ void calls() {
     static_assert(std::is_same_v<decltype(ols::view(std::declval<const std::vector<float> &>())), ols::const_tensor>, "const goes through");
     ols::criterion three(3);
     CHECK(std::fabs(loss_in_another_unit(three) - 0.7494) < 1e-3);
+}
+
+void ends_of_epochs() {
+    // R24: nobody but the caller ends an epoch, whatever is called.
+    ols::criterion criterion(static_cast<std::int64_t>(K));
+    const auto labels = [&] {
+        std::vector<float> values;
+        for (std::size_t j = 0; j < K; j++) values.insert(values.end(), criterion.soft_labels().row(j).begin(), criterion.soft_labels().row(j).end());
+        return values;
+    };
+    const std::vector<float> before = labels();
+    for (int step = 0; step < 20; step++) {
+        criterion.loss(Data(step).batch());
+        step % 2 == 0 ? criterion.eval() : criterion.train();
+    }
+    criterion.load(criterion.save());
+    CHECK(criterion.epoch() == 0 && labels() == before && criterion.statistics().counts[1] > 0);
+    criterion.next_epoch();
+    CHECK(criterion.epoch() == 1 && labels() != before);
 }
 
 void threads() {
@@ -468,12 +500,14 @@ void statistics() {
 
 int main(int, char **arguments) {
     const std::string folder = arguments[2];
+    loading();
     versions();
     constants(arguments[1]);
     options();
     errors();
     handles(folder);
     calls();
+    ends_of_epochs();
     threads();
     forks();
     states(folder);

@@ -1,6 +1,7 @@
 // The module of ols/torch.hpp: the conformance cases, then what LibTorch's users rely on; a section names its rule of bindings/RULES.md. Argument: a folder
-// to write in.
+// to write in, and the stand-in for the CUDA driver.
 #include "torch_conformance.hpp"
+#include "torch_cuda.hpp"
 
 #include <torch/autograd.h>
 #include <torch/nn/modules.h>
@@ -384,6 +385,66 @@ void in_parallel(const std::string &folder) {
     CHECK(bytes_of(first, folder) == bytes_of(alone, folder) && bytes_of(shared, folder) == bytes_of(alone, folder));
 }
 
+void device_tensors(const char *stand_in_path, const std::string &folder) {
+    // R21, R17: tensors of a device go through on LibTorch's stream, and a forward pass waits for nothing; results as on the host.
+    pretended_cuda::begin(stand_in_path);
+    const torch::Device cuda(at::kCUDA, 1), cpu(at::kCPU);
+    const auto options = OnlineLabelSmoothingOptions(K).alpha(0.3).class_weights(at::linspace(1, 2, K));
+    OnlineLabelSmoothing host(options), there(options);
+    train(there, 7);
+    there->next_epoch();
+    host->load_file((there->save_file(folder + "/device.ols"), folder + "/device.ols"));
+    there->to(cuda);
+    CHECK(there->soft_labels.device() == cuda && there->sums.device() == cuda && there->counts.device() == cuda && there->epoch() == 1);
+    for (const at::ScalarType type : {at::kFloat, at::kDouble, at::kHalf, at::kBFloat16}) {
+        const Tensor a = logits_for(0, {N, K}, type).requires_grad_(), b = logits_for(0, {N, K}, type).to(cuda).requires_grad_(), y = targets_for(0).to(cuda);
+        const Tensor expected = host(a, targets_for(0));
+        stand_in::wait();
+        const long long waits = stand_in::get("synchronisations");
+        const Tensor loss = there(b, y);
+        CHECK(stand_in::get("synchronisations") == waits && stand_in::get("queued") > 0);
+        CHECK(stand_in::get("last_stream") == reinterpret_cast<long long>(pretended_cuda::streams[1]));
+        (expected * 1024).backward();
+        (loss * 1024).backward();
+        const double within = type == at::kHalf ? 2e-3 : type == at::kBFloat16 ? 2e-2 : 1e-5;
+        CHECK(loss.device() == cuda && b.grad().device() == cuda && b.grad().scalar_type() == type);
+        CHECK(at::allclose(loss.to(cpu), expected, 1e-5, 1e-6) && at::allclose(b.grad().to(cpu), a.grad(), within, 1024 * 1e-6));
+        CHECK(at::equal(there->counts.to(cpu), host->counts));
+    }
+    // Images in two layouts, Mixup, weights; one loss per sample; taking back.
+    const Tensor image = logits_for(1, {2, K, 2, 3}), targets = targets_for(1).view({2, 2, 3}), v = at::linspace(0, 2, N).view({2, 2, 3});
+    const auto mixed = [&](const torch::Device &device) {
+        return CallOptions().sample_weights(v.to(device)).mix(targets_for(2).view({2, 2, 3}).to(device), 0.25);
+    };
+    for (const at::MemoryFormat format : {at::MemoryFormat::Contiguous, at::MemoryFormat::ChannelsLast}) {
+        const Tensor expected = host(image, targets, mixed(cpu)), loss = there(image.to(cuda).contiguous(format), targets.to(cuda), mixed(cuda));
+        CHECK(at::allclose(loss.to(cpu), expected, 1e-5, 1e-6));
+    }
+    there->take_back(image.to(cuda), targets.to(cuda), mixed(cuda));
+    host->take_back(image, targets, mixed(cpu));
+    CHECK(at::equal(there->counts.to(cpu), host->counts));
+
+    // The end of an epoch, a clone, torch::save on the module's stream, and back to the host.
+    there->next_epoch();
+    host->next_epoch();
+    CHECK(there->report().epoch == 1 + 1 && there->report().rows_measured == host->report().rows_measured);
+    CHECK(at::allclose(there->soft_labels.to(cpu), host->soft_labels, 0, 1e-6));
+    OnlineLabelSmoothing copy(std::dynamic_pointer_cast<ols::torch::OnlineLabelSmoothingImpl>(there->clone()));
+    std::stringstream archive;
+    torch::save(there, archive);
+    OnlineLabelSmoothing loaded(K);
+    torch::load(loaded, archive);
+    CHECK(copy->soft_labels.device() == cuda && copy->epoch() == 2 && bytes_of(copy, folder) == bytes_of(there, folder));
+    CHECK(bytes_of(loaded, folder) == bytes_of(there, folder) && at::equal(loaded->soft_labels, there->soft_labels.to(cpu)));
+    // Tensors that lie elsewhere are the library's error.
+    THROWS(OLS_STATUS_INVALID_DEVICE, "logits.device = cpu|cuda:1", there(logits_for(0), targets_for(0)));
+    THROWS(OLS_STATUS_INVALID_DEVICE, "targets.device = cpu", there(logits_for(0).to(cuda), targets_for(0)));
+    THROWS(OLS_STATUS_INVALID_DEVICE, "logits.device = cuda:1|cpu", host(logits_for(0).to(cuda), targets_for(0).to(cuda)));
+    const auto state = bytes_of(there, folder);
+    there->to(cpu);
+    CHECK(there->soft_labels.device() == cpu && there->epoch() == 2 && bytes_of(there, folder) == state);
+}
+
 } // namespace
 
 int main(int, char **arguments) {
@@ -398,5 +459,6 @@ int main(int, char **arguments) {
     bad_input(folder);
     modules(folder);
     in_parallel(folder);
+    device_tensors(arguments[2], folder);
     return test::finish("torch module");
 }

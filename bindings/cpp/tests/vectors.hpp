@@ -180,18 +180,7 @@ inline void compare_report(const ols_report_t &report, const vec_expect &expect)
     if (!expect.has_report) return;
     const vec_report &want = expect.report;
 #define SAME(field) same(#field, static_cast<double>(report.field), static_cast<double>(want.field))
-    SAME(epoch);
-    SAME(rows_measured);
-    SAME(rows_kept);
-    SAME(rows_uniform);
-    SAME(rows_initial);
-    SAME(rows_one_hot);
-    SAME(rows_zero);
-    SAME(rows_frozen);
-    SAME(samples_accumulated);
-    SAME(samples_skipped);
-    SAME(classes_full);
-    SAME(targets_out_of_range);
+    VEC_REPORT_FIELDS(SAME);
 #undef SAME
 }
 

@@ -32,7 +32,7 @@ function main(repetitions)
     loss = OnlineLabelSmoothingLoss(10)
     ŷ, y = Float32[((7n + 3k) % 11) / 4 - 1 for k in 1:10, n in 1:128], [mod1(n, 10) for n in 1:128]
     grad, value = similar(ŷ), Ref(0.0f0)
-    batch = O.Batch(loss, ŷ, y, nothing, nothing, nothing, nothing, 1, :add)
+    batch = O.Batch(loss, ŷ, y)
     GC.@preserve loss ŷ y grad value batch begin
         given, to_loss, to_grad = Ref(O.in_header_form(batch)), Ref(O.tensor(value, Val(1))), Ref(O.tensor(grad, Val(2)))
         alone = (loss.handle, O.FUNCTIONS[].ols_forward, given, to_loss, to_grad)

@@ -63,7 +63,18 @@ struct Batch{Y,T,W,U,L,G}
     flags::UInt32
 end
 
-@inline function Batch(criterion, ŷ::AbstractArray, y, sample_weights, targets2, lam, grad_loss, target_offset::Integer, update::Symbol)
+# The keywords that all calls on a batch have.
+@inline function Batch(
+    criterion,
+    ŷ::AbstractArray,
+    y;
+    sample_weights = nothing,
+    targets2 = nothing,
+    lam = nothing,
+    grad_loss = nothing,
+    target_offset::Integer = criterion.target_offset,
+    update::Symbol = :add,
+)
     offset = Int(target_offset)
     batch = Batch(
         readable(ŷ, Val(2), "ŷ"),

@@ -18,13 +18,17 @@ function loss_and_pullback(criterion::OnlineLabelSmoothingLoss, ŷ::AbstractArra
             unused[] = nothing # it is the caller's now, who may write to it
             return gradient::typeof(first_gradient)
         end
-        return backward!(similar(first_gradient), criterion, ŷ, y; pass..., grad_loss = grad_loss_like(value, grad_loss))
+        return backward!(similar(first_gradient), criterion, ŷ, y; pass..., grad_loss = times(get(pass, :grad_loss, nothing), grad_loss_like(value, grad_loss)))
     end
     return value, pullback
 end
 
 # The second pass over a batch does not count it again, nor take it back again.
 without_update(keywords) = (; (name => value for (name, value) in pairs(keywords) if name !== :update)...)
+
+# A gradient that the call was given, as a loss scale, stays in.
+times(::Nothing, grad_loss) = grad_loss
+times(given, grad_loss) = given .* grad_loss
 
 isone_everywhere(grad_loss::Number) = isone(grad_loss)
 isone_everywhere(grad_loss) = false

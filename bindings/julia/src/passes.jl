@@ -69,6 +69,13 @@ end
 @inline writable(output, ::Val, ::String) = output
 @inline writable(output::DenseArray, ::Val, ::String) = output
 
+# Where the gradient is written. A copy of the logits takes their place as the output too.
+@inline function gradient_of(batch::Batch, grad, ŷ::AbstractArray)
+    grad === ŷ || return writable(grad, Val(2), "grad")
+    writable(ŷ, Val(2), "ŷ")
+    return batch.logits
+end
+
 @inline put_back!(output, written) = output === written ? nothing : copyto!(output, written)
 
 @inline function check_output(output::AbstractArray, expected::Tuple, name::String)
@@ -91,26 +98,11 @@ One pass over the logits, with outputs of your own: `value` (a `Ref` or an array
 the size of the labels) and `grad` (size and element type of `ŷ`; it may be `ŷ` itself, which then holds the gradient). Both `nothing`: statistics
 alone. Returns nothing. Keywords and errors as for `loss(ŷ, y)`.
 """
-@inline function forward!(
-    criterion::OnlineLabelSmoothingLoss,
-    ŷ::AbstractArray,
-    y;
-    value = nothing,
-    grad = nothing,
-    sample_weights = nothing,
-    targets2 = nothing,
-    lam = nothing,
-    grad_loss = nothing,
-    target_offset::Integer = criterion.target_offset,
-    update::Symbol = :add,
-)
-    batch = Batch(criterion, ŷ, y, sample_weights, targets2, lam, grad_loss, target_offset, update)
+@inline function forward!(criterion::OnlineLabelSmoothingLoss, ŷ::AbstractArray, y; value = nothing, grad = nothing, keywords...)
+    batch = Batch(criterion, ŷ, y; keywords...)
     check_output(grad, size(ŷ), "grad")
     check_output(value, label_size(ŷ), "value")
-    in_place = grad === ŷ
-    in_place && writable(ŷ, Val(2), "ŷ")
-    # A copy of the logits takes their place as the output too.
-    gradient = in_place ? batch.logits : writable(grad, Val(2), "grad")
+    gradient = gradient_of(batch, grad, ŷ)
     values = writable(value, Val(1), "value")
     result = forward_pass(criterion, batch, values, gradient)
     put_back!(grad, gradient)
@@ -182,23 +174,10 @@ end
 The gradient of a batch alone, computed anew from its logits, bit for bit that of [`loss_and_gradient!`](@ref). No state is touched. `grad_loss` is multiplied in before a 16-bit
 gradient is rounded: a loss scale belongs there. Not across [`next_epoch!`](@ref), which changes the soft labels.
 """
-@inline function backward!(
-    grad::AbstractArray,
-    criterion::OnlineLabelSmoothingLoss,
-    ŷ::AbstractArray,
-    y;
-    sample_weights = nothing,
-    targets2 = nothing,
-    lam = nothing,
-    grad_loss = nothing,
-    target_offset::Integer = criterion.target_offset,
-    update::Symbol = :none,
-)
-    batch = Batch(criterion, ŷ, y, sample_weights, targets2, lam, grad_loss, target_offset, update)
+@inline function backward!(grad::AbstractArray, criterion::OnlineLabelSmoothingLoss, ŷ::AbstractArray, y; keywords...)
+    batch = Batch(criterion, ŷ, y; update = :none, keywords...)
     check_output(grad, size(ŷ), "grad")
-    in_place = grad === ŷ
-    in_place && writable(ŷ, Val(2), "ŷ")
-    gradient = in_place ? batch.logits : writable(grad, Val(2), "grad")
+    gradient = gradient_of(batch, grad, ŷ)
     backward_pass(criterion, batch, gradient)
     put_back!(grad, gradient)
     return grad
@@ -210,18 +189,8 @@ end
 Adds to the statistics from given probabilities `p`, of the size that logits have, with entries in [0, 1]: a sample counts when the largest of them is that
 of its label. Obeys the mode and the keywords `sample_weights`, `targets2`, `lam`, `target_offset` and `update` as `loss(ŷ, y)` does.
 """
-function accumulate_probabilities!(
-    criterion::OnlineLabelSmoothingLoss,
-    p::AbstractArray,
-    y;
-    sample_weights = nothing,
-    targets2 = nothing,
-    lam = nothing,
-    grad_loss = nothing,
-    target_offset::Integer = criterion.target_offset,
-    update::Symbol = :add,
-)
-    batch = Batch(criterion, p, y, sample_weights, targets2, lam, grad_loss, target_offset, update)
+function accumulate_probabilities!(criterion::OnlineLabelSmoothingLoss, p::AbstractArray, y; keywords...)
+    batch = Batch(criterion, p, y; keywords...)
     scalars = (place_of(batch.lam), place_of(batch.grad_loss))
     GC.@preserve batch scalars begin
         given = Ref(in_header_form(batch, scalars...))

@@ -6,12 +6,14 @@
 Writes the state (soft labels, statistics, epoch) and the options that shape the result to a file in the safetensors format, atomically: whatever happens, the
 name stands for the old file or for the whole new one. libols of every language loads it.
 """
-function save(path::AbstractString, criterion::OnlineLabelSmoothingLoss)
+save(path::AbstractString, criterion::OnlineLabelSmoothingLoss) = call_on_file(FUNCTIONS[].ols_save, path, criterion)
+
+function call_on_file(save_or_load::Ptr{Cvoid}, path::AbstractString, criterion::OnlineLabelSmoothingLoss)
     name = Base.cconvert(Cstring, path)
     on = stream_of_state(criterion)
     GC.@preserve name begin
         text = Base.unsafe_convert(Cstring, name)
-        call(handle -> ccall(FUNCTIONS[].ols_save, Int32, (Ptr{Cvoid}, Cstring, Ptr{Cvoid}), handle, text, on), criterion)
+        call(handle -> ccall(save_or_load, Int32, (Ptr{Cvoid}, Cstring, Ptr{Cvoid}), handle, text, on), criterion)
     end
     return nothing
 end
@@ -25,12 +27,7 @@ device, threads and `target_offset` stay as they are. A run that was saved and l
 classes) the criterion is as before.
 """
 function load!(criterion::OnlineLabelSmoothingLoss, path::AbstractString)
-    name = Base.cconvert(Cstring, path)
-    on = stream_of_state(criterion)
-    GC.@preserve name begin
-        text = Base.unsafe_convert(Cstring, name)
-        call(handle -> ccall(FUNCTIONS[].ols_load, Int32, (Ptr{Cvoid}, Cstring, Ptr{Cvoid}), handle, text, on), criterion)
-    end
+    call_on_file(FUNCTIONS[].ols_load, path, criterion)
     return criterion
 end
 

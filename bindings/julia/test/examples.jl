@@ -2,7 +2,8 @@
 
 const EXAMPLES = joinpath(REPOSITORY, "examples", "julia")
 
-# With less optimisation they are done sooner: most of the time goes into compilation.
+# With less optimisation they are done sooner: most of the time goes into compilation. What ends at once is interpreted.
+const INTERPRETED = `--compile=min -O0`
 function run_program(path, arguments...; options = `-O1`)
     output = IOBuffer()
     process = run(pipeline(ignorestatus(`$(Base.julia_cmd()) $options --startup-file=no --project=$PACKAGE $path $arguments`); stdout = output, stderr = output))
@@ -24,7 +25,7 @@ table(output) = [strip.(split(strip(line, [' ', '|']), " | ")) for line in split
     @test all(parse(Float64, row[3]) > 50 for row in rows[2:4])
     # A seed gives the same numbers.
     @test run_program(joinpath(EXAMPLES, "digits.jl"), "--epochs", "1").output == found.output
-    wrong = run_program(joinpath(EXAMPLES, "digits.jl"), "--nonsense")
+    wrong = run_program(joinpath(EXAMPLES, "digits.jl"), "--nonsense"; options = INTERPRETED)
     @test !wrong.succeeded && occursin("usage", wrong.output)
 end
 
@@ -49,9 +50,9 @@ end
         @test found.succeeded && occursin("120 training, 20 validation and 40 test images", found.output)
         @test table(found.output)[2][3] == "100.0"
         write(joinpath(folder, "t10k-labels-idx1-ubyte"), idx([60], zeros(UInt8, 59)))
-        damaged = run_program(joinpath(EXAMPLES, "digits.jl"), "--data", folder)
+        damaged = run_program(joinpath(EXAMPLES, "digits.jl"), "--data", folder; options = INTERPRETED)
         @test !damaged.succeeded && occursin("t10k-labels-idx1-ubyte: 59 bytes of data instead of 60", damaged.output)
-        missing_file = run_program(joinpath(EXAMPLES, "digits.jl"), "--data", joinpath(folder, "nowhere"))
+        missing_file = run_program(joinpath(EXAMPLES, "digits.jl"), "--data", joinpath(folder, "nowhere"); options = INTERPRETED)
         @test !missing_file.succeeded && occursin("there is no train-images-idx3-ubyte", missing_file.output)
     end
 end
@@ -65,7 +66,7 @@ end
 end
 
 @testset "benchmark" begin
-    found = run_program(joinpath(PACKAGE, "benchmark", "overhead.jl"), "50"; options = ``)
+    found = run_program(joinpath(PACKAGE, "benchmark", "overhead.jl"), "50"; options = `-O2`)
     found.succeeded || println(found.output)
     @test found.succeeded && match(r"^Julia\t[\d.]+\t[\d.]+\t-?[\d.]+\t0$", chomp(found.output)) !== nothing
 end

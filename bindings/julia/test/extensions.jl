@@ -4,9 +4,9 @@ const EXTENSIONS = joinpath(PACKAGE, "ext")
 const STUBS = joinpath(@__DIR__, "stubs")
 
 # A program with the stand-ins on the load path, one extension included.
-function with_extension(name, program)
+function with_extension(name, program; environment = Dict{String,String}())
     separator = Sys.iswindows() ? ";" : ":"
-    environment = Dict("JULIA_LOAD_PATH" => join(["@", "@stdlib", STUBS], separator))
+    environment = merge(environment, Dict("JULIA_LOAD_PATH" => join(["@", "@stdlib", STUBS], separator)))
     return julia(
         """
         using OnlineLabelSmoothing, Test
@@ -71,35 +71,76 @@ end
         """))
 end
 
+# The extension for CUDA over test/stubs/CUDA, whose memory and streams are those of the stand-in for the driver.
 @testset "r21 CUDA" begin
-    # What the library is told: device, number, address, and the stream of the task. This release then refuses the device, by its own error.
     @test passes(with_extension("OnlineLabelSmoothingCUDAExt", """
         using CUDA
-        ŷ = CuArray(rand(Float32, 4, 6), 3)
-        y = CuArray([1, 2, 3, 4, 1, 2], 3)
+        CUDA.device!(1)
+        # What the library is told: device, number, address, strides, and the stream of the task.
+        logits, labels = Float32[mod(7n + 3k, 11) / 4 + 4 * (k == mod1(n, 4)) for k in 1:4, n in 1:6], [1, 2, 4, 4, 1, 2]
+        ŷ, y = CuArray(logits), CuArray(labels)
         told = O.tensor(ŷ, Val(2))
-        @test (told.device_type, told.device_id) == (O.OLS_DEVICE_CUDA, 3) && UInt(told.data) == UInt(pointer(ŷ.memory))
+        @test (told.device_type, told.device_id) == (O.OLS_DEVICE_CUDA, 1) && UInt(told.data) == UInt(pointer(ŷ.memory))
         @test told.shape == (6, 4, 1) && told.strides == (4, 1, 0)
         part = view(ŷ, 2:3, 2:2:6)
         told = O.tensor(part, Val(2))
         @test UInt(told.data) == UInt(pointer(ŷ.memory, 6)) && told.strides == (8, 1, 0) && told.device_type == O.OLS_DEVICE_CUDA
         @test !O.has_memory(ŷ')
-        loss = OnlineLabelSmoothingLoss(4)
-        hot = CuArray(collect([k == label for k in 1:4, label in y.memory]))
-        for labels in (y, hot)
-            batch = O.Batch(loss, ŷ, labels, nothing, nothing, 0.5, 2, 1, :add)
-            @test batch.targets isa CuArray && batch.targets.memory == y.memory && batch.lam isa CuArray && batch.lam.memory[] == 0.5
-            @test O.in_header_form(batch).stream == Ptr{Cvoid}(UInt(0x5eed)) && O.in_header_form(batch).grad_loss.ndim == 0
+        host, there = OnlineLabelSmoothingLoss(4; alpha = 0.25), OnlineLabelSmoothingLoss(4; alpha = 0.25, device = :cuda, device_id = 1)
+        hot = CuArray(collect([k == label for k in 1:4, label in labels]))
+        for given in (y, hot)
+            batch = O.Batch(there, ŷ, given; lam = 0.5, grad_loss = 2)
+            @test batch.targets isa CuArray && batch.targets.memory == labels && batch.lam isa CuArray && batch.lam.memory[] == 0.5
+            @test O.in_header_form(batch).stream == CUDA.stream().handle != C_NULL && O.in_header_form(batch).grad_loss.ndim == 0
         end
         @test O.scalar_output(ŷ, Float32) isa CuArray{Float32,0}
         @test O.at_hand(nothing, CuArray(fill(1.5f0))) === 1.5f0
-        for call in (() -> loss(ŷ, y), () -> loss_and_gradient(loss, ŷ, y), () -> O.backward!(similar(ŷ), loss, ŷ, y))
-            found = try; call(); catch exception; exception; end
-            @test found isa OLSError && found.code == O.OLS_STATUS_INVALID_DEVICE
+
+        # A pass with arrays of one's own waits for nothing; a loss that is returned as a number is waited for.
+        value, grad = CuArray{Float32}(undef), similar(ŷ)
+        O.forward!(there, ŷ, y; value = value, grad = grad, update = :none)
+        CUDA.synchronize()
+        waits, allocations = CUDA.kept("synchronisations"), CUDA.kept("allocations")
+        O.forward!(there, ŷ, y; value = value, grad = grad)
+        @test CUDA.kept("synchronisations") == waits && CUDA.kept("allocations") == allocations && CUDA.kept("queued") > 0
+        @test CUDA.kept("last_stream") == Int(UInt(CUDA.stream().handle))
+        expected, gradient = loss_and_gradient(host, logits, labels)
+        @test only(Array(value)) ≈ expected && Array(grad) ≈ gradient
+        @test there(ŷ, y; update = :none) ≈ expected && there(ŷ, hot; update = :none) ≈ expected
+        @test Array(O.backward!(similar(ŷ), there, ŷ, y)) == Array(grad)
+        again, pullback = O.loss_and_pullback(there, ŷ, y; update = :none)
+        @test again ≈ expected && Array(pullback(3.0f0)) ≈ 3 .* gradient
+        mixed = (targets2 = circshift(labels, 1), lam = 0.25, sample_weights = Float32[1, 2, 0, 1, 1, 3], update = :none)
+        on_device = (targets2 = CuArray(mixed.targets2), lam = 0.25, sample_weights = CuArray(mixed.sample_weights), update = :none)
+        @test there(ŷ, y; on_device...) ≈ host(logits, labels; mixed...)
+        each, each_there = OnlineLabelSmoothingLoss(4; reduction = :none), OnlineLabelSmoothingLoss(4; reduction = :none, device = :cuda, device_id = 1)
+        @test Array(each_there(ŷ, y)) ≈ each(logits, labels)
+
+        # The state is on the device, and shown there; a second criterion and one of the host go on from it.
+        @test statistics(there).counts isa CuArray && Array(statistics(there).counts) == statistics(host).counts
+        next_epoch!(there); next_epoch!(host)
+        @test soft_labels(there) isa CuArray && Array(soft_labels(there)) ≈ soft_labels(host) && report(there) == report(host)
+        second = copy(there)
+        @test O.options(second).device === :cuda && O.options(second).device_id == 1 && O.saved(second) == O.saved(there)
+        @test soft_labels(O.load!(OnlineLabelSmoothingLoss(4), O.saved(there))) == Array(soft_labels(there))
+        @test occursin("training, 1 epoch ended", sprint(show, MIME("text/plain"), there))
+
+        # Bad input.
+        code(call) = try; call(); 0; catch exception; exception isa OLSError ? exception.code : rethrow(); end
+        for call in (() -> host(ŷ, y), () -> loss_and_gradient(host, ŷ, y), () -> O.backward!(similar(ŷ), host, ŷ, y), () -> there(logits, labels), () -> there(ŷ, labels))
+            @test code(call) == O.OLS_STATUS_INVALID_DEVICE
         end
-        memory = O.state_memory(4, O.OLS_DEVICE_CUDA, 2, (soft_labels = nothing, sums = nothing, counts = nothing, counters = nothing))
-        @test memory.sums isa CuArray{Int64,2} && memory.sums.device == 2 && size(memory.soft_labels) == (4, 4) && CUDA.device().number == 0
-        found = try; OnlineLabelSmoothingLoss(4; device = :cuda); catch exception; exception; end
-        @test found isa OLSError && found.code == O.OLS_STATUS_UNSUPPORTED
+        @test code(() -> OnlineLabelSmoothingLoss(4; device = :cuda, device_id = 7)) != 0
+        there(ŷ, CuArray([9, 2, 4, 4, 1, 2]))
+        @test report(there).running_targets_out_of_range == 1
+        memory = O.state_memory(4, O.OLS_DEVICE_CUDA, 0, (soft_labels = nothing, sums = nothing, counts = nothing, counters = nothing))
+        @test memory.sums isa CuArray{Int64,2} && memory.sums.device == 0 && size(memory.soft_labels) == (4, 4) && CUDA.device().number == 1
+        """; environment = Dict("OLS_STAND_IN" => chomp(read(`$(joinpath(REPOSITORY, "bindings", "stand-in-driver"))`, String)))))
+    # Without CUDA.jl the state is libols's own; without a driver the library says so.
+    @test passes(with_extension("OnlineLabelSmoothingBFloat16sExt", """
+        using Libdl
+        found = try; OnlineLabelSmoothingLoss(4; device = :cuda, device_id = 99); catch exception; exception; end
+        has_driver = any(name -> Libdl.dlopen(name; throw_error = false) !== nothing, ["libcuda.so", "libcuda.so.1"])
+        @test found isa OLSError && found.code == (has_driver ? O.OLS_STATUS_INVALID_DEVICE : O.OLS_STATUS_UNSUPPORTED)
         """))
 end

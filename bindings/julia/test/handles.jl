@@ -1,4 +1,4 @@
-# R10 to R15: the life of a criterion.
+# R10 to R14: the life of a criterion.
 
 @testset "r10 one owner" begin
     # Forgotten criteria are closed by the garbage collector: their memory does not add up.

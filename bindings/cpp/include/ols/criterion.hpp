@@ -55,10 +55,11 @@ public:
     /// Gives the handle away: whoever takes it calls `ols_destroy`.
     [[nodiscard]] ols_criterion_t *release() noexcept { return std::exchange(handle_, nullptr); }
 
-    /// A second criterion of its own memory with equal options, mode, state and epoch.
-    criterion clone() const {
+    /// A second criterion of its own memory with equal options, mode, state and epoch. `stream`: a `cudaStream_t`, here and below; the CPU does not look at
+    /// it.
+    criterion clone(void *stream = nullptr) const {
         criterion copy(options());
-        copy.load(save());
+        copy.load(save_memory(stream), stream);
         return copy;
     }
 
@@ -92,8 +93,7 @@ public:
     /// Adds to the statistics from given probabilities: the logits of the batch are p, in [0, 1].
     void accumulate(const batch &batch) { check(ols_accumulate(open(), &batch.raw())); }
 
-    /// Ends the epoch: makes the soft labels of the next one from the statistics, and clears these. `stream`: a `cudaStream_t`, here and below; the CPU
-    /// does not look at it.
+    /// Ends the epoch: makes the soft labels of the next one from the statistics, and clears these.
     void next_epoch(void *stream = nullptr) { check(ols_next_epoch(open(), stream)); }
 
     /// What happened in the epoch that ended last, and so far in the running one.
@@ -191,13 +191,14 @@ public:
     void load(const std::string &path, void *stream = nullptr) { check(ols_load(open(), c_path("load", path), stream)); }
 
     /// The bytes that the file would hold.
-    std::vector<std::uint8_t> save() const {
+    std::vector<std::uint8_t> save() const { return save_memory(); }
+    std::vector<std::uint8_t> save_memory(void *stream = nullptr) const {
         std::vector<std::uint8_t> bytes;
         for (;;) {
             std::size_t size = 0;
-            check(ols_save_memory(open(), nullptr, 0, nullptr, &size));
+            check(ols_save_memory(open(), nullptr, 0, stream, &size));
             bytes.resize(size);
-            const ols_status_t status = ols_save_memory(open(), bytes.data(), bytes.size(), nullptr, &size);
+            const ols_status_t status = ols_save_memory(open(), bytes.data(), bytes.size(), stream, &size);
             if (status == OLS_STATUS_OK) {
                 bytes.resize(size);
                 return bytes;
@@ -205,7 +206,7 @@ public:
             // Another thread may have made the state longer in between; anything else is an error, and so is a state that fits.
             const std::string message = ols_last_error();
             std::size_t now = 0;
-            check(ols_save_memory(open(), nullptr, 0, nullptr, &now));
+            check(ols_save_memory(open(), nullptr, 0, stream, &now));
             if (now <= bytes.size()) throw error(status, message);
         }
     }

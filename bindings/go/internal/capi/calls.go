@@ -154,23 +154,33 @@ func GetReport(c Criterion, stream uintptr, report *Report) Result {
 	return result(C.olsgo_report(c.address(), C.uintptr_t(stream), reportWords(report)))
 }
 
-// StatisticsView says where the statistics lie.
+// StatisticsView says where the statistics lie. On a device the addresses are none that the host may read.
 type StatisticsView struct {
 	Sums, Counts, Counters unsafe.Pointer
 	Stride                 int
+	DeviceType, DeviceID   int32
 }
 
 // Statistics is ols_statistics.
 func Statistics(c Criterion) (StatisticsView, Result) {
 	view := C.olsgo_statistics(c.address())
-	return StatisticsView{unsafe.Pointer(view.sums), unsafe.Pointer(view.counts), unsafe.Pointer(view.counters), int(view.stride)},
-		result(view.result)
+	return StatisticsView{
+		unsafe.Pointer(view.sums), unsafe.Pointer(view.counts), unsafe.Pointer(view.counters), int(view.stride),
+		int32(view.device_type), int32(view.device_id),
+	}, result(view.result)
 }
 
-// SoftLabels is ols_soft_labels: where S lies, and the step from row to row.
-func SoftLabels(c Criterion) (data unsafe.Pointer, stride int, r Result) {
+// SoftLabelsView says where S lies, as StatisticsView does.
+type SoftLabelsView struct {
+	Data                 unsafe.Pointer
+	Stride               int
+	DeviceType, DeviceID int32
+}
+
+// SoftLabels is ols_soft_labels.
+func SoftLabels(c Criterion) (SoftLabelsView, Result) {
 	view := C.olsgo_soft_labels(c.address())
-	return unsafe.Pointer(view.data), int(view.stride), result(view.result)
+	return SoftLabelsView{unsafe.Pointer(view.data), int(view.stride), int32(view.device_type), int32(view.device_id)}, result(view.result)
 }
 
 // SetSoftLabels is ols_set_soft_labels.

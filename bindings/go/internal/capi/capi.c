@@ -139,6 +139,8 @@ olsgo_statistics_view olsgo_statistics(uintptr_t criterion) {
     view.counts = statistics.counts.data;
     view.counters = statistics.counters.data;
     view.stride = statistics.sums.strides[0];
+    view.device_type = statistics.sums.device_type;
+    view.device_id = statistics.sums.device_id;
     return view;
 }
 
@@ -150,6 +152,8 @@ olsgo_soft_labels_view olsgo_soft_labels(uintptr_t criterion) {
     if (view.result.status != OLS_STATUS_OK) return view;
     view.data = soft_labels.data;
     view.stride = soft_labels.strides[0];
+    view.device_type = soft_labels.device_type;
+    view.device_id = soft_labels.device_id;
     return view;
 }
 

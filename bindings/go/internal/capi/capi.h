@@ -33,12 +33,14 @@ typedef struct {
     olsgo_result result;
     float *data;
     int64_t stride; // between rows, in elements
+    int32_t device_type, device_id;
 } olsgo_soft_labels_view;
 
 typedef struct {
     olsgo_result result;
     int64_t *sums, *counts, *counters;
     int64_t stride; // between the rows of sums, in elements
+    int32_t device_type, device_id;
 } olsgo_statistics_view;
 
 // NULL, or why the library that was loaded is not one that this package can use: to be freed.

@@ -168,7 +168,7 @@ public:
     /// For `torch::save`: one tensor of bytes, state and the options that shape it.
     void save(::torch::serialize::OutputArchive &archive) const override {
         // Binding changes nothing that can be seen.
-        const auto bytes = const_cast<OnlineLabelSmoothingImpl *>(this)->bound().criterion.save();
+        const auto bytes = const_cast<OnlineLabelSmoothingImpl *>(this)->bound().criterion.save_memory(stream());
         const at::Tensor tensor = at::empty({static_cast<std::int64_t>(bytes.size())}, at::kByte);
         std::memcpy(tensor.data_ptr(), bytes.data(), bytes.size());
         archive.write("ols_state", tensor, /*is_buffer=*/true);

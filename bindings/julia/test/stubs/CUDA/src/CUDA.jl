@@ -1,24 +1,65 @@
-# As much of CUDA.jl as the extension uses. The "device" is host memory at addresses that the host's own functions refuse, as CUDA.jl's do.
+# As much of CUDA.jl as the extension uses, over the stand-in for the CUDA driver that the environment variable OLS_STAND_IN names: device memory and streams
+# where there is no GPU. Addresses are ones that the host's own functions refuse, as CUDA.jl's are; that the memory is the host's in truth, only tests look at.
 module CUDA
 
 export CuArray
+
+import Libdl
 
 primitive type CuPtr{T} 64 end
 Base.UInt(pointer::CuPtr) = reinterpret(UInt, pointer)
 CuPtr{T}(address::UInt) where {T} = reinterpret(CuPtr{T}, address)
 
+const DRIVER = Ref(C_NULL)
+const CURRENT = Ref(0)
+const STREAMS = Dict{Int,Ptr{Cvoid}}()
+
+# Before libols asks for libcuda.so, which is the stand-in's own name once it is open.
+__init__() = DRIVER[] = Libdl.dlopen(ENV["OLS_STAND_IN"], Libdl.RTLD_NOW | Libdl.RTLD_GLOBAL)
+
+driver(name::Symbol) = Libdl.dlsym(DRIVER[], name)
+demand(status::Integer) = status == 0 || error("the stand-in returns $status")
+
+function enter(device::Int)
+    context = Ref{Ptr{Cvoid}}(C_NULL)
+    demand(ccall(driver(:cuInit), Cint, (Cuint,), 0))
+    demand(ccall(driver(:cuDevicePrimaryCtxRetain), Cint, (Ref{Ptr{Cvoid}}, Cint), context, device))
+    demand(ccall(driver(:cuCtxSetCurrent), Cint, (Ptr{Cvoid},), context[]))
+end
+
+function allocate(device::Int, bytes::Int)
+    enter(device)
+    address = Ref{UInt64}(0)
+    demand(ccall(driver(:cuMemAlloc_v2), Cint, (Ref{UInt64}, Csize_t), address, max(bytes, 1)))
+    return address[]
+end
+
+"Runs all work that was enqueued."
+function synchronize()
+    enter(CURRENT[])
+    demand(ccall(driver(:cuCtxSynchronize), Cint, ()))
+end
+
+"A number that the stand-in keeps, such as \"synchronisations\"."
+kept(name::String) = ccall(driver(:standin_get), Clonglong, (Cstring,), name)
+
+# `memory` is the same memory for tests to look at; it is never freed.
 mutable struct CuArray{T,N} <: DenseArray{T,N}
     memory::Array{T,N}
     device::Int
 end
-CuArray(memory::Array{T,N}) where {T,N} = CuArray{T,N}(memory, CURRENT[])
-CuArray{T}(::UndefInitializer, sizes::Tuple) where {T} = CuArray(Array{T}(undef, sizes))
-CuArray{T}(::UndefInitializer, sizes::Int...) where {T} = CuArray(Array{T}(undef, sizes))
+function CuArray{T}(::UndefInitializer, sizes::NTuple{N,Int}) where {T,N}
+    address = allocate(CURRENT[], prod(sizes) * sizeof(T))
+    return CuArray{T,N}(unsafe_wrap(Array, Ptr{T}(address), sizes), CURRENT[])
+end
+CuArray{T}(::UndefInitializer, sizes::Int...) where {T} = CuArray{T}(undef, sizes)
+CuArray(values::Array{T}) where {T} = (array = CuArray{T}(undef, size(values)); copyto!(array.memory, values); array)
 
 Base.size(array::CuArray) = size(array.memory)
 Base.getindex(::CuArray, ::Int...) = error("scalar indexing is disallowed")
 Base.similar(array::CuArray, ::Type{T}, sizes::Dims) where {T} = CuArray{T}(undef, sizes)
-Base.Array(array::CuArray) = copy(array.memory)
+Base.Array(array::CuArray) = (synchronize(); copy(array.memory))
+Base.fill!(array::CuArray, value) = (fill!(array.memory, value); array)
 Base.unsafe_convert(::Type{Ptr{T}}, ::CuArray{T}) where {T} = throw(ArgumentError("cannot take the CPU address of a CuArray"))
 Base.unsafe_convert(::Type{CuPtr{T}}, array::CuArray{T}) where {T} = CuPtr{T}(UInt(pointer(array.memory)))
 function Base.unsafe_convert(::Type{CuPtr{T}}, view::SubArray{T,N,<:CuArray}) where {T,N}
@@ -32,7 +73,6 @@ const StridedCuArray{T,N} = Union{CuArray{T,N},SubArray{T,N,<:CuArray}}
 struct CuDevice
     number::Int
 end
-const CURRENT = Ref(0)
 device() = CuDevice(CURRENT[])
 device(array::CuArray) = CuDevice(array.device)
 deviceid(device::CuDevice) = device.number
@@ -42,6 +82,16 @@ device!(device::CuDevice) = CURRENT[] = device.number
 struct CuStream
     handle::Ptr{Cvoid}
 end
-stream() = CuStream(Ptr{Cvoid}(UInt(0x5eed)))
+
+"The task's stream on the current device, which waits for no other."
+function stream()
+    handle = get!(STREAMS, CURRENT[]) do
+        enter(CURRENT[])
+        made = Ref{Ptr{Cvoid}}(C_NULL)
+        demand(ccall(driver(:cuStreamCreate), Cint, (Ref{Ptr{Cvoid}}, Cuint), made, 1))
+        made[]
+    end
+    return CuStream(handle)
+end
 
 end
