@@ -86,12 +86,19 @@ impl PerSample {
     unsafe fn integers(&self, first: Place, along_inner: bool, to: &mut [i64]) {
         let (start, stride) = (self.at(first), self.strides[usize::from(along_inner)] as isize);
         macro_rules! read {
-            ($integer:ty) => {
-                for (index, to) in to.iter_mut().enumerate() {
-                    // SAFETY: the caller's promise; `check` found the address aligned.
-                    *to = unsafe { start.cast::<$integer>().wrapping_offset(index as isize * stride).read() }.into();
+            ($integer:ty) => {{
+                let start = start.cast::<$integer>();
+                if stride == 1 {
+                    // SAFETY: the caller's promise, for values that lie side by side; `check` found the address aligned.
+                    let from = unsafe { std::slice::from_raw_parts(start, to.len()) };
+                    to.iter_mut().zip(from).for_each(|(to, &from)| *to = from.into());
+                } else {
+                    for (index, to) in to.iter_mut().enumerate() {
+                        // SAFETY: as above.
+                        *to = unsafe { start.wrapping_offset(index as isize * stride).read() }.into();
+                    }
                 }
-            };
+            }};
         }
         match self.dtype {
             DType::I64 => read!(i64),

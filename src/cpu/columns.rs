@@ -54,9 +54,9 @@ impl<L: Storage> Kernel<L> for Columns {
             let vector = Vector { pass, labels, soft: &scratch.soft, weights, scale: (1.0 - pass.alpha) * weights.scale };
             // What it needs in the rare case that a row holds -inf; in place the logits are still there.
             let logit = |lane: usize, class: usize| logits.read(start + lane, class).widen().to_f64();
-            let finite = vector.run::<V>(entries, logit, found, adder, losses);
+            let finite = vector.run::<V>(entries, &mut scratch.exponentials, logit, found, adder, losses);
             if grad.is_some() {
-                vector.gradient::<V>(entries, found, finite);
+                vector.gradient::<V>(&scratch.exponentials, entries, found, finite);
             }
         }
         if let Some(grad) = grad {
@@ -89,25 +89,27 @@ impl<R: Real> Vector<'_, R> {
         }
     }
 
-    /// Logits to exponentials in `z`; losses, what the gradient needs, and statistics. Gives a bit for each sample that takes part with a finite row.
+    /// Exponentials of the logits `z` to `e`; losses, what the gradient needs, and statistics. Gives a bit for each sample that takes part with a finite row.
     #[inline(always)]
     fn run<V: Vectors>(
         &self,
-        z: &mut [R],
+        z: &[R],
+        e: &mut [R],
         logit: impl Fn(usize, usize) -> f64,
         found: &mut Softmaxes,
         adder: &mut Adder<'_>,
         losses: &mut [f64],
     ) -> u32 {
         let (width, classes, labels) = (R::Lanes::<V>::WIDTH, self.pass.samples.classes, self.labels);
-        let (max, argmax) = largest::<R, V>(&z[..classes * width]);
-        // What the losses need of the logits, before exponentials take their place.
+        let z = &z[..classes * width];
+        let (max, argmax) = largest::<R, V>(z);
         for target in 0..if labels.two { 2 } else { 1 } {
             for lane in 0..width {
                 found.target_logits[target][lane] = z[labels.classes[target][lane] * width + lane].to_f64();
             }
         }
-        exponentials::<R, V>(max, self.soft, z, classes, found);
+        exponentials::<R, V>(max, z, e);
+        add_up::<R, V>(max, z, e, self.soft, found);
         found.max = to_f64::<R, V>(max);
         let argmax = to_f64::<R, V>(argmax);
         let masked = |lane: usize, max: f64| distance_with_masked(&self.soft_label(lane), max, |class| logit(lane, class));
@@ -131,15 +133,18 @@ impl<R: Real> Vector<'_, R> {
         }
         if right != 0 {
             let unit = if adder.negates() { -R::UNITS.to_f64() } else { R::UNITS.to_f64() };
-            let to_units = found.inverse.map(|inverse| inverse * unit);
-            accumulate::<R, V>(&labels.own, right, z, &to_units, adder);
+            let mut to_units = found.inverse;
+            for to_units in &mut to_units {
+                *to_units *= unit;
+            }
+            accumulate::<R, V>(&labels.own, right, e, &to_units, adder);
         }
         finite
     }
 
-    /// Puts gradients in the place of the exponentials: `factor * (Q*p - q)`.
+    /// The gradients, `factor * (Q*p - q)`, from the exponentials.
     #[inline(always)]
-    fn gradient<V: Vectors>(&self, entries: &mut [R], found: &Softmaxes, finite: u32) {
+    fn gradient<V: Vectors>(&self, exponentials: &[R], entries: &mut [R], found: &Softmaxes, finite: u32) {
         let (width, labels) = (R::Lanes::<V>::WIDTH, self.labels);
         // The targets' entries have the hard label as well. Where q is a soft label as it is, that was turned around already.
         let turned = !labels.two && self.weights.scaled.is_empty();
@@ -148,7 +153,7 @@ impl<R: Real> Vector<'_, R> {
             let (mut e, mut q) = ([0.0; LANES], [0.0; LANES]);
             for lane in 0..width {
                 let class = labels.classes[target][lane];
-                e[lane] = entries[class * width + lane].to_f64();
+                e[lane] = exponentials[class * width + lane].to_f64();
                 q[lane] = if turned { self.soft[class * width + lane].to_f64() * self.scale } else { self.soft_label(lane).class(class) };
             }
             for lane in 0..LANES {
@@ -160,8 +165,9 @@ impl<R: Real> Vector<'_, R> {
             (to_p[lane], to_q[lane]) = (found.p_scale[lane] * labels.factors[lane], self.scale * labels.factors[lane]);
         }
         let (to_p, to_q) = (from_f64::<R, V>(&to_p), from_f64::<R, V>(&to_q));
-        for (entries, soft) in entries.chunks_exact_mut(width).zip(self.soft.chunks_exact(width)).take(self.pass.samples.classes) {
-            R::Lanes::<V>::load(entries).mul_sub(to_p, R::Lanes::<V>::load(soft).mul(to_q)).store(entries);
+        let vectors = entries.chunks_exact_mut(width).zip(exponentials.chunks_exact(width)).zip(self.soft.chunks_exact(width));
+        for ((to, e), q) in vectors.take(self.pass.samples.classes) {
+            R::Lanes::<V>::load(e).mul_sub(to_p, R::Lanes::<V>::load(q).mul(to_q)).store(to);
         }
         for target in 0..if labels.two { 2 } else { 1 } {
             for lane in 0..width {
@@ -260,7 +266,7 @@ fn largest<R: Real, V: Vectors>(logits: &[R]) -> (R::Lanes<V>, R::Lanes<V>) {
     /// Classes in turns, so that no comparison waits for the one before.
     const TURNS: usize = 4;
     let number = |class: usize| R::from_f64(class as f64);
-    let mut max = [R::Lanes::<V>::splat(R::LOWEST); TURNS];
+    let mut max = [R::Lanes::<V>::splat(R::MINUS_INFINITY); TURNS];
     let mut argmax = [R::Lanes::<V>::splat(number(0)); TURNS];
     let width = R::Lanes::<V>::WIDTH;
     let step = R::Lanes::<V>::splat(number(TURNS));
@@ -290,73 +296,57 @@ fn largest<R: Real, V: Vectors>(logits: &[R]) -> (R::Lanes<V>, R::Lanes<V>) {
     (most, first)
 }
 
-/// Puts exponentials in the place of the logits; their sums, those of `soft` and those of `soft * (z - max)` to `found`.
+/// The exponentials of `z - max`, class by class.
 #[inline(always)]
-fn exponentials<R: Real, V: Vectors>(max: R::Lanes<V>, soft: &[R], logits: &mut [R], classes: usize, found: &mut Softmaxes) {
-    let width = R::Lanes::<V>::WIDTH;
-    let (logits, soft) = (&mut logits[..classes * width], &soft[..classes * width]);
-    [found.mass, found.distance] = lane_sums::<R, V, 2>(classes, |class, sums: &mut [[R::Lanes<V>; 2]; 2]| {
-        let at = class * width;
-        let (z, q) = (R::Lanes::<V>::load(&logits[at..at + width]), R::Lanes::<V>::load(&soft[at..at + width]));
-        sums[0] = [sums[0][1], sums[0][0].add(q)];
-        sums[1][0] = q.mul_add(z.sub(max), sums[1][0]);
-    });
-    let exp = Exp::<R::Lanes<V>>::new();
-    let mut pairs = logits.chunks_exact_mut(2 * width);
-    for pair in &mut pairs {
-        let e = exp.nonpositive([R::Lanes::<V>::load(pair).sub(max), R::Lanes::<V>::load(&pair[width..]).sub(max)]);
-        e[0].store(pair);
-        e[1].store(&mut pair[width..]);
+fn exponentials<R: Real, V: Vectors>(max: R::Lanes<V>, z: &[R], to: &mut [R]) {
+    let (width, exp) = (R::Lanes::<V>::WIDTH, Exp::<R::Lanes<V>>::new());
+    let pairs = z.chunks_exact(2 * width);
+    if let [_, ..] = pairs.remainder() {
+        let [e] = exp.nonpositive([R::Lanes::<V>::load(pairs.remainder()).sub(max)]);
+        e.store(&mut to[z.len() - width..]);
     }
-    let last = pairs.into_remainder();
-    if !last.is_empty() {
-        let [e] = exp.nonpositive([R::Lanes::<V>::load(last).sub(max)]);
-        e.store(last);
+    for (z, to) in pairs.zip(to.chunks_exact_mut(2 * width)) {
+        let e = exp.nonpositive([R::Lanes::<V>::load(&z[..width]).sub(max), R::Lanes::<V>::load(&z[width..]).sub(max)]);
+        e[0].store(&mut to[..width]);
+        e[1].store(&mut to[width..]);
     }
-    [found.sum] = lane_sums::<R, V, 1>(classes, |class, sums: &mut [[R::Lanes<V>; 2]; 1]| {
-        let e = R::Lanes::<V>::load(&logits[class * width..(class + 1) * width]);
-        sums[0] = [sums[0][1], sums[0][0].add(e)];
-    });
 }
 
-/// Sums over the classes in the order of `sums`: where classes lie side by side in a vector, each lane has every `WIDTH`th of them. `add` adds the terms
-/// of a class.
+/// The sums of exponentials, of `soft` and of `soft * (z - max)` to `found`, in the order of `sums`: where classes lie side by side in a vector, each lane
+/// has every `WIDTH`th of them.
 #[inline(always)]
-fn lane_sums<R: Real, V: Vectors, const N: usize>(classes: usize, mut add: impl FnMut(usize, &mut [[R::Lanes<V>; 2]; N])) -> [PerLane; N] {
+fn add_up<R: Real, V: Vectors>(max: R::Lanes<V>, z: &[R], exponentials: &[R], soft: &[R], found: &mut Softmaxes) {
     let (width, zero) = (R::Lanes::<V>::WIDTH, R::Lanes::<V>::splat(R::default()));
-    let mut four = [[zero; N]; 4];
+    let (exponentials, soft) = (&exponentials[..z.len()], &soft[..z.len()]);
+    let mut four = [[zero; 3]; 4];
     for (lane, four) in four.iter_mut().enumerate() {
         // Of lanes whose numbers differ by half of the width, then, where there are 16, of those.
-        let mut halves = [[zero; N]; 2];
-        for (half, sums_of_half) in halves.iter_mut().enumerate().take(width / 8) {
-            let mut pair = [[zero; N]; 2];
-            for (upper, sums_of_lane) in pair.iter_mut().enumerate() {
-                let mut sums = [[zero; 2]; N];
-                let mut class = lane + 4 * half + upper * width / 2;
-                while class < classes {
-                    add(class, &mut sums);
-                    class += width;
+        let mut halves = [[zero; 3]; 2];
+        for (half, of_half) in halves.iter_mut().enumerate().take(width / 8) {
+            for upper in [0, width / 2] {
+                let (mut sum, mut mass, mut distance) = ([zero; 2], [zero; 2], zero);
+                let mut at = (lane + 4 * half + upper) * width;
+                while at + width <= z.len() {
+                    let q = R::Lanes::<V>::load(&soft[at..at + width]);
+                    sum = [sum[1], sum[0].add(Lanes::load(&exponentials[at..at + width]))];
+                    mass = [mass[1], mass[0].add(q)];
+                    distance = q.mul_add(R::Lanes::<V>::load(&z[at..at + width]).sub(max), distance);
+                    at += width * width;
                 }
-                for n in 0..N {
-                    sums_of_lane[n] = sums[n][0].add(sums[n][1]);
-                }
-            }
-            for n in 0..N {
-                sums_of_half[n] = pair[0][n].add(pair[1][n]);
+                let [sum, mass] = [sum[0].add(sum[1]), mass[0].add(mass[1])];
+                *of_half =
+                    if upper == 0 { [sum, mass, distance] } else { [of_half[0].add(sum), of_half[1].add(mass), of_half[2].add(distance)] };
             }
         }
-        for n in 0..N {
-            four[n] = if width == 16 { halves[0][n].add(halves[1][n]) } else { halves[0][n] };
-        }
+        let [a, b] = halves;
+        *four = if width == 16 { [a[0].add(b[0]), a[1].add(b[1]), a[2].add(b[2])] } else { a };
     }
-    let mut wide = [[0.0; LANES]; N];
-    for n in 0..N {
-        let [a, b, c, d] = [0, 1, 2, 3].map(|lane| to_f64::<R, V>(four[lane][n]));
+    for (n, to) in [&mut found.sum, &mut found.mass, &mut found.distance].into_iter().enumerate() {
+        let (a, b, c, d) = (to_f64::<R, V>(four[0][n]), to_f64::<R, V>(four[1][n]), to_f64::<R, V>(four[2][n]), to_f64::<R, V>(four[3][n]));
         for lane in 0..LANES {
-            wide[n][lane] = (a[lane] + c[lane]) + (b[lane] + d[lane]);
+            to[lane] = (a[lane] + c[lane]) + (b[lane] + d[lane]);
         }
     }
-    wide
 }
 
 /// Adds p of the lanes that `right` names to the sums of their classes.

@@ -22,7 +22,7 @@ pub(crate) trait Exponential: Sized + 'static {
     const COEFFICIENTS: &'static [Self];
     const ONE: Self;
     /// Rounds to the power of two whose factor has the bits of 0; what lies below becomes 0 with it.
-    const LOWEST: Self;
+    const FLUSHED: Self;
 }
 
 impl Exponential for f32 {
@@ -32,7 +32,7 @@ impl Exponential for f32 {
     /// Relative error 3e-9, fitted by iteratively reweighted least squares.
     const COEFFICIENTS: &'static [f32] = &[0.001_381_459_86, 0.008_368_716_91, 0.041_668_388_05, 0.166_665_206_3, 0.499_999_934_5];
     const ONE: f32 = 1.0;
-    const LOWEST: f32 = -88.03;
+    const FLUSHED: f32 = -88.03;
 }
 
 impl Exponential for f64 {
@@ -55,7 +55,7 @@ impl Exponential for f64 {
         0.5,
     ];
     const ONE: f64 = 1.0;
-    const LOWEST: f64 = -709.1;
+    const FLUSHED: f64 = -709.1;
 }
 
 /// exp with its constants in registers; a compiler that knows them would load them again for every use.
@@ -66,7 +66,7 @@ pub(crate) struct Exp<L> {
     minus_ln2: [L; 2],
     coefficients: [L; MOST],
     one: L,
-    lowest: L,
+    flushed: L,
 }
 
 impl<L> Exp<L> {
@@ -88,7 +88,7 @@ impl<L> Exp<L> {
             minus_ln2: [L::splat(black_box(R::MINUS_LN2[0])), L::splat(black_box(R::MINUS_LN2[1]))],
             coefficients,
             one,
-            lowest: L::splat(black_box(R::LOWEST)),
+            flushed: L::splat(black_box(R::FLUSHED)),
         }
     }
 
@@ -104,7 +104,7 @@ impl<L> Exp<L> {
         let (mut r, mut shifted, mut square, mut p) = (x, x, x, x);
         let mut i = 0;
         while i < N {
-            r[i] = x[i].max(self.lowest);
+            r[i] = x[i].max(self.flushed);
             shifted[i] = r[i].mul_add(self.log2_e, self.magic);
             i += 1;
         }
@@ -244,7 +244,7 @@ mod tests {
         assert!(exp_f32(f32::NAN).is_nan() && exp_f64(f64::NAN).is_nan());
         // Between: 0, or the number that it is, but never a wrong one.
         let mut x = LOWEST_NORMAL;
-        while x > f32::LOWEST {
+        while x > f32::FLUSHED {
             assert!(exp_f32(x) == 0.0 || ulps(f64::from(exp_f32(x)), f64::from(x).exp(), 22) <= 2.0, "{x}: {}", exp_f32(x));
             x = x.next_down();
         }

@@ -43,9 +43,11 @@ pub(crate) struct RealScratch<R> {
 
 #[derive(Debug, Default)]
 pub(crate) struct ColumnScratch<R> {
-    /// Logits, then exponentials, then gradients, in the order (vector of samples, class, lane), of [`columns::STRETCH`] samples; 0 in classes behind
+    /// Logits, then gradients, in the order (vector of samples, class, lane), of [`columns::STRETCH`] samples; 0 in classes behind
     /// the last up to a whole number of vectors.
     pub entries: Vec<R>,
+    /// Exponentials of one vector in the same order.
+    pub exponentials: Vec<R>,
     /// q of one vector in the same order, but for the factors `1 - alpha` and [`ClassWeights::scale`].
     pub soft: Vec<R>,
     /// Of [`columns::STRETCH`] samples.
@@ -135,6 +137,7 @@ impl<R: Real> RealScratch<R> {
         if columns {
             if self.columns.entries.len() < padded * columns::STRETCH {
                 self.columns.entries = try_vec("logits of samples that lie side by side", padded * columns::STRETCH)?;
+                self.columns.exponentials = try_vec("exponentials of samples that lie side by side", padded * width)?;
                 self.columns.soft = try_vec("soft labels of samples that lie side by side", padded * width)?;
                 self.columns.losses = try_vec("losses of samples that lie side by side", columns::STRETCH)?;
             }
