@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Optional
-
 import torch
 from torch import Tensor
 
@@ -20,9 +18,9 @@ class LabelSmoothingLoss(torch.nn.Module):
         weight: (K), factors of the classes' terms. The mean divides by the number of samples, whatever they weigh.
     """
 
-    weight: Optional[Tensor]
+    weight: Tensor | None
 
-    def __init__(self, classes: int, smoothing: float = 0.1, dim: int = -1, weight: Optional[Tensor] = None) -> None:
+    def __init__(self, classes: int, smoothing: float = 0.1, dim: int = -1, weight: Tensor | None = None) -> None:
         super().__init__()
         if classes < 2:
             raise ValueError(f"classes = {classes} is less than 2")
