@@ -311,6 +311,7 @@ def test_r15_parent_and_child_of_a_fork_go_on_equally():
         np.testing.assert_array_equal(one.numpy(), other)
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create 2 worker")  # on a machine with one processor
 def test_forked_data_loaders():
     logits, target = batch(64, 5)
     criterion, alone = OnlineLabelSmoothing(0.5, 5), OnlineLabelSmoothing(0.5, 5)
