@@ -285,10 +285,10 @@ def test_a_distributed_checkpoint_of_one_process(tmp_path):
     import torch.distributed.checkpoint as dcp
 
     criterion = trained()
-    dcp.save({"criterion": criterion.state_dict()}, checkpoint_id=tmp_path / "dcp", no_dist=True)
+    dcp.save({"criterion": criterion.state_dict()}, checkpoint_id=tmp_path / "dcp")
     other = OnlineLabelSmoothing(0.9, 5)
     state = {"criterion": other.state_dict()}
-    dcp.load(state, checkpoint_id=tmp_path / "dcp", no_dist=True)
+    dcp.load(state, checkpoint_id=tmp_path / "dcp")
     other.load_state_dict(state["criterion"])
     assert same(criterion, other)
     assert repr(criterion) == repr(other)

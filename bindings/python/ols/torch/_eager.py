@@ -63,7 +63,7 @@ class Loss(torch.autograd.Function):
 
 # What `Loss.apply`, and what the engine calls in a backward pass, come down to where no transform of torch.func is active: without detours through Python.
 apply = super(torch.autograd.Function, Loss).apply
-Loss._backward_cls.apply = Loss.backward
+Loss._backward_cls.apply = Loss.backward  # type: ignore[attr-defined]
 
 
 def _recomputed(ctx: Any, grad_loss: torch.Tensor, engine: Engine, generation: int, into: torch.Tensor | None) -> torch.Tensor:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from .. import _abi
 from .._report import Report
@@ -125,6 +126,8 @@ class OnlineLabelSmoothing(Stateful):
             return self._traced(logits, target, sample_weight, target2, lam)
         if not isinstance(target, Tensor):
             raise TypeError(f"target is a {type(target).__name__}, not a tensor")
+        if forward_ad._current_level >= 0 and forward_ad.unpack_dual(logits).tangent is not None:  # type: ignore[no-untyped-call]
+            raise RuntimeError("logits have a tangent, but this loss has no forward-mode differentiation")
         engine = self._engine
         soft_labels = self._buffers["soft_labels"]
         if engine is None or engine.soft_labels is not soft_labels or engine.pointer != soft_labels.data_ptr():
@@ -211,10 +214,16 @@ class OnlineLabelSmoothing(Stateful):
     def _extras(
         self, logits: Tensor, sample_weight: Tensor | None, target2: Tensor | None, lam: Lam | None, grad_loss: Tensor | None = None
     ) -> Extras:
-        if lam is not None and not isinstance(lam, Tensor):
-            lam = torch.full((), float(lam), dtype=torch.float64, device=logits.device)
         if sample_weight is None and target2 is None and lam is None and grad_loss is None:
             return NOTHING
+        if lam is not None and not isinstance(lam, Tensor):
+            try:
+                lam = torch.full((), float(lam), dtype=torch.float64, device=logits.device)
+            except (TypeError, ValueError) as error:
+                raise TypeError(f"lam is a {type(lam).__name__}, neither a number nor a tensor") from error
+        for name, value in (("sample_weight", sample_weight), ("target2", target2), ("grad_loss", grad_loss)):
+            if value is not None and not isinstance(value, Tensor):
+                raise TypeError(f"{name} is a {type(value).__name__}, not a tensor")
         return sample_weight, target2, lam, grad_loss
 
     # ---- epochs

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn.functional import nll_loss
+
+_NOBODY = -(2**62)
 
 
 class LabelSmoothingLoss(torch.nn.Module):
@@ -42,7 +45,8 @@ class LabelSmoothingLoss(torch.nn.Module):
             raise ValueError(f"target has shape {tuple(target.shape)}, but {tuple(log_p.shape[:-1])} is needed")
         elsewhere = self.smoothing / (self.classes - 1)
         weighed = log_p if self.weight is None else log_p * self.weight.to(dtype)
-        own = weighed.gather(-1, target.long().unsqueeze(-1)).sum()
+        # An IndexError for every target that is no class, -100 too.
+        own = -nll_loss(weighed.reshape(-1, self.classes), target.reshape(-1).long(), reduction="sum", ignore_index=_NOBODY)
         every = weighed.sum() if elsewhere else 0
         return -((1 - self.smoothing - elsewhere) * own + elsewhere * every) / max(target.numel(), 1)
 
