@@ -1,14 +1,13 @@
 """The step as users of Python write it, `criterion(z, y).backward()`, against the same contestants through autograd; a section of the race."""
 
-import os
 import statistics
-import sys
-from pathlib import Path
 
 import inputs
 import peers
 import torch
 import torch.nn.functional as F
+
+from ols import OnlineLabelSmoothing
 
 TITLES = {
     "module": "criterion(z, y).backward()", "loss_and_grad": "loss_and_grad(z, y)", "eager": "eager module", "rewrite": "best rewrite",
@@ -17,18 +16,6 @@ TITLES = {
 # For one thread and f32: at least so many times faster than the eager module; cross entropy may take 5 % less, no more, anywhere.
 BARS = {"128x10": 2.5, "256x100": 2.5, "256x1000": 20, "4096x1000": 12, "1024x10000": 12}
 CROSS_ENTROPY_BAR = 0.95
-
-
-def package():
-    """The package from the sources, over the library that the race loads."""
-    target = os.path.dirname(os.environ["OLS_RACE_WORK"])
-    os.environ.setdefault("OLS_LIBRARY", os.path.join(target, "release", "libols.so"))
-    sources = str(Path(__file__).resolve().parents[2] / "bindings" / "python")
-    if sources not in sys.path:
-        sys.path.insert(0, sources)
-    import ols
-
-    return ols
 
 
 def steps(batch, criterion, compile):
@@ -65,7 +52,7 @@ def steps(batch, criterion, compile):
 def race(batch, shape, dtype, threads, options, truth, rounds):
     """A case: medians, and the ratios to `criterion(z, y).backward()` as medians over rounds."""
     torch.set_num_threads(threads)
-    criterion = package().OnlineLabelSmoothing(inputs.ALPHA, batch.classes, init="zero")
+    criterion = OnlineLabelSmoothing(inputs.ALPHA, batch.classes, init="zero")
     with torch.no_grad():
         criterion.soft_labels.copy_(batch.soft_labels)
     entrants = {}

@@ -169,8 +169,7 @@ def arguments():
 
 def main():
     options = arguments()
-    target = os.path.dirname(os.environ["OLS_RACE_WORK"])
-    library = libols.Library(os.path.join(target, "release", "libols.so"))
+    library = libols.Library()
     nothing, _ = timed(library.c.ols_abi_version, (), 200_000)
     commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True).stdout.strip()
     result = report.header(library.version, commit, nothing, sys.argv[1:], options)

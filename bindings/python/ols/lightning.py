@@ -5,7 +5,7 @@ It is for convenience: a module that calls `self.criterion.next_epoch()` in its 
 
 from __future__ import annotations
 
-from typing import Any, Optional
+from typing import Any
 
 try:
     import lightning.pytorch as pl
@@ -31,7 +31,7 @@ class OnlineLabelSmoothingCallback(pl.Callback):
         ValueError: at the start of training, if the module holds no criterion and none was given.
     """
 
-    def __init__(self, criterion: Optional[OnlineLabelSmoothing] = None, *, log: bool = True, gather: bool = True) -> None:
+    def __init__(self, criterion: OnlineLabelSmoothing | None = None, *, log: bool = True, gather: bool = True) -> None:
         self.criterion, self.log, self.gather = criterion, log, gather
 
     def criteria(self, module: Any) -> dict[str, OnlineLabelSmoothing]:

@@ -44,3 +44,20 @@ def compile_c(source: str, output: Path, *flags: str) -> Path:
 def python(code: str, **environment: str) -> subprocess.CompletedProcess:
     """Runs code in a Python of its own."""
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, **environment}, timeout=120, cwd="/")
+
+
+def run_ranks(program: str, folder: Path, ranks: int, *arguments: str, **environment: str) -> list[str]:
+    """What real processes have printed that run a program of this folder as `program FOLDER RANK RANKS ARGUMENTS`, once all of them have ended well."""
+    environment = {**os.environ, "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1", **environment}
+    command = [sys.executable, "-W", "ignore", str(Path(__file__).with_name(program)), str(folder)]
+    workers = [
+        subprocess.Popen([*command, str(rank), str(ranks), *arguments], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for rank in range(ranks)
+    ]
+    try:
+        printed = [worker.communicate(timeout=150) for worker in workers]
+    finally:
+        for worker in workers:
+            worker.kill()
+    assert [worker.returncode for worker in workers] == [0] * ranks, "\n".join(error[-3000:] for _, error in printed)
+    return [output for output, _ in printed]

@@ -1,4 +1,4 @@
-"""One rank of test_torch_distributed.py: `ranks.py FOLDER RANK RANKS`. Ends with status 0 if everything held."""
+"""One rank of test_torch_distributed.py: `ranks.py FOLDER RANK RANKS SCENARIO...`. Ends with status 0 if everything held."""
 
 import copy
 import sys
@@ -10,7 +10,6 @@ import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
 import ols
-from ols.torch import _distributed
 
 FOLDER, RANK, RANKS = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 K = 7
@@ -91,7 +90,7 @@ def outside():
 
 def inside():
     criterion = new()
-    model = DistributedDataParallel(Scaling(criterion), broadcast_buffers=True)
+    model = DistributedDataParallel(Scaling(criterion))  # which broadcasts buffers in each forward
     for epoch in range(2):
         batches = mine(epoch)
         most = torch.tensor(len(batches))
@@ -103,18 +102,13 @@ def inside():
         assert_same(criterion.soft_labels, alone(epoch + 1).soft_labels)
 
 
-def sharded():
-    """FSDP2 with the criterion inside of the sharded module."""
-    from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.fsdp import fully_shard
-
-    criterion = new()
-    model = fully_shard(Scaling(criterion), mesh=init_device_mesh("cpu", (RANKS,)))
+def in_parts(model, criterion):
+    """Some batches of each rank through a model that is sharded, with the criterion inside."""
     for x, y in mine(0)[:2]:
         model(x, y).backward()
     assert criterion.soft_labels.dtype == torch.float32
     parts = [None] * RANKS
-    dist.all_gather_object(parts, [(x, y) for x, y in mine(0)[:2]])
+    dist.all_gather_object(parts, mine(0)[:2])
     expected = new()
     for part in parts:
         for x, y in part:
@@ -124,15 +118,30 @@ def sharded():
     assert_same(criterion.soft_labels, expected.soft_labels)
 
 
+def sharded():
+    """FSDP2."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    criterion = new()
+    in_parts(fully_shard(Scaling(criterion), mesh=init_device_mesh("cpu", (RANKS,))), criterion)
+
+
+def fully_sharded():
+    """The older FSDP."""
+    from torch.distributed.fsdp import FullyShardedDataParallel
+
+    criterion = new()
+    in_parts(FullyShardedDataParallel(Scaling(criterion)), criterion)
+
+
 def checkpoints():
     """Saved within an epoch, and resumed: one file of the first rank, or one of each."""
     for gathered in (True, False):
         criterion, model = new(), Scaling()
         for epoch in range(2):
-            for number, (x, y) in enumerate(mine(epoch)):
+            for x, y in mine(epoch):
                 criterion(model(x), y)
-                if epoch == 1 and number == 0:
-                    pass
             if epoch == 0:
                 criterion.next_epoch()
         before = criterion.counts.clone()
@@ -177,21 +186,31 @@ def groups():
 
 
 def devices():
-    group = dist.new_group(backend="cpu:gloo")
-    try:
-        _distributed.demand_device(torch.device("cuda", 0), group)
-    except RuntimeError as error:
-        assert "the statistics are on cuda:0, but the process group (" in str(error), error
-        assert "on cpu alone" in str(error), error
-    else:
-        raise AssertionError("a group without a backend for the device was taken")
-    _distributed.demand_device(torch.device("cpu"), group)
+    """A group for another device than the statistics': an error before anything is touched."""
+    from torch.testing._internal.distributed import fake_pg  # noqa: F401  registers the backend that needs no GPU
+
+    criterion, model = new(), Scaling()
+    for x, y in mine(0):
+        criterion(model(x), y)
+    before = criterion.sums.clone(), criterion.soft_labels.clone()
+    group = dist.new_group(backend="cuda:fake")
+    for use in (criterion.next_epoch, criterion.gather):
+        try:
+            use(group=group)
+        except RuntimeError as error:
+            assert "the statistics are on cpu, but the process group (" in str(error), error
+            assert "reduces tensors on cuda alone" in str(error), error
+        else:
+            raise AssertionError("a group without a backend for the device was taken")
+    assert (criterion.epoch, criterion.counts.sum() > 0) == (0, True)
+    assert torch.equal(before[0], criterion.sums)
+    assert torch.equal(before[1], criterion.soft_labels)
 
 
 dist.init_process_group("gloo", init_method=f"file://{FOLDER}/store", rank=RANK, world_size=RANKS, timeout=timedelta(seconds=60))
 torch.set_num_threads(1)
-for scenario in (outside, inside, sharded, checkpoints, groups, devices):
-    scenario()
+for scenario in sys.argv[4:]:
+    globals()[scenario]()
     dist.barrier()
-    print(scenario.__name__, "held", flush=True)
+    print(scenario, "held", flush=True)
 dist.destroy_process_group()

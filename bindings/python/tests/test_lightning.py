@@ -1,10 +1,12 @@
 """A real Trainer of Lightning: with the callback, with a user's own hook, with checkpoint and resume."""
 
 import copy
+import socket
 
 import lightning.pytorch as pl
 import pytest
 import torch
+from conftest import run_ranks
 
 import ols
 from ols.lightning import OnlineLabelSmoothingCallback
@@ -55,14 +57,14 @@ def loader():
 class Resumable:
     """A loader that goes on where it was, as torchdata's StatefulDataLoader does."""
 
-    def __init__(self):
-        self.batches, self.place = list(loader()), 0
+    def __init__(self, batches):
+        self.batches, self.place = list(batches), 0
 
     def __iter__(self):
-        while self.place < len(self.batches):
-            self.place += 1
-            yield self.batches[self.place - 1]
-        self.place = 0
+        for number in range(self.place, len(self.batches)):
+            # Lightning does not ask for what comes after the last one.
+            self.place = (number + 1) % len(self.batches)
+            yield self.batches[number]
 
     def __len__(self):
         return len(self.batches)
@@ -79,7 +81,7 @@ def fit(model, folder, epochs=3, checkpoint=None, callbacks=(), **options):
         max_epochs=epochs, accelerator="cpu", devices=1, default_root_dir=folder, logger=False, enable_progress_bar=False, enable_model_summary=False,
         callbacks=list(callbacks), **options,
     )  # fmt: skip
-    trainer.fit(model, Resumable(), loader(), ckpt_path=checkpoint)
+    trainer.fit(model, Resumable(loader()), loader(), ckpt_path=checkpoint)
     return trainer
 
 
@@ -88,6 +90,7 @@ def test_the_callback_ends_epochs_and_logs(tmp_path):
     trainer = fit(model, tmp_path, callbacks=[OnlineLabelSmoothingCallback()], enable_checkpointing=False)
     fit(by_hand, tmp_path, enable_checkpointing=False)
     assert model.criterion.epoch == by_hand.criterion.epoch == 3
+    assert trainer.global_step == 3 * len(loader())
     assert torch.equal(model.criterion.soft_labels, by_hand.criterion.soft_labels)
     assert torch.equal(model.layer.weight, by_hand.layer.weight)
     assert trainer.callback_metrics["ols/rows_measured"] == 3
@@ -116,6 +119,15 @@ def test_a_checkpoint_within_an_epoch(tmp_path):
     resumed = Model()
     fit(resumed, tmp_path, epochs=1, checkpoint=tmp_path / "step=4.ckpt", callbacks=[OnlineLabelSmoothingCallback()], enable_checkpointing=False)
     assert torch.equal(resumed.criterion.soft_labels, model.criterion.soft_labels)
+
+
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_several_ranks_agree_with_one_process(tmp_path, ranks):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    for output in run_ranks("lightning_ranks.py", tmp_path, ranks, MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port)):
+        assert output.splitlines()[-1] == "held"
 
 
 def test_gathering_at_a_checkpoint_shows_in_it(monkeypatch):

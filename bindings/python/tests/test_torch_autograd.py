@@ -213,6 +213,18 @@ def test_autocast_gives_16_bit_logits_and_an_f32_loss():
         assert torch.autograd.gradgradcheck(lambda z: criterion.eval()(z, torch.arange(4)), z)
 
 
+def test_forward_mode_is_refused_and_no_tangent_lost():
+    logits, target = batch(8, 4)
+    criterion = OnlineLabelSmoothing(0.5, 4)
+    with torch.autograd.forward_ad.dual_level():
+        criterion(logits, target)
+        before = criterion.sums.clone()
+        for z in (logits, logits.clone().requires_grad_()):
+            with pytest.raises(RuntimeError, match="no forward-mode differentiation"):
+                criterion(torch.autograd.forward_ad.make_dual(z, torch.ones_like(z)), target)
+    assert torch.equal(criterion.sums, before)
+
+
 def test_inference_mode():
     logits, target = batch(32, 5)
     with torch.inference_mode():

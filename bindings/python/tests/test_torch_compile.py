@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+import torch._dynamo.testing
 from test_torch_loss import batch
 from torch.utils.checkpoint import checkpoint
 
@@ -84,6 +85,20 @@ def test_a_compiled_training_step_is_the_eager_one(backend, dtype):
             criterion.next_epoch()
 
 
+def test_batches_of_every_size_compile_to_few_graphs():
+    criterion, other = OnlineLabelSmoothing(0.5, 4), OnlineLabelSmoothing(0.5, 4)
+    counter = torch._dynamo.testing.CompileCounterWithBackend("aot_eager")
+    compiled = torch.compile(criterion, fullgraph=True, dynamic=True, backend=counter)
+    for samples in (7, 9, 33, 1, 64, 0, 12):
+        logits, target = batch(samples, 4)
+        one, two = logits.clone().requires_grad_(), logits.clone().requires_grad_()
+        compiled(one, target).backward()
+        other(two, target).backward()
+        assert torch.equal(one.grad, two.grad)
+    assert torch.equal(criterion.sums, other.sums)
+    assert counter.frame_count <= 4  # of 0 and 1 samples PyTorch makes graphs of their own
+
+
 def test_compiled_gradients_are_the_eager_ones():
     for reduction in ("mean", "none"):
         for dtype in (torch.float32, torch.float16):
@@ -122,7 +137,8 @@ def test_alpha_may_be_scheduled_under_compile():
     logits, target = batch(8, 4)
     criterion, other = OnlineLabelSmoothing(0.5, 4), OnlineLabelSmoothing(0.5, 4)
     compiled = torch.compile(criterion, fullgraph=True, backend="aot_eager")
-    with torch._dynamo.config.patch(recompile_limit=2):
+    limit = "recompile_limit" if hasattr(torch._dynamo.config, "recompile_limit") else "cache_size_limit"  # the name before 2.7
+    with torch._dynamo.config.patch({limit: 2}):
         for step in range(12):
             criterion.alpha = other.alpha = step / 12
             z = logits.clone().requires_grad_()
@@ -197,6 +213,9 @@ def test_operators_keep_few_criteria_and_no_tensors():
         with torch.utils._python_dispatch._disable_current_modes():
             torch.ops.ols.forward(logits, target, criterion.soft_labels, None, None, None, None, None, 0.5, -number - 1, 1, False)
     assert len(_operators._engines) == _operators._MOST_ENGINES
+    for engine, _ in _operators._engines.values():
+        assert engine.soft_labels.untyped_storage().nbytes() == 0
+        assert engine.core.keep is None
 
 
 def test_class_weights_that_change_are_seen_by_the_operators():

@@ -260,6 +260,9 @@ ERRORS = [
     (lambda z, y: (z, y, None, y), ValueError, "lam"),
     (lambda z, y: (z, y, None, None, 0.5), ValueError, "lam|targets2"),
     (lambda z, y: (z, y, None, y, 1.5), ValueError, r"lam\[0\] = 1.5"),
+    (lambda z, y: (z, y, [1.0] * 6), TypeError, "sample_weight is a list"),
+    (lambda z, y: (z, y, None, y.tolist(), 0.5), TypeError, "target2 is a list"),
+    (lambda z, y: (z, y, None, y, "half"), TypeError, "lam is a str"),
     (lambda z, y: (z.to("meta"), y), RuntimeError, "meta"),
     (lambda z, y: (z, y.to("meta")), RuntimeError, "meta"),
 ]
@@ -455,6 +458,9 @@ def test_label_smoothing_loss_spreads_over_the_others():
                   lambda: ols.LabelSmoothingLoss(5, weight=torch.ones(3)), lambda: ols.LabelSmoothingLoss(5)(logits, target[:3])):  # fmt: skip
         with pytest.raises(ValueError, match="classes|smoothing|weight|target"):
             wrong()
+    for label in (-100, -1, 5):
+        with pytest.raises(IndexError, match=f"{label} is out of bounds"):
+            ols.LabelSmoothingLoss(5)(logits, target.clone().fill_(label))
 
 
 def test_repr_shows_the_options():

@@ -10,7 +10,7 @@ The published package's: `supervise`, `update` (K, K) and `idx_count` (K), all o
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Optional
+from typing import Any
 
 import torch
 
@@ -28,9 +28,9 @@ class Loaded:
     """A state that was found complete and valid. `settings` is None where the state dict says nothing of options."""
 
     state: dict[str, torch.Tensor]
-    settings: Optional[Settings] = None
-    epoch: Optional[int] = None
-    rank: Optional[int] = None
+    settings: Settings | None = None
+    epoch: int | None = None
+    rank: int | None = None
 
 
 def settings_tensor(settings: Settings, epoch: int, rank: int) -> torch.Tensor:

@@ -9,6 +9,10 @@ import torch
 from ._compose import gradient as composed
 from ._engine import NARROW, NOTHING, Engine, Extras
 
+_is_grad_enabled = torch.is_grad_enabled
+# Target, engine, extras, flags: in one piece, as each argument of a Function costs time in both passes.
+Call = tuple[torch.Tensor, Engine, Extras, int]
+
 
 class Loss(torch.autograd.Function):
     """Loss of a batch.
@@ -19,7 +23,8 @@ class Loss(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, logits: torch.Tensor, target: torch.Tensor, engine: Engine, extras: Extras, flags: int) -> torch.Tensor:
+    def forward(ctx: Any, logits: torch.Tensor, call: Call) -> torch.Tensor:
+        target, engine, extras, flags = call
         scale = 1.0
         if logits.dtype not in NARROW:
             loss, gradient = engine.forward(logits, target, extras, flags, True)
@@ -27,7 +32,7 @@ class Loss(torch.autograd.Function):
             loss, gradient = engine.forward(logits, target, extras, flags, False)
         else:
             scale = engine.scale
-            given = extras if scale == 1.0 else (*extras[:3], torch.full((), scale, dtype=torch.float32))
+            given = extras if scale == 1.0 else (*extras[:3], torch.full((), scale, dtype=torch.float32, device="cpu"))
             loss, gradient = engine.forward(logits, target, given, flags, True)
         ctx.given = gradient, scale, engine, engine.generation
         # For what the saved gradient does not serve: a second backward, the gradient's gradient.
@@ -40,8 +45,8 @@ class Loss(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad_loss: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         gradient, scale, engine, generation = ctx.given
-        if gradient is None or torch.is_grad_enabled():
-            return _recomputed(ctx, grad_loss, engine, generation, None), None, None, None, None
+        if gradient is None or _is_grad_enabled():
+            return _recomputed(ctx, grad_loss, engine, generation, None), None
         ctx.given = None, scale, engine, generation
         if gradient.dtype in NARROW:
             value = grad_loss.item()
@@ -53,11 +58,12 @@ class Loss(torch.autograd.Function):
             gradient.mul_(grad_loss.unsqueeze(1))
         elif not grad_loss.is_cpu or grad_loss.item() != 1.0:
             gradient.mul_(grad_loss)
-        return gradient, None, None, None, None
+        return gradient, None
 
 
-# What `Loss.apply` comes down to where no transform of torch.func is active, without two detours through Python.
+# What `Loss.apply`, and what the engine calls in a backward pass, come down to where no transform of torch.func is active: without detours through Python.
 apply = super(torch.autograd.Function, Loss).apply
+Loss._backward_cls.apply = Loss.backward  # type: ignore[attr-defined]
 
 
 def _recomputed(ctx: Any, grad_loss: torch.Tensor, engine: Engine, generation: int, into: torch.Tensor | None) -> torch.Tensor:

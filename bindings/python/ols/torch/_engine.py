@@ -8,7 +8,7 @@ from __future__ import annotations
 import ctypes
 import warnings
 from ctypes import c_uint32, c_void_p
-from typing import Any, Optional
+from typing import Any
 
 import torch
 
@@ -21,14 +21,14 @@ from ._layout import describe
 
 # sample_weight, target2, lam, grad_loss: where their places in a batch are, and how many dimensions of theirs stay.
 EXTRAS = (("sample_weights", "sample_weight"), ("targets2", "target2"), ("lam", "lam"), ("grad_loss", "grad_loss"))
-Extras = tuple[Optional[torch.Tensor], Optional[torch.Tensor], Optional[torch.Tensor], Optional[torch.Tensor]]
+Extras = tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]
 NOTHING: Extras = (None, None, None, None)
 NARROW = frozenset((torch.float16, torch.bfloat16))
 # Layouts that are kept ready; a loop with ever new shapes starts over.
 _PLANS = 256
 _DATA = _abi.Tensor.data.offset
 _forward, _backward, _accumulate = lib.ols_forward, lib.ols_backward, lib.ols_accumulate
-_get_num_threads = torch.get_num_threads
+_get_num_threads, _empty_like = torch.get_num_threads, torch.empty_like
 
 
 def _address_in(struct: ctypes.Structure, offset: int) -> c_void_p:
@@ -41,7 +41,7 @@ class Plan:
 
     __slots__ = (
         "address", "batch", "extras", "flags", "gradient", "gradient_address", "gradient_data", "logits_data", "loss", "loss_address", "loss_data",
-        "loss_dtype", "loss_shape", "stream", "targets_data",
+        "loss_dtype", "loss_like", "loss_shape", "stream", "targets_data",
     )  # fmt: skip
 
     def __init__(self, logits: torch.Tensor, target: torch.Tensor, extras: Extras, each: bool) -> None:
@@ -54,8 +54,9 @@ class Plan:
                 self.extras.append((number, _address_in(batch, getattr(_abi.Batch, field).offset + _DATA)))
         self.loss_shape = target.shape if each else torch.Size(())
         self.loss_dtype = torch.float64 if logits.dtype is torch.float64 else torch.float32
-        # What the outputs of later calls will look like: sizes and strides alone decide, so no memory is taken here.
-        self.loss = describe(torch.empty(self.loss_shape, dtype=self.loss_dtype, device=logits.device), "loss", 1)
+        # What the outputs of later calls will look like. Of a gradient sizes and strides alone decide, so no memory is taken here.
+        loss = torch.empty(self.loss_shape, dtype=self.loss_dtype, device=logits.device)
+        self.loss, self.loss_like = describe(loss, "loss", 1), None if each else loss
         self.gradient = _abi.Tensor.from_buffer_copy(batch.logits)
         like = torch.empty_like(logits, device="meta")
         layout = collapsed(like.shape, like.stride(), 2)
@@ -73,7 +74,7 @@ class Plan:
 class Engine:
     """The library's criterion over state tensors, and the plans of its calls."""
 
-    __slots__ = ("_index", "_on_cuda", "_plans", "core", "each", "generation", "pointer", "scale", "soft_labels")
+    __slots__ = ("_index", "_last", "_on_cuda", "_plans", "core", "each", "generation", "pointer", "scale", "soft_labels")
 
     def __init__(self, core: Core, soft_labels: torch.Tensor) -> None:
         self.core, self.soft_labels, self.pointer = core, soft_labels, soft_labels.data_ptr()
@@ -82,6 +83,7 @@ class Engine:
         # The gradient of the loss that backward brought last, for 16-bit logits: the next forward computes the gradient for it.
         self.scale = 1.0
         self._plans: dict[Any, Plan] = {}
+        self._last: Any = None, None
         self.each = core.settings.reduction == _abi.Reduction.NONE
         self._on_cuda, self._index = soft_labels.is_cuda, soft_labels.get_device()
 
@@ -97,15 +99,14 @@ class Engine:
         with core.lock:
             plan = self._plan(logits, target, extras)
             if plan is not None:
-                if plan.loss_dtype is logits.dtype:
-                    loss = logits.new_empty(plan.loss_shape)
-                else:
-                    loss = torch.empty(plan.loss_shape, dtype=plan.loss_dtype, device=logits.device)
+                # Of all ways to make a scalar the fastest is to make one like another.
+                like = plan.loss_like
+                loss = logits.new_empty(plan.loss_shape, dtype=plan.loss_dtype) if like is None else _empty_like(like)
                 plan.loss_data.value = loss.data_ptr()
                 plan.flags.value = flags
                 gradient, to_gradient = None, None
                 if with_gradient:
-                    gradient = torch.empty_like(logits)
+                    gradient = _empty_like(logits)
                     plan.gradient_data.value, to_gradient = gradient.data_ptr(), plan.gradient_address
                 # The library is told the number of threads at creation; see Core.current.
                 address = core.handle._address if core.threads == _threads.wanted(_get_num_threads()) else core.current()
@@ -138,14 +139,17 @@ class Engine:
         )  # fmt: skip
         if extras is not NOTHING:
             key += tuple(None if tensor is None else (tensor.shape, tensor.stride(), tensor.dtype, tensor.device) for tensor in extras)
-        plan = self._plans.get(key)
-        if plan is None:
-            if len(self._plans) >= _PLANS:
-                self._plans.clear()
-            try:
-                plan = self._plans[key] = Plan(logits, target, extras, self.each)
-            except NotCollapsibleError:
-                return None
+        if key != self._last[0]:  # cheaper than its hash
+            found = self._plans.get(key)
+            if found is None:
+                if len(self._plans) >= _PLANS:
+                    self._plans.clear()
+                try:
+                    found = self._plans[key] = Plan(logits, target, extras, self.each)
+                except NotCollapsibleError:
+                    return None
+            self._last = key, found
+        plan: Plan = self._last[1]
         plan.logits_data.value = logits.data_ptr()
         plan.targets_data.value = target.data_ptr()
         for number, data in plan.extras:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from typing import Any, Optional
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,14 +21,14 @@ from .._settings import Settings, name_of
 from ._engine import NARROW, Engine, Extras
 from ._layout import describe, device_of
 
-_engines: OrderedDict[tuple[Any, ...], tuple[Engine, Optional[Tensor]]] = OrderedDict()
+_engines: OrderedDict[tuple[Any, ...], tuple[Engine, Tensor | None]] = OrderedDict()
 _engines_lock = threading.Lock()
 # A model has one criterion, seldom more. Of a criterion the library keeps little, as the state lies in tensors.
 _MOST_ENGINES = 16
 
 
 def _engine(
-    state: tuple[Tensor, ...], class_weights: Optional[Tensor], scheduled_alpha: Optional[Tensor], alpha: float, ignore_index: int, reduction: int
+    state: tuple[Tensor, ...], class_weights: Tensor | None, scheduled_alpha: Tensor | None, alpha: float, ignore_index: int, reduction: int
 ) -> Engine:
     """A criterion over these tensors. It is found by their addresses, and an address alone is what it uses of them."""
     alpha = alpha if scheduled_alpha is None else float(scheduled_alpha)
@@ -45,7 +45,8 @@ def _engine(
             memory = {name: describe(tensor, name) for name, tensor in zip(STATE, state)}
             device = device_of(state[0], "soft_labels")
             core = Core(settings, memory, None, device=device, adopt=True, default_threads=torch.get_num_threads)
-            engine = Engine(core, state[0].detach())
+            # Without S itself, which would outlive its criterion here: double backward alone needs it, and is eager.
+            engine = Engine(core, state[0].new_empty(0))
             _engines[key] = engine, None if class_weights is None else class_weights.clone()
             while len(_engines) > _MOST_ENGINES:
                 _engines.popitem(last=False)
@@ -55,59 +56,45 @@ def _engine(
         return engine
 
 
-def _run(engine: Engine, logits: Tensor, target: Tensor, extras: Extras, flags: int, with_gradient: bool) -> tuple[Tensor, Tensor]:
+# What both operators take beside the state.
+_OPTIONS = (
+    "Tensor? class_weights, Tensor? sample_weight, Tensor? target2, Tensor? lam, Tensor? scheduled_alpha, float alpha, int ignore_index, int reduction, "
+    "bool with_gradient"
+)
+
+
+@torch.library.custom_op(
+    "ols::forward_", mutates_args=("sums", "counts", "counters"),
+    schema=f"(Tensor logits, Tensor target, Tensor soft_labels, Tensor(a!) sums, Tensor(b!) counts, Tensor(c!) counters, {_OPTIONS}) -> (Tensor, Tensor)",
+)  # fmt: skip
+def forward_(
+    logits: Tensor, target: Tensor, soft_labels: Tensor, sums: Tensor, counts: Tensor, counters: Tensor, *options: Any
+) -> tuple[Tensor, Tensor]:
+    """Loss, gradient (empty if not asked for), and the statistics in place."""
     # In the graph of a backward pass a forward is a recomputation, of activation checkpointing.
-    if torch._C._current_graph_task_id() != -1:
-        flags = _abi.BATCH_NO_UPDATE
-    loss, gradient = engine.forward(logits, target, extras, flags, with_gradient)
+    flags = 0 if torch._C._current_graph_task_id() == -1 else _abi.BATCH_NO_UPDATE
+    return _run(logits, target, (soft_labels, sums, counts, counters), flags, *options)
+
+
+@torch.library.custom_op(
+    "ols::forward", mutates_args=(), schema=f"(Tensor logits, Tensor target, Tensor soft_labels, {_OPTIONS}) -> (Tensor, Tensor)"
+)
+def forward(logits: Tensor, target: Tensor, soft_labels: Tensor, *options: Any) -> tuple[Tensor, Tensor]:
+    """Loss and gradient (empty if not asked for); no state is touched."""
+    return _run(logits, target, (soft_labels,), _abi.BATCH_NO_UPDATE, *options)
+
+
+def _run(
+    logits: Tensor, target: Tensor, state: tuple[Tensor, ...], flags: int, class_weights: Tensor | None, sample_weight: Tensor | None,
+    target2: Tensor | None, lam: Tensor | None, scheduled_alpha: Tensor | None, alpha: float, ignore_index: int, reduction: int, with_gradient: bool,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    engine = _engine(state, class_weights, scheduled_alpha, alpha, ignore_index, reduction)
+    loss, gradient = engine.forward(logits, target, (sample_weight, target2, lam, None), flags, with_gradient)
     if gradient is None:
         return loss, logits.new_empty(0)
     if gradient.stride() != (like := torch.empty_like(logits)).stride():  # logits were copied: as the fake kernel says
         gradient = like.copy_(gradient)
     return loss, gradient
-
-
-@torch.library.custom_op("ols::forward_", mutates_args=("sums", "counts", "counters"))
-def forward_(
-    logits: Tensor,
-    target: Tensor,
-    soft_labels: Tensor,
-    sums: Tensor,
-    counts: Tensor,
-    counters: Tensor,
-    class_weights: Optional[Tensor],
-    sample_weight: Optional[Tensor],
-    target2: Optional[Tensor],
-    lam: Optional[Tensor],
-    scheduled_alpha: Optional[Tensor],
-    alpha: float,
-    ignore_index: int,
-    reduction: int,
-    with_gradient: bool,
-) -> tuple[Tensor, Tensor]:
-    """Loss, gradient (empty if not asked for), and the statistics in place."""
-    engine = _engine((soft_labels, sums, counts, counters), class_weights, scheduled_alpha, alpha, ignore_index, reduction)
-    return _run(engine, logits, target, (sample_weight, target2, lam, None), 0, with_gradient)
-
-
-@torch.library.custom_op("ols::forward", mutates_args=())
-def forward(
-    logits: Tensor,
-    target: Tensor,
-    soft_labels: Tensor,
-    class_weights: Optional[Tensor],
-    sample_weight: Optional[Tensor],
-    target2: Optional[Tensor],
-    lam: Optional[Tensor],
-    scheduled_alpha: Optional[Tensor],
-    alpha: float,
-    ignore_index: int,
-    reduction: int,
-    with_gradient: bool,
-) -> tuple[Tensor, Tensor]:
-    """Loss and gradient (empty if not asked for); no state is touched."""
-    engine = _engine((soft_labels,), class_weights, scheduled_alpha, alpha, ignore_index, reduction)
-    return _run(engine, logits, target, (sample_weight, target2, lam, None), _abi.BATCH_NO_UPDATE, with_gradient)
 
 
 def _fake(logits: Tensor, target: Tensor, reduction: int, with_gradient: bool) -> tuple[Tensor, Tensor]:
@@ -131,8 +118,8 @@ class TracedLoss(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, logits: Tensor, target: Tensor, soft_labels: Tensor, statistics: Optional[tuple[Tensor, Tensor, Tensor]],
-        class_weights: Optional[Tensor], extras: Extras, scheduled_alpha: Optional[Tensor], numbers: tuple[float, int, int],
+        ctx: Any, logits: Tensor, target: Tensor, soft_labels: Tensor, statistics: tuple[Tensor, Tensor, Tensor] | None,
+        class_weights: Tensor | None, extras: Extras, scheduled_alpha: Tensor | None, numbers: tuple[float, int, int],
     ) -> Tensor:  # fmt: skip
         # 16-bit logits are widened: the gradient stays f32 until the incoming one is multiplied in.
         wide = logits.float() if logits.dtype in NARROW else logits
@@ -142,7 +129,7 @@ class TracedLoss(torch.autograd.Function):
         return loss
 
     @staticmethod
-    def backward(ctx: Any, grad_loss: Tensor) -> tuple[Optional[Tensor], ...]:
+    def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled() and not torch.compiler.is_compiling():
             raise RuntimeError("the gradient of the operators' gradient is not there; eager calls outside of dispatch modes have it")
         (gradient,) = ctx.saved_tensors
@@ -152,8 +139,8 @@ class TracedLoss(torch.autograd.Function):
 
 
 def call(
-    logits: Tensor, target: Tensor, soft_labels: Tensor, statistics: Optional[tuple[Tensor, Tensor, Tensor]], class_weights: Optional[Tensor],
-    extras: Extras, scheduled_alpha: Optional[Tensor], numbers: tuple[float, int, int], with_gradient: bool,
+    logits: Tensor, target: Tensor, soft_labels: Tensor, statistics: tuple[Tensor, Tensor, Tensor] | None, class_weights: Tensor | None,
+    extras: Extras, scheduled_alpha: Tensor | None, numbers: tuple[float, int, int], with_gradient: bool,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """The operator that is meant: with statistics the mutating one."""
     sample_weight, target2, lam, _ = extras

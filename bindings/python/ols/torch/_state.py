@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -39,11 +39,11 @@ class Stateful(torch.nn.Module):
     def __init__(self, settings: Settings) -> None:
         super().__init__()
         self._settings = settings
-        self._engine: Optional[Engine] = None
+        self._engine: Engine | None = None
         self._epoch = 0
         # Options that the operators take as tensors on the host: class weights f64 (K); alpha f64, once it was set.
-        self._weights: Optional[Tensor] = None
-        self._scheduled_alpha: Optional[Tensor] = None
+        self._weights: Tensor | None = None
+        self._scheduled_alpha: Tensor | None = None
         # The library refuses K < 2 in its words; memory of that size must exist for it.
         shapes = _checkpoint.shapes_of(max(settings.num_classes, 1))
         # Tensors made in inference mode could not be changed outside of it.

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, Optional, Union
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from .. import _abi
 from .._report import Report
@@ -30,7 +31,7 @@ _transforms_active = torch._C._are_functorch_transforms_active
 _len_torch_dispatch_stack = torch._C._len_torch_dispatch_stack
 # Others, as DTensor or a fake tensor, go through the operators of torch.library.
 _PLAIN = (Tensor, torch.nn.Parameter)
-Lam = Union[Tensor, float]
+Lam = Tensor | float
 
 
 class OnlineLabelSmoothing(Stateful):
@@ -72,7 +73,7 @@ class OnlineLabelSmoothing(Stateful):
         empty_class: str = "keep",
         min_count: int = 1,
         momentum: float = 0.0,
-        freeze_above: Optional[float] = None,
+        freeze_above: float | None = None,
         weight: Any = None,
         ignore_index: int = -100,
         reduction: str = "mean",
@@ -103,12 +104,7 @@ class OnlineLabelSmoothing(Stateful):
     # ---- the loss
 
     def forward(
-        self,
-        logits: Tensor,
-        target: Tensor,
-        sample_weight: Optional[Tensor] = None,
-        target2: Optional[Tensor] = None,
-        lam: Optional[Lam] = None,
+        self, logits: Tensor, target: Tensor, sample_weight: Tensor | None = None, target2: Tensor | None = None, lam: Lam | None = None
     ) -> Tensor:
         """The loss of a batch.
 
@@ -130,6 +126,8 @@ class OnlineLabelSmoothing(Stateful):
             return self._traced(logits, target, sample_weight, target2, lam)
         if not isinstance(target, Tensor):
             raise TypeError(f"target is a {type(target).__name__}, not a tensor")
+        if forward_ad._current_level >= 0 and forward_ad.unpack_dual(logits).tangent is not None:  # type: ignore[no-untyped-call]
+            raise RuntimeError("logits have a tangent, but this loss has no forward-mode differentiation")
         engine = self._engine
         soft_labels = self._buffers["soft_labels"]
         if engine is None or engine.soft_labels is not soft_labels or engine.pointer != soft_labels.data_ptr():
@@ -139,12 +137,11 @@ class OnlineLabelSmoothing(Stateful):
         # A forward within the graph of a backward pass is the recomputation of activation checkpointing: it was counted before.
         flags = 0 if self.training and _current_graph_task_id() == -1 else _abi.BATCH_NO_UPDATE
         if logits.requires_grad and _is_grad_enabled():
-            if _transforms_active():
-                return Loss.apply(logits, target, engine, extras, flags)  # type: ignore[no-any-return, no-untyped-call]
-            return apply_loss(logits, target, engine, extras, flags)  # type: ignore[no-any-return, no-untyped-call]
+            apply = Loss.apply if _transforms_active() else apply_loss
+            return apply(logits, (target, engine, extras, flags))  # type: ignore[no-any-return, no-untyped-call]
         return engine.forward(logits, target, extras, flags, False)[0]
 
-    def _traced(self, logits: Tensor, target: Tensor, sample_weight: Optional[Tensor], target2: Optional[Tensor], lam: Optional[Lam]) -> Tensor:
+    def _traced(self, logits: Tensor, target: Tensor, sample_weight: Tensor | None, target2: Tensor | None, lam: Lam | None) -> Tensor:
         """By the operators of torch.library, which torch.compile, torch.export and dispatch modes can see."""
         if not isinstance(logits, Tensor) or not isinstance(target, Tensor):
             raise TypeError(f"logits and target are {type(logits).__name__} and {type(target).__name__}, not tensors")
@@ -160,11 +157,11 @@ class OnlineLabelSmoothing(Stateful):
         self,
         logits: Tensor,
         target: Tensor,
-        sample_weight: Optional[Tensor] = None,
-        target2: Optional[Tensor] = None,
-        lam: Optional[Lam] = None,
+        sample_weight: Tensor | None = None,
+        target2: Tensor | None = None,
+        lam: Lam | None = None,
         *,
-        grad_loss: Optional[Tensor] = None,
+        grad_loss: Tensor | None = None,
         inplace: bool = False,
     ) -> tuple[Tensor, Tensor]:
         """Loss and its gradient with respect to the logits, in one pass and without autograd: hand the gradient on by `logits.backward(gradient)`.
@@ -194,9 +191,9 @@ class OnlineLabelSmoothing(Stateful):
         self,
         probabilities: Tensor,
         target: Tensor,
-        sample_weight: Optional[Tensor] = None,
-        target2: Optional[Tensor] = None,
-        lam: Optional[Lam] = None,
+        sample_weight: Tensor | None = None,
+        target2: Tensor | None = None,
+        lam: Lam | None = None,
         *,
         take_back: bool = False,
     ) -> None:
@@ -207,12 +204,7 @@ class OnlineLabelSmoothing(Stateful):
         self._current_engine().accumulate(probabilities, target, self._extras(probabilities, sample_weight, target2, lam), flags)
 
     def retract(
-        self,
-        logits: Tensor,
-        target: Tensor,
-        sample_weight: Optional[Tensor] = None,
-        target2: Optional[Tensor] = None,
-        lam: Optional[Lam] = None,
+        self, logits: Tensor, target: Tensor, sample_weight: Tensor | None = None, target2: Tensor | None = None, lam: Lam | None = None
     ) -> None:
         """Takes a batch back that was added, exactly: after a step that a GradScaler has skipped, or a second pass over a batch. The arguments must be
         those of the forward. RuntimeError, with nothing changed, where more would be taken back than was added. Works in both modes."""
@@ -220,17 +212,18 @@ class OnlineLabelSmoothing(Stateful):
         self._current_engine().retract(logits, target, self._extras(logits, sample_weight, target2, lam))
 
     def _extras(
-        self,
-        logits: Tensor,
-        sample_weight: Optional[Tensor],
-        target2: Optional[Tensor],
-        lam: Optional[Lam],
-        grad_loss: Optional[Tensor] = None,
+        self, logits: Tensor, sample_weight: Tensor | None, target2: Tensor | None, lam: Lam | None, grad_loss: Tensor | None = None
     ) -> Extras:
-        if lam is not None and not isinstance(lam, Tensor):
-            lam = torch.full((), float(lam), dtype=torch.float64, device=logits.device)
         if sample_weight is None and target2 is None and lam is None and grad_loss is None:
             return NOTHING
+        if lam is not None and not isinstance(lam, Tensor):
+            try:
+                lam = torch.full((), float(lam), dtype=torch.float64, device=logits.device)
+            except (TypeError, ValueError) as error:
+                raise TypeError(f"lam is a {type(lam).__name__}, neither a number nor a tensor") from error
+        for name, value in (("sample_weight", sample_weight), ("target2", target2), ("grad_loss", grad_loss)):
+            if value is not None and not isinstance(value, Tensor):
+                raise TypeError(f"{name} is a {type(value).__name__}, not a tensor")
         return sample_weight, target2, lam, grad_loss
 
     # ---- epochs

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Optional
-
 import torch
 from torch import Tensor
+from torch.nn.functional import nll_loss
+
+_NOBODY = -(2**62)
 
 
 class LabelSmoothingLoss(torch.nn.Module):
@@ -20,9 +21,9 @@ class LabelSmoothingLoss(torch.nn.Module):
         weight: (K), factors of the classes' terms. The mean divides by the number of samples, whatever they weigh.
     """
 
-    weight: Optional[Tensor]
+    weight: Tensor | None
 
-    def __init__(self, classes: int, smoothing: float = 0.1, dim: int = -1, weight: Optional[Tensor] = None) -> None:
+    def __init__(self, classes: int, smoothing: float = 0.1, dim: int = -1, weight: Tensor | None = None) -> None:
         super().__init__()
         if classes < 2:
             raise ValueError(f"classes = {classes} is less than 2")
@@ -44,7 +45,8 @@ class LabelSmoothingLoss(torch.nn.Module):
             raise ValueError(f"target has shape {tuple(target.shape)}, but {tuple(log_p.shape[:-1])} is needed")
         elsewhere = self.smoothing / (self.classes - 1)
         weighed = log_p if self.weight is None else log_p * self.weight.to(dtype)
-        own = weighed.gather(-1, target.long().unsqueeze(-1)).sum()
+        # An IndexError for every target that is no class, -100 too.
+        own = -nll_loss(weighed.reshape(-1, self.classes), target.reshape(-1).long(), reduction="sum", ignore_index=_NOBODY)
         every = weighed.sum() if elsewhere else 0
         return -((1 - self.smoothing - elsewhere) * own + elsewhere * every) / max(target.numel(), 1)
 
