@@ -59,6 +59,18 @@ macro_rules! real {
 real!(f32);
 real!(f64);
 
+/// Copies less than 16 numbers by at most four moves of registers, where a copy of any length would be a call.
+#[inline(always)]
+fn copy_part<T: Copy>(from: &[T], to: &mut [T]) {
+    let mut at = 0;
+    for size in [8, 4, 2, 1] {
+        if from.len() & size != 0 {
+            to[at..at + size].copy_from_slice(&from[at..at + size]);
+            at += size;
+        }
+    }
+}
+
 macro_rules! half {
     ($half:ident, $from:ident, $to:ident) => {
         impl Storage for $half {
@@ -78,9 +90,7 @@ macro_rules! half {
             #[inline(always)]
             fn load_part<V: Vectors>(from: &[$half]) -> V::F32 {
                 let mut lanes = [$half::ZERO; 16];
-                for (lane, &half) in lanes.iter_mut().zip(from) {
-                    *lane = half;
-                }
+                copy_part(from, &mut lanes);
                 V::F32::$from(&lanes)
             }
             #[inline(always)]
@@ -91,9 +101,7 @@ macro_rules! half {
             fn store_part<V: Vectors>(lanes: V::F32, to: &mut [$half]) {
                 let mut halves = [$half::ZERO; 16];
                 lanes.$to(&mut halves);
-                for (half, &lane) in to.iter_mut().zip(&halves) {
-                    *half = lane;
-                }
+                copy_part(&halves[..to.len()], to);
             }
         }
     };
