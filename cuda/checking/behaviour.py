@@ -5,7 +5,7 @@ import ctypes
 import torch
 
 from . import oracle
-from .library import TAKE_BACK, Criterion, Error, Library, view
+from .library import TAKE_BACK, Criterion, Error, Library, abi, view
 
 
 def step(n, classes, device, dtype=torch.float32, seed=0):
@@ -153,7 +153,7 @@ def bad_pointers(library, device):
             batch = criterion.raw_batch(logits, targets)
             getattr(batch, change).data = memory.data_ptr()
             status = library.c.ols_forward(criterion.handle, ctypes.byref(batch), None, ctypes.byref(view(grad)))
-            assert status == 4 and name in library.c.ols_last_error().decode(), library.c.ols_last_error()
+            assert status == abi.Status.INVALID_DEVICE and name in library.c.ols_last_error().decode(), library.c.ols_last_error()
     try:
         Criterion(library, 5, device, device_id=77)
     except Error as error:
@@ -162,9 +162,9 @@ def bad_pointers(library, device):
         raise AssertionError("device 77 was accepted")
     # More than there is, in memory of the library's own.
     raw = library.options()
-    raw.num_classes, raw.device_type = 1_000_000, 2
+    raw.num_classes, raw.device_type = 1_000_000, abi.DEVICE_CUDA
     handle = ctypes.c_void_p()
-    assert library.c.ols_create(ctypes.byref(raw), ctypes.byref(handle)) == 8, library.c.ols_last_error()
+    assert library.c.ols_create(ctypes.byref(raw), ctypes.byref(handle)) == abi.Status.OUT_OF_MEMORY, library.c.ols_last_error()
     criterion.forward(logits, targets, loss, grad)
     assert criterion.report().running_samples_accumulated > 0
     criterion.close()
@@ -192,16 +192,27 @@ def deterministic(library, device):
 CHECKS = [capture_across_epochs, nothing_waits, streams, wrong_targets, refused_take_back, bad_pointers, deterministic]
 
 
+def attempt(check, library, device):
+    """What is wrong, as a list of one text or none."""
+    try:
+        check(library, device)
+        torch.cuda.synchronize()
+    except Exception as error:
+        failure = f"{check.__name__}: {type(error).__name__}: {error}"
+        print(failure, flush=True)
+        return [failure]
+    print(f"{check.__name__}: ok", flush=True)
+    return []
+
+
 def run(arguments):
     library = Library(arguments.library)
-    failures, passed = [], []
+    result = {"ok": False, "passed": [], "failures": []}
     for check in CHECKS:
-        try:
-            check(library, "cuda:0")
-            torch.cuda.synchronize()
-            passed.append(check.__name__)
-            print(f"{check.__name__}: ok", flush=True)
-        except Exception as error:
-            failures.append(f"{check.__name__}: {type(error).__name__}: {error}")
-            print(failures[-1], flush=True)
-    return {"ok": not failures, "passed": passed, "failures": failures}
+        found = attempt(check, library, "cuda:0")
+        result["failures"] += found
+        if not found:
+            result["passed"].append(check.__name__)
+        arguments.save(result)
+    result["ok"] = not result["failures"]
+    return result

@@ -2,6 +2,7 @@
 
 import random
 import time
+import types
 
 import torch
 
@@ -34,8 +35,8 @@ def place(values, layout):
     return values.contiguous().clone(), lambda t: t
 
 
-def case(library, device, classes, dtype, layout, seed):
-    """One random case: what differs from the oracle, as texts."""
+def random_case(device, classes, dtype, layout, seed):
+    """A batch in a layout, with the options and arguments for it."""
     choose = random.Random(seed)
     make = torch.Generator(device="cpu").manual_seed(seed)
     n = choose.choice([2, 6, 32, 34, 96]) if classes > 2048 else choose.choice([2, 32, 34, 254, 1026, 5002 if classes < 300 else 600])
@@ -75,23 +76,34 @@ def case(library, device, classes, dtype, layout, seed):
 
     z, stored = z.to(device), stored.to(device)
     others = {name: tensor.to(device) for name, tensor in others.items()}
-    expected = oracle.loss_and_gradient(
-        z, stored, soft, target_offset=offset, class_weights=None if weights is None else weights.to(device), **others, **options
-    )
-    criterion = Criterion(library, classes, device, soft_labels=soft.clone(), class_weights=weights, **options)
+    logits, back = place(z, layout)
+    shaped = lambda t: t.view(2, n // 2) if images and t.dim() == 1 else t  # noqa: E731
+    wide = torch.float64 if dtype == torch.float64 else torch.float32
+    return types.SimpleNamespace(
+        rows=z, row_targets=stored, row_arguments={"target_offset": offset, **others}, soft=soft, weights=weights, options=options,
+        logits=logits, targets=shaped(stored), arguments={"target_offset": offset, **{name: shaped(tensor) for name, tensor in others.items()}},
+        loss=torch.full(shaped(stored).shape if reduction == "none" else (), 77.0, dtype=wide, device=device), back=back,
+    )  # fmt: skip
+
+
+def case(library, device, classes, dtype, layout, seed):
+    """One random case: what differs from the oracle, as texts."""
+    it = random_case(device, classes, dtype, layout, seed)
+    weights = None if it.weights is None else it.weights.to(device)
+    expected = oracle.loss_and_gradient(it.rows, it.row_targets, it.soft, class_weights=weights, **it.row_arguments, **it.options)
+    criterion = Criterion(library, classes, device, soft_labels=it.soft.clone(), class_weights=it.weights, **it.options)
     try:
-        logits, back = place(z, layout)
-        shaped = lambda t: t.view(2, n // 2) if images and t.dim() == 1 else t  # noqa: E731
-        arguments = {name: shaped(tensor) for name, tensor in others.items()}
-        wide = torch.float64 if dtype == torch.float64 else torch.float32
-        loss = torch.full(shaped(stored).shape if reduction == "none" else (), 77.0, dtype=wide, device=device)
-        grad = logits if layout == "in place" else torch.full_like(logits, 77.0)
-        kept = logits.clone()
-        criterion.forward(logits, shaped(stored), loss, grad, target_offset=offset, **arguments)
-        return compare(criterion, expected, loss, back(grad), dtype, weights, kept if layout == "in place" else logits, shaped(stored), grad,
-                       {"target_offset": offset, **arguments})  # fmt: skip
+        grad = it.logits if layout == "in place" else torch.full_like(it.logits, 77.0)
+        kept = it.logits.clone()
+        criterion.forward(it.logits, it.targets, it.loss, grad, **it.arguments)
+        logits = kept if layout == "in place" else it.logits
+        return compare(criterion, expected, it.loss, it.back(grad), dtype, it.weights, logits, it.targets, grad, it.arguments)
     finally:
         criterion.close()
+
+
+def as_bits(tensor):
+    return tensor.contiguous().view({2: torch.int16, 4: torch.int32, 8: torch.int64}[tensor.element_size()])
 
 
 def compare(criterion, expected, loss, grad, dtype, weights, logits, targets, raw_grad, arguments):
@@ -134,8 +146,6 @@ def compare(criterion, expected, loss, grad, dtype, weights, logits, targets, ra
     state = criterion.sums.clone()
     second_loss = torch.full_like(loss, 55.0)
     criterion.forward(logits, targets, second_loss, again, flags=NO_UPDATE, **arguments)
-    bits = {2: torch.int16, 4: torch.int32, 8: torch.int64}
-    as_bits = lambda t: t.contiguous().view(bits[t.element_size()])  # noqa: E731
     if not torch.equal(as_bits(again), as_bits(first)) or not torch.equal(as_bits(second_loss), as_bits(loss)):
         problems.append("a second run gives other bits")
     again.fill_(55.0)

@@ -1,47 +1,24 @@
-"""libols through its C ABI by ctypes, with PyTorch's tensors on any device."""
+"""libols through its C ABI by ctypes, with PyTorch's tensors on any device. Structs and numbers are those of the Python package, which a test
+compares with the header; its file is loaded alone, since the package itself wants NumPy and looks for a library of its own."""
 
 import ctypes
-from ctypes import c_double, c_int32, c_int64, c_size_t, c_uint8, c_uint16, c_uint32, c_uint64, c_void_p
-
-NO_UPDATE, TAKE_BACK = 1, 2
-COUNTERS = 4
-TRAIN, EVAL = 0, 1
-REDUCTIONS = {"none": 0, "mean": 1, "sum": 2}
+import importlib.util
+import pathlib
+from ctypes import c_int32, c_size_t, c_void_p
 
 
-class Tensor(ctypes.Structure):
-    _fields_ = [
-        ("data", c_void_p), ("device_type", c_int32), ("device_id", c_int32), ("dtype_code", c_uint8), ("dtype_bits", c_uint8),
-        ("dtype_lanes", c_uint16), ("ndim", c_int32), ("shape", c_int64 * 3), ("strides", c_int64 * 3), ("reserved", c_uint64),
-    ]  # fmt: skip
+def load_abi():
+    path = pathlib.Path(__file__).resolve().parents[2] / "bindings" / "python" / "ols" / "_abi.py"
+    spec = importlib.util.spec_from_file_location("ols_abi", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
-class Options(ctypes.Structure):
-    _fields_ = [
-        ("struct_size", c_size_t), ("num_classes", c_int64), ("alpha", c_double), ("smoothing", c_double), ("momentum", c_double),
-        ("freeze_above", c_double), ("min_count", c_int64), ("ignore_index", c_int64), ("initial", c_int32), ("empty_class", c_int32),
-        ("reduction", c_int32), ("mode", c_int32), ("device_type", c_int32), ("device_id", c_int32), ("n_threads", c_int32), ("flags", c_uint32),
-        ("class_weights", Tensor), ("initial_soft_labels", Tensor), ("soft_labels", Tensor), ("sums", Tensor), ("counts", Tensor),
-        ("counters", Tensor),
-    ]  # fmt: skip
-
-
-class Batch(ctypes.Structure):
-    _fields_ = [
-        ("struct_size", c_size_t), ("logits", Tensor), ("targets", Tensor), ("sample_weights", Tensor), ("targets2", Tensor), ("lam", Tensor),
-        ("grad_loss", Tensor), ("target_offset", c_int64), ("stream", c_void_p), ("flags", c_uint32), ("reserved", c_uint32),
-    ]  # fmt: skip
-
-
-class Report(ctypes.Structure):
-    _fields_ = [("struct_size", c_size_t)] + [
-        (name, c_int64)
-        for name in (
-            "epoch", "rows_measured", "rows_kept", "rows_uniform", "rows_initial", "rows_one_hot", "rows_zero", "rows_frozen",
-            "samples_accumulated", "samples_skipped", "classes_full", "targets_out_of_range", "running_epoch", "running_samples_accumulated",
-            "running_samples_skipped", "running_classes_full", "running_targets_out_of_range",
-        )
-    ]  # fmt: skip
+abi = load_abi()
+Tensor, Report = abi.Tensor, abi.Report
+NO_UPDATE, TAKE_BACK = abi.BATCH_NO_UPDATE, abi.BATCH_TAKE_BACK
+REDUCTIONS = {"none": abi.Reduction.NONE, "mean": abi.Reduction.MEAN, "sum": abi.Reduction.SUM}
 
 
 class Error(RuntimeError):
@@ -53,19 +30,26 @@ class Error(RuntimeError):
 
 
 def dtypes():
+    """Of torch, by the names that the ABI's have."""
     import torch
 
-    return {torch.float32: (2, 32), torch.float64: (2, 64), torch.float16: (2, 16), torch.bfloat16: (4, 16),
-            torch.int64: (0, 64), torch.int32: (0, 32), torch.uint8: (1, 8)}  # fmt: skip
+    return {torch.float32: "F32", torch.float64: "F64", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64", torch.int32: "I32",
+            torch.uint8: "U8"}  # fmt: skip
+
+
+def code_and_bits(name):
+    """DLPack's code and bits of a dtype by its name."""
+    number = abi.Dtype[name]
+    return number & 0xFF, number >> 8
 
 
 def view(tensor):
     """A view of a torch tensor of up to three dimensions; the tensor must outlive it. None: not given."""
     if tensor is None:
         return Tensor()
-    found = Tensor(data=tensor.data_ptr(), device_type=2 if tensor.is_cuda else 1, dtype_lanes=1, ndim=tensor.dim())
+    found = Tensor(data=tensor.data_ptr(), device_type=abi.DEVICE_CUDA if tensor.is_cuda else abi.DEVICE_CPU, dtype_lanes=1, ndim=tensor.dim())
     found.device_id = tensor.device.index or 0
-    found.dtype_code, found.dtype_bits = dtypes()[tensor.dtype]
+    found.dtype_code, found.dtype_bits = code_and_bits(dtypes()[tensor.dtype])
     for axis in range(tensor.dim()):
         found.shape[axis], found.strides[axis] = tensor.shape[axis], tensor.stride(axis)
     return found
@@ -85,8 +69,8 @@ class Library:
         options, batch = self.options(), self.batch()
         defaults = (options.alpha, options.smoothing, options.min_count, options.ignore_index, options.reduction, options.device_type)
         sizes = (options.struct_size, batch.struct_size)
-        if defaults != (0.5, 0.1, 1, -100, 1, 1) or sizes != (ctypes.sizeof(Options), ctypes.sizeof(Batch)):
-            raise SystemExit("cuda/check: the structs of cuda/checking/library.py are not those of include/ols.h")
+        if defaults != (0.5, 0.1, 1, -100, 1, 1) or sizes != (ctypes.sizeof(abi.Options), ctypes.sizeof(abi.Batch)):
+            raise SystemExit("cuda/check: the structs of bindings/python/ols/_abi.py are not those of the library: build both from one commit")
 
     @property
     def version(self):
@@ -97,12 +81,12 @@ class Library:
             raise Error(status, self.c.ols_last_error().decode())
 
     def options(self):
-        options = Options()
+        options = abi.Options()
         self.check(self.c.ols_options_init(ctypes.byref(options), ctypes.sizeof(options)))
         return options
 
     def batch(self):
-        batch = Batch()
+        batch = abi.Batch()
         self.check(self.c.ols_batch_init(ctypes.byref(batch), ctypes.sizeof(batch)))
         return batch
 
@@ -118,10 +102,10 @@ class Criterion:
         self.soft_labels = soft_labels if given else torch.empty(classes, classes, device=device)
         self.sums = torch.zeros(classes, classes, dtype=torch.int64, device=device)
         self.counts = torch.zeros(classes, dtype=torch.int64, device=device)
-        self.counters = torch.zeros(COUNTERS, dtype=torch.int64, device=device)
+        self.counters = torch.zeros(abi.COUNTERS, dtype=torch.int64, device=device)
         raw = library.options()
-        raw.num_classes, raw.flags = classes, int(given)  # adopt
-        raw.device_type, raw.device_id = (2, self.device.index or 0) if self.device.type == "cuda" else (1, 0)
+        raw.num_classes, raw.flags = classes, abi.OPTIONS_ADOPT_STATE if given else 0
+        raw.device_type, raw.device_id = (abi.DEVICE_CUDA, self.device.index or 0) if self.device.type == "cuda" else (abi.DEVICE_CPU, 0)
         for name, value in options.items():
             setattr(raw, name, REDUCTIONS[value] if name == "reduction" else value)
         if class_weights is not None:

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Launches every kernel on small batches, with device memory that is exactly as long as its tensor: for compute-sanitizer, which is quick where
-no framework is loaded. Usage: sanitized.py PATH/libols.so [--quick]"""
+no framework is loaded. Usage: [OLS_CUDA_PATH=...] sanitized.py PATH/libols.so [--quick]"""
 
 import ctypes
 import random
@@ -10,10 +10,9 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from checking.library import NO_UPDATE, TAKE_BACK, Library, Report, Tensor  # noqa: E402
+from checking.library import NO_UPDATE, TAKE_BACK, Error, Library, Report, Tensor, abi, code_and_bits  # noqa: E402
 
-CODES = {"f32": (2, 32, "f"), "f64": (2, 64, "d"), "f16": (2, 16, "e"), "bf16": (4, 16, None), "i64": (0, 64, "q"), "i32": (0, 32, "i"), "u8": (1, 8, "B")}
-ON_DEVICE = 2
+FORMATS = {"f32": "f", "f64": "d", "f16": "e", "i64": "q", "i32": "i", "u8": "B"}  # of struct
 
 
 class Driver:
@@ -45,7 +44,7 @@ class Driver:
 def pack(dtype, values):
     if dtype == "bf16":
         return b"".join(struct.pack("<f", value)[2:] for value in values)
-    return struct.pack(f"<{len(values)}{CODES[dtype][2]}", *values)
+    return struct.pack(f"<{len(values)}{FORMATS[dtype]}", *values)
 
 
 class Made:
@@ -55,10 +54,10 @@ class Made:
         self.driver, self.addresses = driver, []
 
     def tensor(self, dtype, shape, values, strides=None):
-        code, bits, _ = CODES[dtype]
+        code, bits = code_and_bits(dtype.upper())
         address = self.driver.memory(pack(dtype, values))
         self.addresses.append(address)
-        tensor = Tensor(data=address, device_type=ON_DEVICE, dtype_code=code, dtype_bits=bits, dtype_lanes=1, ndim=len(shape))
+        tensor = Tensor(data=address, device_type=abi.DEVICE_CUDA, dtype_code=code, dtype_bits=bits, dtype_lanes=1, ndim=len(shape))
         step = 1
         for axis in reversed(range(len(shape))):
             tensor.shape[axis] = shape[axis]
@@ -86,7 +85,7 @@ def case(library, driver, classes, dtype, n, inner, rng, class_last=False):
     targets[0] = classes + 5  # counted, not read from
     strides = (classes * width, 1, classes) if class_last else None
     raw = library.options()
-    raw.num_classes, raw.device_type, raw.reduction = classes, ON_DEVICE, samples % 3
+    raw.num_classes, raw.device_type, raw.reduction = classes, abi.DEVICE_CUDA, samples % 3
     handle = ctypes.c_void_p()
     library.check(library.c.ols_create(ctypes.byref(raw), ctypes.byref(handle)))
     batch = library.batch()
@@ -130,7 +129,13 @@ def main():
         if quick and n > 1000:
             n = 70
         for dtype in ("f32", "bf16") if quick else ("f32", "f64", "f16", "bf16"):
-            case(library, driver, classes, dtype, n, inner, rng)
+            try:
+                case(library, driver, classes, dtype, n, inner, rng)
+            except Error as error:
+                if cases or error.status != abi.Status.UNSUPPORTED or "OLS_CUDA_PATH" not in str(error):
+                    raise
+                print(f"nothing to check: {error}")
+                return
             cases += 1
     case(library, driver, 21, "f32", 2, 45, rng, class_last=True)
     print(f"{cases + 1} cases through the driver: ok")

@@ -9,7 +9,14 @@ BARS = {
     "1024x21841 f32": ("85 % of copy", lambda it: of_copy(it, 0.85)), "1024x21841 bf16": ("85 % of copy", lambda it: of_copy(it, 0.85)),
     "8192x32000 bf16": ("90 % of copy", lambda it: of_copy(it, 0.90)),
 }  # fmt: skip
-COLUMNS = ["libols", "copy", "empty", "ce", "ce smoothed", "rewrite", "compiled", "eager", "liger ce"]
+COLUMNS = ["libols", "bulk", "cluster", "copy", "empty", "ce", "ce_smooth", "rewrite", "compiled", "eager", "liger"]
+# How many times as fast as these libols is to be, by shape; the eager module with the host's time, the others in a graph where both can be.
+RATIOS = {
+    "eager": {"128x10": 40, "256x100": 40, "256x1000": 40, "4096x1000": 15},
+    "compiled": dict.fromkeys(("128x10", "256x100", "256x1000", "4096x1000", "1024x21841"), 5),
+    "ce": dict.fromkeys(("128x10", "256x100", "256x1000", "4096x1000", "1024x21841"), 3),
+    "liger": {},  # 1 everywhere
+}
 
 
 def rate_of_copy(it):
@@ -30,40 +37,63 @@ def logits_mb(key):
     return elements * (2 if dtype == "bf16" else 4) / 1e6
 
 
+def cell(it):
+    if not it:
+        return "-"
+    if "absent" in it or "error" in it:
+        return "absent" if "absent" in it else "error"
+    graph, eager = it.get("graph_us", "-"), it.get("eager_us", "-")
+    return f"{graph} [{eager}]"
+
+
+def bar_of(key, it):
+    if key not in BARS or "graph_us" not in it.get("libols", {}):
+        return ""
+    text, bar = BARS[key]
+    try:
+        limit = bar(it)
+    except KeyError:
+        return "not measured"
+    return f"{'met' if it['libols']['graph_us'] <= limit else 'MISSED'}: {limit:.1f} ({text})"
+
+
+def ratios(key, it):
+    """`eager 45x (40)`: how many times as fast, and the bar."""
+    ours, found = it.get("libols", {}), []
+    for name, bars in RATIOS.items():
+        other = it.get(name, {})
+        clock = "graph_us" if name != "eager" and "graph_us" in ours and "graph_us" in other else "eager_us"
+        if clock in ours and clock in other:
+            wanted = 1 if name == "liger" else bars.get(key.split()[0])
+            ratio = other[clock] / ours[clock]
+            found.append(f"{name} {ratio:.1f}x" + (f" ({wanted}{'' if ratio >= wanted else ' MISSED'})" if wanted else ""))
+    return ", ".join(found)
+
+
 def render(results):
     lines = ["", "libols on CUDA: " + ", ".join(f"{key} {value}" for key, value in results.get("environment", {}).items()
                                                 if key in ("libols", "commit", "device", "driver", "torch"))]  # fmt: skip
     for name, part in results.items():
         if isinstance(part, dict):
-            count = f", {part['cases']} cases" if "cases" in part else ""
-            lines.append(f"{name:12} {'ok' if part['ok'] else 'FAILED'} ({part['seconds']} s{count})")
-            lines += [f"    {failure.splitlines()[0][:200]}" for failure in part.get("failures", [])[:12]]
-    shapes = results.get("race", {}).get("shapes", {})
+            notes = "".join([f", {part['cases']} cases" if "cases" in part else "", f"; {part['skipped']}" if "skipped" in part else ""])
+            lines.append(f"{name:12} {'ok' if part['ok'] else 'FAILED'} ({part['seconds']} s{notes})")
+            lines += [f"    {(failure.splitlines() or [''])[0][:200]}" for failure in part.get("failures", [])[:12]]
+    shapes = {key: dict(it) for key, it in results.get("race", {}).get("shapes", {}).items()}
+    for key, it in results.get("paths", {}).get("shapes", {}).items():
+        shapes.setdefault(key, {}).update(it)
     if not shapes:
         return "\n".join(lines)
     lines += ["", "microseconds of the device per step in a replayed graph; in brackets eagerly, with the host", ""]
-    lines.append(f"{'shape':24}" + "".join(f"{name:>20}" for name in COLUMNS) + f"{'bar':>22}")
+    lines.append(f"{'shape':24}" + "".join(f"{name:>20}" for name in COLUMNS) + f"{'bar':>28}")
     for key, it in shapes.items():
         it["copied_mb"] = 2 * logits_mb(key)
-        row = f"{key:24}"
-        for name in COLUMNS:
-            cell = it.get(name, {})
-            graph, eager = cell.get("graph_us"), cell.get("eager_us")
-            text = "-" if not cell else "error" if "error" in cell else f"{graph if graph is not None else '-'} [{eager if eager is not None else '-'}]"
-            row += f"{text:>20}"
-        if key in BARS and "graph_us" in it.get("libols", {}):
-            text, bar = BARS[key]
-            try:
-                limit = bar(it)
-                met = it["libols"]["graph_us"] <= limit
-                row += f"{'met' if met else 'MISSED'}: {limit:.1f} ({text})".rjust(22)
-            except KeyError:
-                row += f"{'not measured':>22}"
-        lines.append(row)
+        lines.append(f"{key:24}" + "".join(f"{cell(it.get(name)):>20}" for name in COLUMNS) + f"{bar_of(key, it):>28}")
     lines.append("")
     for key, it in shapes.items():
         ours = it.get("libols", {})
-        if "host_us" in ours and "graph_us" in ours:
-            rate = it["counted_mb"] / ours["graph_us"]
-            lines.append(f"{key:24} {rate:6.2f} TB/s over {it['counted_mb']:.1f} MB counted; {ours['host_us']} us of the host per C call")
+        parts = [f"{it['counted_mb'] / ours['graph_us']:.2f} TB/s over {it['counted_mb']:.1f} MB counted"] if "graph_us" in ours else []
+        parts += [f"{ours['host_us']} us of the host per C call"] if "host_us" in ours else []
+        lines.append(f"{key:24} " + "; ".join(filter(None, [*parts, ratios(key, it)])))
+    problems = {f"{key} {name}": found["error"] for key, it in shapes.items() for name, found in it.items() if isinstance(found, dict) and "error" in found}
+    lines += ["", "not measured:", *(f"    {name}: {text}" for name, text in problems.items())] if problems else []
     return "\n".join(lines)

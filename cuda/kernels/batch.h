@@ -62,6 +62,19 @@ static DEVICE Sample read_sample(const Pass &pass, Place at) {
     return sample;
 }
 
+// The sample at this place, which may lie behind the last one; one thread's `counts` says that it counts targets out of range.
+static DEVICE Sample begin_sample(const Pass &pass, bool there, Place at, bool counts) {
+    Sample sample = Sample();
+    if (there) sample = read_sample(pass, at);
+    if (counts && sample.out_of_range && pass.count_targets) add_i64(pass.state.counters + COUNTER_OUT_OF_RANGE, 1);
+    return sample;
+}
+
+// Where a sample's row begins.
+template <class T> DEVICE T *row_at(const Rows &rows, Place at) {
+    return reinterpret_cast<T *>(rows.data) + (at.outer * rows.outer + at.inner * rows.inner);
+}
+
 // v*w[y], the share of a sample in the mean's divisor.
 static DEVICE double divisor_share(const Pass &pass, i64 index) {
     Sample sample = read_sample(pass, place_of(pass, index));

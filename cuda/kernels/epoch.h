@@ -107,10 +107,9 @@ template <class T> DEVICE void accumulate(const Pass &pass) {
     const int statistics = statistics_of(pass);
     for (i64 index = blockIdx.x; index < pass.count; index += gridDim.x) {
         const Place at = place_of(pass, index);
-        const Sample sample = read_sample(pass, at);
-        if (threadIdx.x == 0 && sample.out_of_range && pass.count_targets) add_i64(pass.state.counters + COUNTER_OUT_OF_RANGE, 1);
+        const Sample sample = begin_sample(pass, true, at, threadIdx.x == 0);
         if (!sample.takes_part) continue; // all threads
-        const T *row = reinterpret_cast<const T *>(pass.logits.data) + (at.outer * pass.logits.outer + at.inner * pass.logits.inner);
+        const T *row = row_at<const T>(pass.logits, at);
         const i64 step = pass.logits.step;
         const int counted = sample.counted();
         const double own = (double)Storage<T>::load(row + counted * step);

@@ -12,9 +12,10 @@ template <> struct Arithmetic<float> {
     static DEVICE float max(float a, float b) { return fmaxf(a, b); }
     static DEVICE bool finite(float x) { return fabsf(x) <= 3.402823466e38f; }
 
-    // exp(x) for x <= 0, within 1 ulp; 0 below 2^-126; NaN for NaN. x = n*ln 2 + r with |r| <= ln 2 / 2 (Cody and Waite), and a polynomial
-    // with relative error 3e-9 for exp(r): that of src/cpu/exp.rs.
+    // exp(x) for x <= 0, within 1 ulp down to 2^-126; 0 below 2^-127; NaN for NaN. x = n*ln 2 + r with |r| <= ln 2 / 2 (Cody and Waite), and a
+    // polynomial with relative error 3e-9 for exp(r): the bits of src/cpu/exp.rs.
     static DEVICE float exp(float x) {
+        x = x < -88.03f ? -88.03f : x; // -127 powers of two, whose factor has the bits of 0; a NaN stays
         const float magic = 12582912.0f + 127.0f; // 1.5 * 2^23 rounds to an integer and keeps it in the low bits; 127: the exponent's bias
         float shifted = fmaf(x, 1.44269504f, magic);
         float n = shifted - magic;
@@ -26,8 +27,7 @@ template <> struct Arithmetic<float> {
         p = fmaf(p, r, 0.4999999345f);
         p = fmaf(p, r, 1.0f);
         p = fmaf(p, r, 1.0f);
-        float e = p * __int_as_float((int)((unsigned)__float_as_int(shifted) << 23));
-        return x < -87.33654475f ? 0.0f : e;
+        return p * __int_as_float((int)((unsigned)__float_as_int(shifted) << 23));
     }
 };
 
@@ -37,8 +37,9 @@ template <> struct Arithmetic<double> {
     static DEVICE double max(double a, double b) { return fmax(a, b); }
     static DEVICE bool finite(double x) { return fabs(x) <= 1.7976931348623157e308; }
 
-    // As above, within 1 ulp, with the Taylor polynomial of degree 13; 0 below 2^-1022.
+    // As above, with the Taylor polynomial of degree 13; within 1 ulp down to 2^-1022; 0 below 2^-1023.
     static DEVICE double exp(double x) {
+        x = x < -709.1 ? -709.1 : x;
         const double magic = 6755399441055744.0 + 1023.0;
         double shifted = ::fma(x, 1.4426950408889634, magic);
         double n = shifted - magic;
@@ -57,8 +58,7 @@ template <> struct Arithmetic<double> {
         p = ::fma(p, r, 0.5);
         p = ::fma(p, r, 1.0);
         p = ::fma(p, r, 1.0);
-        double e = p * __longlong_as_double((i64)((u64)__double_as_longlong(shifted) << 52));
-        return x < -708.3964185322641 ? 0.0 : e;
+        return p * __longlong_as_double((i64)((u64)__double_as_longlong(shifted) << 52));
     }
 };
 

@@ -25,23 +25,17 @@ template <class T> struct SamplePass {
         const int classes = pass.classes;
         const bool there = index < pass.count;
         const Place at = place_of(pass, there ? index : 0);
-        const T *logits = reinterpret_cast<const T *>(pass.logits.data) + (at.outer * pass.logits.outer + at.inner * pass.logits.inner);
+        const T *logits = row_at<const T>(pass.logits, at);
         const i64 step = pass.logits.step;
         // Each sweep reads the logits again: the few that a block works on lie in the cache.
         Real max = -Arithmetic<Real>::infinity();
         UNROLL_BY_FOUR
         for (int k = 0; k < classes; ++k)
             if (there) max = Arithmetic<Real>::max(max, Storage<T>::load(logits + k * step));
-        Sample sample = Sample();
-        if (there) sample = read_sample(pass, at);
-        if (there && sample.out_of_range && pass.count_targets) add_i64(pass.state.counters + COUNTER_OUT_OF_RANGE, 1);
+        const Sample sample = begin_sample(pass, there, at, true);
         const SoftLabel<Real> soft(pass, sample);
         const int counted = sample.counted();
-        Real first_logit = 0, second_logit = 0;
-        if (sample.takes_part) {
-            first_logit = Storage<T>::load(logits + sample.first * step);
-            second_logit = soft.mixed ? Storage<T>::load(logits + sample.second * step) : first_logit;
-        }
+        const TargetLogits<Real> at_targets(sample, soft.mixed, logits, step);
 
         EightLanes<Real> sum, mass, distance;
         bool earlier = false;
@@ -73,10 +67,10 @@ template <class T> struct SamplePass {
             sums.distance = wide.total();
         }
 
-        const RowResult<Real> row = finish_row(pass, at, sample, soft, max, sums, first_logit, second_logit, divisor);
+        const RowResult<Real> row = finish_row(pass, at, sample, soft, max, sums, at_targets, divisor);
         if (there && pass.reduction == REDUCTION_NONE && pass.loss.data) write_real(pass.loss, at, row.loss);
         if (sample.takes_part && row.plain) count_skipped(pass, statistics);
-        Real counted_logit = counted == sample.first ? first_logit : second_logit;
+        Real counted_logit = counted == sample.first ? at_targets.first : at_targets.second;
         bool right = !row.plain && counted_logit == max && !earlier;
         bool adds = right && (statistics == STATISTICS_ADD || statistics == STATISTICS_TAKE_BACK);
         if (right && statistics == STATISTICS_TALLY) add_i64(pass.tally + counted, 1);
@@ -85,19 +79,19 @@ template <class T> struct SamplePass {
             if (asks) adds = count_if_not_full(pass, counted);
             else atomicAdd(own.counts + counted, 1u);
         }
-        write(at, there, logits, row, soft, max, first_logit, second_logit, adds, counted);
+        write(at, there, logits, row, soft, max, at_targets, adds, counted);
         return there ? row.loss : 0.0;
     }
 
     // The third sweep. Where all samples of a warp that are added have one class, as neighbouring pixels do, they are added up before.
-    DEVICE void write(Place at, bool there, const T *logits, const RowResult<Real> &row, const SoftLabel<Real> &soft, Real max, Real first_logit,
-                      Real second_logit, bool adds, int counted) {
+    DEVICE void write(Place at, bool there, const T *logits, const RowResult<Real> &row, const SoftLabel<Real> &soft, Real max,
+                      const TargetLogits<Real> &at_targets, bool adds, int counted) {
         const unsigned voters = __ballot_sync(WHOLE_WARP, adds);
         const int leader = voters ? __ffs((int)voters) - 1 : 0;
         const int common = __shfl_sync(WHOLE_WARP, counted, leader);
         const bool together = __all_sync(WHOLE_WARP, !adds || counted == common);
         const bool wanted = there && pass.grad.data != 0;
-        T *grad = reinterpret_cast<T *>(pass.grad.data) + (at.outer * pass.grad.outer + at.inner * pass.grad.inner);
+        T *grad = row_at<T>(pass.grad, at);
         const Real to_units = row.plain ? (Real)0 : row.inverse * (Real)OLS_FRACTION_ONE;
         if (!voters && !pass.grad.data) return;
         UNROLL_BY_FOUR
@@ -118,9 +112,9 @@ template <class T> struct SamplePass {
         }
         if (!wanted || row.plain) return;
         if (soft.hard[0] != 0.0)
-            Storage<T>::store(grad + soft.classes[0] * pass.grad.step, target_entry(row, soft, 0, Arithmetic<Real>::exp(first_logit - max)));
+            Storage<T>::store(grad + soft.classes[0] * pass.grad.step, target_entry(row, soft, 0, Arithmetic<Real>::exp(at_targets.first - max)));
         if (soft.hard[1] != 0.0)
-            Storage<T>::store(grad + soft.classes[1] * pass.grad.step, target_entry(row, soft, 1, Arithmetic<Real>::exp(second_logit - max)));
+            Storage<T>::store(grad + soft.classes[1] * pass.grad.step, target_entry(row, soft, 1, Arithmetic<Real>::exp(at_targets.second - max)));
     }
 };
 

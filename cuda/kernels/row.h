@@ -48,8 +48,20 @@ template <class Real> struct SoftLabel {
     }
 };
 
+// The logits of a sample's targets; 0 where it takes no part.
+template <class Real> struct TargetLogits {
+    Real first, second;
+
+    template <class T> DEVICE TargetLogits(const Sample &sample, bool mixed, const T *logits, i64 step) : first(0), second(0) {
+        if (!sample.takes_part) return;
+        first = Storage<T>::load(logits + sample.first * step);
+        second = mixed ? Storage<T>::load(logits + sample.second * step) : first;
+    }
+};
+
 // The sums over a row.
 struct Sums { double exponentials, mass, distance; };
+static DEVICE Sums operator+(Sums a, Sums b) { return Sums{a.exponentials + b.exponentials, a.mass + b.mass, a.distance + b.distance}; }
 
 // What remains to be done for a row, the same numbers in all of its threads.
 template <class Real> struct RowResult {
@@ -63,8 +75,8 @@ template <class Real> struct RowResult {
 };
 
 template <class Real>
-DEVICE RowResult<Real> finish_row(const Pass &pass, Place at, const Sample &sample, const SoftLabel<Real> &soft, Real max, Sums sums, Real first_logit,
-                                  Real second_logit, double divisor) {
+DEVICE RowResult<Real> finish_row(const Pass &pass, Place at, const Sample &sample, const SoftLabel<Real> &soft, Real max, Sums sums,
+                                  const TargetLogits<Real> &at_targets, double divisor) {
     RowResult<Real> row;
     bool silent = divisor == 0.0;
     row.finite = Arithmetic<Real>::finite(max) && sums.exponentials == sums.exponentials;
@@ -83,8 +95,8 @@ DEVICE RowResult<Real> finish_row(const Pass &pass, Place at, const Sample &samp
     double mass = sums.mass * scale;
     double log_sum = natural_log(sums.exponentials);
     double loss = mass * log_sum + sums.distance * scale;
-    loss = loss + (soft.hard[0] * log_sum + hard_term(soft.hard[0], (double)max, (double)first_logit));
-    if (soft.mixed) loss = loss + (soft.hard[1] * log_sum + hard_term(soft.hard[1], (double)max, (double)second_logit));
+    loss = loss + (soft.hard[0] * log_sum + hard_term(soft.hard[0], (double)max, (double)at_targets.first));
+    if (soft.mixed) loss = loss + (soft.hard[1] * log_sum + hard_term(soft.hard[1], (double)max, (double)at_targets.second));
     if (!silent) row.loss = sample.weight * loss;
     row.inverse = (Real)(1.0 / sums.exponentials);
     row.q_sum = mass + (soft.hard[0] + soft.hard[1]);

@@ -5,6 +5,7 @@
 #include "emulator.h"
 // after the emulator
 #include "../kernels/ols.cu"
+#include "../kernels/hopper.cu"
 
 #include <deque>
 #include <map>
@@ -18,26 +19,29 @@ typedef int Result;
 typedef unsigned long long Pointer;
 enum {
     SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NOT_INITIALIZED = 3, NO_DEVICE = 100, INVALID_DEVICE = 101, INVALID_IMAGE = 200,
-    INVALID_CONTEXT = 201, INVALID_HANDLE = 400, NOT_FOUND = 500, CAPTURE_UNSUPPORTED = 900,
+    INVALID_CONTEXT = 201, NO_BINARY = 209, INVALID_HANDLE = 400, NOT_FOUND = 500, CAPTURE_UNSUPPORTED = 900, INVALID_CLUSTER_SIZE = 912,
 };
 
-typedef void (*Kernel)(dim3 grid, dim3 block, size_t dynamic, const void *argument, unsigned workers, unsigned seed);
+typedef void (*Kernel)(dim3 grid, dim3 block, size_t dynamic, unsigned cluster, const void *argument, unsigned workers, unsigned seed);
 struct Entry { Kernel run; size_t argument; };
 
 template <class Argument, void (*KERNEL_FUNCTION)(const Argument)>
-void run(dim3 grid, dim3 block, size_t dynamic, const void *argument, unsigned workers, unsigned seed) {
+void run(dim3 grid, dim3 block, size_t dynamic, unsigned cluster, const void *argument, unsigned workers, unsigned seed) {
     Argument copy;
     memcpy(&copy, argument, sizeof copy);
-    cpucuda::launch(grid, block, dynamic, [copy] { KERNEL_FUNCTION(copy); }, workers, seed);
+    auto body = [copy] { KERNEL_FUNCTION(copy); };
+    if (cluster > 1) cpucuda::launch_clusters(grid, block, dynamic, body, seed);
+    else cpucuda::launch(grid, block, dynamic, body, workers, seed);
 }
 
 #define ENTRY(Argument, name) {#name, {run<Argument, name>, sizeof(Argument)}}
 #define PASS_ENTRIES(type)                                                                                                               \
     ENTRY(Pass, ols_rows8_##type), ENTRY(Pass, ols_samples_##type), ENTRY(Pass, ols_rows32_##type), ENTRY(Pass, ols_rows128_##type),     \
-        ENTRY(Pass, ols_rows512_##type), ENTRY(Pass, ols_accumulate_##type)
+        ENTRY(Pass, ols_rows512_##type), ENTRY(Pass, ols_accumulate_##type), ENTRY(Pass, ols_bulk128_##type), ENTRY(Pass, ols_bulk512_##type)
 const std::map<std::string, Entry> kernels = {
     PASS_ENTRIES(f32), PASS_ENTRIES(f64), PASS_ENTRIES(f16), PASS_ENTRIES(bf16), ENTRY(Pass, ols_divisor), ENTRY(Epoch, ols_epoch_begin),
     ENTRY(Epoch, ols_epoch_rows), ENTRY(Fill, ols_check_soft_labels), ENTRY(Fill, ols_fill_soft_labels),
+    ENTRY(Pass, ols_cluster_f32), ENTRY(Pass, ols_cluster_f16), ENTRY(Pass, ols_cluster_bf16),
 };
 
 struct Context { int device, references; };
@@ -58,9 +62,10 @@ bool initialised;
 
 // What tests set and read.
 struct Log {
-    int device_count = DEVICES, driver_version = 12000, capability = 90, shared_limit = 227 * 1024;
+    int device_count = DEVICES, driver_version = 12000, capability = 90, shared_limit = 227 * 1024, multiprocessors = 132;
     long long allocations = 0, synchronisations = 0, copies = 0, launches = 0, live_bytes = 0, memory_limit = 1ll << 40;
     unsigned seed = 0, workers = 1;
+    bool spoils = true; // fresh memory, on whose zeros nobody may count; large matrices that are hardly touched need less without
     Pointer last_stream = 0;
     std::string kernels; // launched, separated by spaces
 } state;
@@ -154,12 +159,14 @@ Result cuModuleLoadData(void **module, const void *image) {
     Guard guard(lock);
     ++state.allocations;
     if (!current) return INVALID_CONTEXT;
+    const char *text = static_cast<const char *>(image), mark[] = ".visible .entry ", target[] = ".target sm_";
+    const char *version = strstr(text, ".version 8.0\n"), *capability = strstr(text, target);
+    if (!version || !capability) return INVALID_IMAGE;
+    if (atoi(capability + strlen(target)) > state.capability) return NO_BINARY;
     // The same image comes again and again, and has millions of characters.
     static std::map<const void *, std::set<std::string>> images;
     auto at = images.find(image);
     if (at == images.end()) {
-        const char *text = static_cast<const char *>(image), mark[] = ".visible .entry ";
-        if (!strstr(text, ".version 8.0")) return INVALID_IMAGE;
         at = images.emplace(image, std::set<std::string>()).first;
         for (const char *entry = text; (entry = strstr(entry, mark));) {
             entry += strlen(mark);
@@ -177,9 +184,12 @@ Result cuModuleGetFunction(void **function, void *module, const char *name) {
     *function = new Function{&at->second, in, name}; // a few bytes per function and test
     return SUCCESS;
 }
-Result cuFuncGetAttribute(int *value, int, void *) { *value = 0; return SUCCESS; }
+Result cuFuncGetAttribute(int *value, int attribute, void *) {
+    *value = attribute == 1 ? 1024 : 0; // SHARED_SIZE_BYTES, as if each kernel had as much
+    return SUCCESS;
+}
 Result cuFuncSetAttribute(void *function, int attribute, int value) {
-    if (attribute != 8 || value > state.shared_limit) return INVALID_VALUE;
+    if (attribute != 8 || value > state.shared_limit - 1024) return INVALID_VALUE;
     static_cast<Function *>(function)->dynamic = size_t(value);
     return SUCCESS;
 }
@@ -191,7 +201,7 @@ Result cuMemAlloc_v2(Pointer *pointer, size_t bytes) {
     if (state.live_bytes + (long long)bytes > state.memory_limit || bytes > (1ull << 40)) return OUT_OF_MEMORY;
     void *memory = malloc(bytes);
     if (!memory) return OUT_OF_MEMORY;
-    memset(memory, 0xa5, bytes < (1 << 28) ? bytes : (1 << 28)); // nobody may count on zeros
+    if (state.spoils) memset(memory, 0xa5, bytes < (1 << 28) ? bytes : (1 << 28));
     *pointer = Pointer(memory);
     allocations[*pointer] = {bytes, current->device};
     state.live_bytes += (long long)bytes;
@@ -283,18 +293,46 @@ Result cuPointerGetAttributes(unsigned count, const int *attributes, void **data
     }
     return SUCCESS;
 }
-Result cuLaunchKernel(void *handle, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned dynamic, void *stream,
-                      void **arguments, void **extra) {
+struct LaunchAttribute { int id; char unused[4]; unsigned value[16]; };
+struct LaunchConfig {
+    unsigned gx, gy, gz, bx, by, bz, dynamic;
+    void *stream;
+    const LaunchAttribute *attributes;
+    unsigned count;
+};
+Result cuLaunchKernelEx(const LaunchConfig *config, void *handle, void **arguments, void **extra) {
     Guard guard(lock);
     Function *function = static_cast<Function *>(handle);
-    if (!gx || !gy || !gz || !bx || bx * by * bz > 1024 || gx > 0x7fffffff || dynamic > function->dynamic || extra) return INVALID_VALUE;
+    const LaunchConfig it = *config;
+    if (!it.gx || !it.gy || !it.gz || !it.bx || it.bx * it.by * it.bz > 1024 || it.gx > 0x7fffffff || it.dynamic > function->dynamic || extra)
+        return INVALID_VALUE;
+    unsigned cluster = 1;
+    for (unsigned at = 0; at < it.count; ++at) {
+        const unsigned *size = it.attributes[at].value;
+        if (it.attributes[at].id != 4) return INVALID_VALUE; // CLUSTER_DIMENSION
+        if (state.capability < 90 || size[0] != cpucuda::Cluster::BLOCKS || size[1] != 1 || size[2] != 1 || it.gx % size[0]) return INVALID_CLUSTER_SIZE;
+        cluster = size[0];
+    }
     ++state.launches;
-    state.last_stream = Pointer(stream);
+    state.last_stream = Pointer(it.stream);
     state.kernels += (state.kernels.empty() ? "" : " ") + function->name;
     const char *argument = static_cast<const char *>(arguments[0]);
     std::vector<char> copy(argument, argument + function->entry->argument);
     Kernel kernel = function->entry->run;
-    return enqueue(stream, [=] { kernel(dim3(gx, gy, gz), dim3(bx, by, bz), dynamic, copy.data(), state.workers, state.seed); });
+    return enqueue(it.stream, [=] {
+        kernel(dim3(it.gx, it.gy, it.gz), dim3(it.bx, it.by, it.bz), it.dynamic, cluster, copy.data(), state.workers, state.seed);
+    });
+}
+// As if a block filled a multiprocessor.
+Result cuOccupancyMaxActiveClusters(int *count, void *function, const LaunchConfig *config) {
+    if (config->count != 1 || config->dynamic > static_cast<Function *>(function)->dynamic) return INVALID_VALUE;
+    *count = state.multiprocessors / int(config->attributes[0].value[0]);
+    return SUCCESS;
+}
+Result cuLaunchKernel(void *handle, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned dynamic, void *stream,
+                      void **arguments, void **extra) {
+    const LaunchConfig config = {gx, gy, gz, bx, by, bz, dynamic, stream, nullptr, 0};
+    return cuLaunchKernelEx(&config, handle, arguments, extra);
 }
 Result cuGetErrorName(int error, const char **text) {
     *text = error == OUT_OF_MEMORY ? "CUDA_ERROR_OUT_OF_MEMORY" : error == NO_DEVICE ? "CUDA_ERROR_NO_DEVICE" : error == INVALID_HANDLE ? "CUDA_ERROR_INVALID_HANDLE"
@@ -314,9 +352,11 @@ void standin_set(const char *name, long long value) {
     else if (key == "driver_version") state.driver_version = int(value);
     else if (key == "capability") state.capability = int(value);
     else if (key == "shared_limit") state.shared_limit = int(value);
+    else if (key == "multiprocessors") state.multiprocessors = int(value);
     else if (key == "memory_limit") state.memory_limit = value;
     else if (key == "seed") state.seed = unsigned(value);
     else if (key == "workers") state.workers = unsigned(value);
+    else if (key == "spoils") state.spoils = value != 0;
     else abort();
 }
 long long standin_get(const char *name) {

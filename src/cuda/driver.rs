@@ -7,18 +7,19 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use cudarc::driver::{DriverError, result, sys};
 
 use super::arguments::Argument;
-use super::variants::{self, KernelId};
+use super::variants::{self, KernelId, Module};
 use crate::error::{Error, ErrorKind, Result, fail};
 use crate::tensor::{Device as DeviceName, RawTensor};
 
-/// PTX for compute capability 7.5, which every newer device compiles for itself; made by `cuda/build`.
-const PTX: &str = concat!(include_str!("../../cuda/ols.ptx"), "\0");
+/// PTX for compute capability 7.5 and 9.0, which every newer device compiles for itself; made by `cuda/build`.
+const OLS: &str = concat!(include_str!("../../cuda/ols.ptx"), "\0");
+const HOPPER: &str = concat!(include_str!("../../cuda/hopper.ptx"), "\0");
 /// The oldest driver that reads it, as `cuDriverGetVersion` counts.
 const OLDEST_DRIVER: i32 = 12_000;
 /// The oldest compute capability.
 const OLDEST_CAPABILITY: (i32, i32) = (7, 5);
-/// Shared memory that the kernels for long rows have beside a row.
-const STATIC_SHARED: usize = 2048;
+/// The oldest that runs the kernels of [`Module::Hopper`].
+const HOPPER_CAPABILITY: (i32, i32) = (9, 0);
 
 /// A driver's error as ours; `what` is what was tried.
 fn failed(what: &str) -> impl Fn(DriverError) -> Error {
@@ -58,11 +59,39 @@ pub(super) struct Device {
     pub name: DeviceName,
     device: sys::CUdevice,
     context: sys::CUcontext,
-    module: sys::CUmodule,
-    kernels: Vec<sys::CUfunction>,
-    /// Bytes of a row that a kernel for long rows may keep in shared memory.
-    pub row_bytes: usize,
+    modules: Vec<sys::CUmodule>,
+    /// By [`KernelId`].
+    kernels: Vec<Kernel>,
+    /// Whether the kernels of [`Module::Hopper`] are loaded.
+    hopper: bool,
+    /// Clusters that can be at work at once, where there are kernels for them.
+    pub clusters: usize,
     process: u32,
+}
+
+/// A kernel that was loaded.
+#[derive(Clone, Copy, Debug)]
+struct Kernel {
+    function: sys::CUfunction,
+    /// Bytes of a row that it may keep in shared memory.
+    row_bytes: usize,
+}
+
+/// How many blocks of how many threads a kernel runs in.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Grid {
+    pub blocks: u32,
+    pub threads: u32,
+    /// Blocks of a cluster; 1: no clusters.
+    pub cluster: u32,
+    /// Bytes of shared memory beside what the kernel always has.
+    pub shared: usize,
+}
+
+impl Grid {
+    pub fn new(blocks: u32, threads: u32) -> Self {
+        Self { blocks, threads, cluster: 1, shared: 0 }
+    }
 }
 
 // SAFETY: contexts, modules and functions of the driver may be used from any thread.
@@ -74,20 +103,21 @@ unsafe impl Sync for Device {}
 static DEVICES: Mutex<Vec<Weak<Device>>> = Mutex::new(Vec::new());
 
 impl Device {
-    /// The device `name`, a CUDA device.
-    pub fn get(name: DeviceName) -> Result<Arc<Self>> {
+    /// The device `name`, a CUDA device; `hopper`: with the kernels for compute capability 9.0.
+    pub fn get(name: DeviceName, hopper: bool) -> Result<Arc<Self>> {
         let mut devices = DEVICES.lock().unwrap_or_else(PoisonError::into_inner);
         devices.retain(|device| device.strong_count() > 0);
-        let known = devices.iter().filter_map(Weak::upgrade).find(|device| device.name == name && device.process == process::id());
+        let fits = |device: &Arc<Self>| device.name == name && device.hopper == hopper && device.process == process::id();
+        let known = devices.iter().filter_map(Weak::upgrade).find(fits);
         if let Some(device) = known {
             return Ok(device);
         }
-        let device = Arc::new(Self::open(name)?);
+        let device = Arc::new(Self::open(name, hopper)?);
         devices.push(Arc::downgrade(&device));
         Ok(device)
     }
 
-    fn open(name: DeviceName) -> Result<Self> {
+    fn open(name: DeviceName, hopper: bool) -> Result<Self> {
         start(name)?;
         let count = result::device::get_count().map_err(failed("cuDeviceGetCount"))?;
         if !(0..count).contains(&name.id) {
@@ -105,6 +135,15 @@ impl Device {
             let ((major, minor), oldest) = (capability, OLDEST_CAPABILITY);
             fail!(Unsupported, "device = {name} has compute capability {major}.{minor}, but {}.{} or newer is needed", oldest.0, oldest.1);
         }
+        if hopper && capability < HOPPER_CAPABILITY {
+            let ((major, minor), oldest) = (capability, HOPPER_CAPABILITY);
+            fail!(
+                Unsupported,
+                "device = {name} has compute capability {major}.{minor}, but what OLS_CUDA_PATH asks for needs {}.{}",
+                oldest.0,
+                oldest.1
+            );
+        }
         let shared = ask(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?;
         // SAFETY: the device exists; the context is released when the result is dropped, also where something below fails.
         let context = unsafe { result::primary_ctx::retain(device) }.map_err(failed("cuDevicePrimaryCtxRetain"))?;
@@ -112,45 +151,73 @@ impl Device {
             name,
             device,
             context,
-            module: std::ptr::null_mut(),
-            kernels: Vec::new(),
-            row_bytes: usize::try_from(shared).unwrap_or(0).saturating_sub(STATIC_SHARED),
+            modules: Vec::new(),
+            kernels: vec![Kernel { function: std::ptr::null_mut(), row_bytes: 0 }; variants::KERNELS],
+            hopper,
+            clusters: 0,
             process: process::id(),
         };
-        this.load()?;
+        let current = Current::enter(this.context)?;
+        this.load(Module::Ols, OLS, shared)?;
+        if hopper {
+            this.load(Module::Hopper, HOPPER, shared)?;
+            this.clusters = this.count_clusters()?;
+        }
+        current.leave()?;
         Ok(this)
     }
 
-    /// Loads the kernels, so that no launch has to.
-    fn load(&mut self) -> Result<()> {
+    /// Loads a module's kernels, so that no launch has to; the context is current. `shared`: the most bytes of shared memory of a block.
+    fn load(&mut self, module: Module, ptx: &str, shared: i32) -> Result<()> {
         use sys::CUfunction_attribute_enum as Attribute;
-        let row_bytes = i32::try_from(self.row_bytes).unwrap_or(0);
-        let current = Current::enter(self.context)?;
         // SAFETY: the text is PTX and ends with 0; the context is current.
-        self.module = unsafe { result::module::load_data(PTX.as_ptr().cast()) }.map_err(failed("the kernels cannot be loaded"))?;
-        for name in variants::names() {
+        let loaded = unsafe { result::module::load_data(ptx.as_ptr().cast()) }.map_err(failed("the kernels cannot be loaded"))?;
+        self.modules.push(loaded);
+        for (id, name) in variants::names(module) {
             let text = CString::new(name.as_str()).unwrap_or_else(|_| unreachable!("a kernel's name"));
             // SAFETY: the module was loaded. Asking for an attribute loads a kernel that the driver would else load with its first launch.
-            let kernel = unsafe {
-                let kernel = result::module::get_function(self.module, text).map_err(failed(&name))?;
-                let _ = result::function::get_function_attribute(kernel, Attribute::CU_FUNC_ATTRIBUTE_LOCAL_SIZE_BYTES)
-                    .map_err(failed(&name))?;
-                kernel
+            let (function, own) = unsafe {
+                let function = result::module::get_function(loaded, text).map_err(failed(&name))?;
+                let own = result::function::get_function_attribute(function, Attribute::CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES);
+                (function, own.map_err(failed(&name))?)
             };
-            self.kernels.push(kernel);
-        }
-        for KernelId(at) in variants::long_rows() {
-            // SAFETY: the function is one of the module, and the device offered that much.
-            unsafe {
-                result::function::set_function_attribute(
-                    self.kernels[at],
-                    Attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
-                    row_bytes,
-                )
+            let mut row_bytes = 0;
+            if variants::is_for_long_rows(id) {
+                row_bytes = shared.saturating_sub(own).max(0);
+                // SAFETY: the function is one of the module, and the device offered that much.
+                unsafe {
+                    let attribute = Attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+                    result::function::set_function_attribute(function, attribute, row_bytes)
+                }
+                .map_err(failed("shared memory for long rows"))?;
             }
-            .map_err(failed("shared memory for long rows"))?;
+            self.kernels[id.0] = Kernel { function, row_bytes: row_bytes as usize };
         }
-        current.leave()
+        Ok(())
+    }
+
+    /// Clusters that can be at work at once, each block with all shared memory; the context is current.
+    fn count_clusters(&self) -> Result<usize> {
+        let mut least = i32::MAX;
+        for (kernel, threads) in variants::cluster_kernels() {
+            let Kernel { function, row_bytes } = self.kernels[kernel.0];
+            let grid = Grid { blocks: variants::CLUSTER_BLOCKS, threads, cluster: variants::CLUSTER_BLOCKS, shared: row_bytes };
+            let mut count = 0;
+            // SAFETY: the function was loaded; the driver reads the configuration before it returns.
+            unsafe { with_cluster(grid, Stream::legacy(), |config| sys::cuOccupancyMaxActiveClusters(&raw mut count, function, config)) }
+                .result()
+                .map_err(failed("cuOccupancyMaxActiveClusters"))?;
+            least = least.min(count);
+        }
+        if least < 1 {
+            fail!(Unsupported, "{}: clusters of {} blocks do not fit this device", self.name, variants::CLUSTER_BLOCKS);
+        }
+        Ok(least as usize)
+    }
+
+    /// Bytes of a row that a kernel may keep in shared memory.
+    pub fn row_bytes(&self, kernel: KernelId) -> usize {
+        self.kernels[kernel.0].row_bytes
     }
 
     /// Makes the primary context current until the result is left.
@@ -170,19 +237,20 @@ impl Device {
     ///
     /// # Safety
     /// The context is current, and `argument` is that of the kernel, with memory that stays until the kernel has run.
-    pub unsafe fn launch<A: Argument>(
-        &self,
-        kernel: KernelId,
-        blocks: u32,
-        threads: u32,
-        shared: usize,
-        stream: Stream,
-        argument: &A,
-    ) -> Result<()> {
+    pub unsafe fn launch<A: Argument>(&self, kernel: KernelId, grid: Grid, stream: Stream, argument: &A) -> Result<()> {
         let mut arguments = [std::ptr::from_ref(argument).cast_mut().cast::<c_void>()];
+        let function = self.kernels[kernel.0].function;
         // SAFETY: the caller's promise; the driver copies the argument.
-        unsafe { result::launch_kernel(self.kernels[kernel.0], (blocks, 1, 1), (threads, 1, 1), shared as u32, stream.0, &mut arguments) }
-            .map_err(failed("a kernel cannot be launched on this stream"))
+        let launched = unsafe {
+            if grid.cluster == 1 {
+                let (blocks, threads) = ((grid.blocks, 1, 1), (grid.threads, 1, 1));
+                result::launch_kernel(function, blocks, threads, grid.shared as u32, stream.0, &mut arguments)
+            } else {
+                let arguments = arguments.as_mut_ptr();
+                with_cluster(grid, stream, |config| sys::cuLaunchKernelEx(config, function, arguments, std::ptr::null_mut())).result()
+            }
+        };
+        launched.map_err(failed("a kernel cannot be launched on this stream"))
     }
 
     /// Checks that `tensor` names memory of this device, as far as the driver knows.
@@ -202,17 +270,40 @@ impl Device {
     }
 }
 
+/// Calls `call` with the configuration of a grid of clusters, which is gone when it returns.
+fn with_cluster<T>(grid: Grid, stream: Stream, call: impl FnOnce(*const sys::CUlaunchConfig) -> T) -> T {
+    let size = sys::CUlaunchAttributeValue_union__bindgen_ty_1 { x: grid.cluster, y: 1, z: 1 };
+    let mut attribute = sys::CUlaunchAttribute {
+        id: sys::CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION,
+        pad: [0; 4],
+        value: sys::CUlaunchAttributeValue_union { clusterDim: size },
+    };
+    let config = sys::CUlaunchConfig {
+        gridDimX: grid.blocks,
+        gridDimY: 1,
+        gridDimZ: 1,
+        blockDimX: grid.threads,
+        blockDimY: 1,
+        blockDimZ: 1,
+        sharedMemBytes: grid.shared as u32,
+        hStream: stream.0,
+        attrs: &raw mut attribute,
+        numAttrs: 1,
+    };
+    call(&raw const config)
+}
+
 impl Drop for Device {
     fn drop(&mut self) {
         if self.process != process::id() {
             return;
         }
-        // SAFETY: the module and the context are ours to give back. There is nobody to tell of an error: the driver may be shutting down.
+        // SAFETY: the modules and the context are ours to give back. There is nobody to tell of an error: the driver may be shutting down.
         unsafe {
-            if !self.module.is_null()
-                && let Ok(current) = Current::enter(self.context)
-            {
-                let _ = result::module::unload(self.module);
+            if let Ok(current) = Current::enter(self.context) {
+                for module in self.modules.drain(..) {
+                    let _ = result::module::unload(module);
+                }
                 let _ = current.leave();
             }
             let _ = result::primary_ctx::release(self.device);

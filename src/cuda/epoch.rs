@@ -8,7 +8,7 @@ use super::arguments::{
     Epoch, Fill, POLICY_CONSTANT, POLICY_KEEP, POLICY_MATRIX, REPORT_BAD_SOFT_LABELS, REPORT_INITIAL, REPORT_KEPT, REPORT_LENGTH,
     REPORT_ONE_HOT, REPORT_REFUSED, REPORT_UNIFORM, REPORT_ZERO, Scratch,
 };
-use super::driver::{self, Stream};
+use super::driver::{self, Grid, Stream};
 use super::state::MOST_BLOCKS;
 use super::variants::{self, OTHER_THREADS, Other};
 use crate::error::{Result, fail};
@@ -52,8 +52,8 @@ impl Backend {
         let blocks = options.classes.min(MOST_BLOCKS) as u32;
         // SAFETY: the state and the scratch memory live as long as the criterion, which waits for the device before it goes.
         unsafe {
-            self.device.launch(variants::other(Other::EpochBegin), 1, OTHER_THREADS, 0, stream, &argument)?;
-            self.device.launch(variants::other(Other::EpochRows), blocks, OTHER_THREADS, 0, stream, &argument)?;
+            self.device.launch(variants::other(Other::EpochBegin), Grid::new(1, OTHER_THREADS), stream, &argument)?;
+            self.device.launch(variants::other(Other::EpochRows), Grid::new(blocks, OTHER_THREADS), stream, &argument)?;
         }
         current.leave()
     }

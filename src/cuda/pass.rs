@@ -2,8 +2,8 @@
 
 use super::Backend;
 use super::arguments::{DIVISOR_BY_EACH_BLOCK, DIVISOR_FROM_KERNEL, DIVISOR_IN_BLOCK, DIVISOR_ONE, Pass, PerSample, Rows, Statistics};
-use super::driver::Stream;
-use super::variants::{self, ACCUMULATE_THREADS, Launch, OTHER_THREADS, Other, Variant};
+use super::driver::{Grid, Stream};
+use super::variants::{self, ACCUMULATE_THREADS, Launch, OTHER_THREADS, Other};
 use crate::batch::{RawBatch, Update};
 use crate::error::Result;
 use crate::options::{Mode, Options, Reduction};
@@ -78,7 +78,7 @@ impl Backend {
                     pass.divisor = DIVISOR_FROM_KERNEL;
                     let (kernel, blocks) = (variants::other(Other::Divisor), variants::divisor_blocks(samples.count));
                     // SAFETY: the caller's promise.
-                    unsafe { self.device.launch(kernel, blocks, OTHER_THREADS, 0, stream, &pass)? };
+                    unsafe { self.device.launch(kernel, Grid::new(blocks, OTHER_THREADS), stream, &pass)? };
                 }
             }
             // SAFETY: the caller's promise.
@@ -93,20 +93,14 @@ impl Backend {
         if call == Call::Accumulate {
             let (kernel, blocks) = (variants::accumulate(samples.logits.dtype), samples.count.clamp(1, MOST_BLOCKS) as u32);
             // SAFETY: the caller's promise.
-            return unsafe { self.device.launch(kernel, blocks, ACCUMULATE_THREADS, 0, stream, pass) };
+            return unsafe { self.device.launch(kernel, Grid::new(blocks, ACCUMULATE_THREADS), stream, pass) };
         }
-        let Launch { variant, kernel, blocks, threads } = variants::choose(samples);
-        let mut pass = *pass;
-        let mut shared = 0;
-        if variant == Variant::Rows512 {
-            let bytes = samples.classes * samples.logits.dtype.size();
-            if bytes <= self.device.row_bytes {
-                shared = bytes;
-                pass.cached = 1;
-            }
-        }
+        let Launch { kernel, blocks, threads, cluster, row_bytes } = variants::choose(samples, self.path, self.device.clusters);
+        let shared = row_bytes.filter(|&bytes| bytes <= self.device.row_bytes(kernel));
+        let pass = Pass { cached: i32::from(shared.is_some()), ..*pass };
+        let grid = Grid { blocks, threads, cluster, shared: shared.unwrap_or(0) };
         // SAFETY: the caller's promise.
-        unsafe { self.device.launch(kernel, blocks, threads, shared, stream, &pass) }
+        unsafe { self.device.launch(kernel, grid, stream, &pass) }
     }
 
     fn arguments(&self, options: &Options, state: &State, samples: &Samples) -> Pass {

@@ -2,7 +2,7 @@
 
 use super::Backend;
 use super::arguments::Fill;
-use super::driver::{self, Stream};
+use super::driver::{self, Grid, Stream};
 use super::variants::{self, OTHER_THREADS, Other};
 use crate::error::Result;
 use crate::options::{Initial, Options};
@@ -45,7 +45,7 @@ impl Backend {
     pub(super) fn launch_fill(&self, kernel: Other, fill: &Fill, stream: Stream) -> Result<()> {
         let blocks = (fill.classes as usize).min(MOST_BLOCKS) as u32;
         // SAFETY: `fill` names S, the scratch memory, and a matrix that its maker vouches for.
-        unsafe { self.device.launch(variants::other(kernel), blocks, OTHER_THREADS, 0, stream, fill) }
+        unsafe { self.device.launch(variants::other(kernel), Grid::new(blocks, OTHER_THREADS), stream, fill) }
     }
 
     /// A copy of the state in host memory. Waits for the stream.

@@ -1,23 +1,65 @@
-//! Which kernel passes over a batch: one table by the number of classes, the layout and the dtype. The reasons are in docs/cuda.md.
+//! Which kernel passes over a batch: one table by the number of classes, the layout, the dtype and the device. The reasons are in docs/cuda.md.
 
 use super::arguments::{DIVISOR_BLOCKS, LOSS_SLOTS};
+use crate::error::{Result, fail};
 use crate::samples::Samples;
 use crate::tensor::DType;
 
 /// A kernel that passes over a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Variant {
-    Rows8,
+enum Variant {
     Samples,
+    Rows8,
     Rows32,
+    Cluster,
+    Bulk128,
+    Bulk512,
     Rows128,
     Rows512,
+}
+
+/// Source files of kernels, each compiled to a module of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Module {
+    /// For every device.
+    Ols,
+    /// For compute capability 9.0 on.
+    Hopper,
+}
+
+/// Which variants a criterion may use. All give the same bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Path {
+    /// Those of every device: what is used unless something else is asked for, since no GPU has run the others yet.
+    Plain,
+    /// Those of compute capability 9.0 too, where the table thinks that they pay.
+    Hopper,
+    /// Statistics by bulk additions wherever that can be done; to check and to measure.
+    Bulk,
+    /// Clusters wherever there can be some, else bulk additions; to check and to measure.
+    Cluster,
+}
+
+impl Path {
+    /// What the environment variable `OLS_CUDA_PATH` asks for.
+    pub fn wanted() -> Result<Self> {
+        let Some(name) = std::env::var_os("OLS_CUDA_PATH") else { return Ok(Self::Plain) };
+        Ok(match name.to_str() {
+            Some("" | "plain") => Self::Plain,
+            Some("hopper") => Self::Hopper,
+            Some("bulk") => Self::Bulk,
+            Some("cluster") => Self::Cluster,
+            _ => fail!(InvalidArgument, "the environment variable OLS_CUDA_PATH = {name:?} is not plain, hopper, bulk or cluster"),
+        })
+    }
 }
 
 struct Row {
     variant: Variant,
     name: &'static str,
-    /// The most classes.
+    module: Module,
+    /// More classes than this, and at most so many.
+    above: usize,
     most: usize,
     threads: u32,
     /// Samples that a block works on at once.
@@ -26,19 +68,41 @@ struct Row {
     slots: usize,
 }
 
-const fn row(variant: Variant, name: &'static str, most: usize, threads: u32, samples: usize, slots: usize) -> Row {
-    Row { variant, name, most, threads, samples, slots }
+#[expect(clippy::too_many_arguments, reason = "the columns of the table")]
+const fn row(
+    variant: Variant,
+    name: &'static str,
+    module: Module,
+    above: usize,
+    most: usize,
+    threads: u32,
+    samples: usize,
+    slots: usize,
+) -> Row {
+    Row { variant, name, module, above, most, threads, samples, slots }
 }
 
-/// In the order of the numbers of classes. `Samples` is for layouts alone; the bits of a row depend on the number of classes, so no other
-/// property of a batch may choose between the others.
-const TABLE: [Row; 5] = [
-    row(Variant::Samples, "samples", 32, 256, 256, 8),
-    row(Variant::Rows8, "rows8", 32, 256, 32, 1),
-    row(Variant::Rows32, "rows32", 256, 256, 8, 1),
-    row(Variant::Rows128, "rows128", 2048, 128, 1, 1),
-    row(Variant::Rows512, "rows512", usize::MAX, 512, 1, 1),
+/// The first row that fits is taken. `Samples` is for layouts alone; the bits of a row depend on the number of classes, so no other property of a
+/// batch may choose between variants but where they give the same bits: rows8 and samples; rows128 and bulk128; rows512, bulk512 and cluster.
+const TABLE: [Row; 8] = [
+    row(Variant::Samples, "samples", Module::Ols, 0, 32, 256, 256, 8),
+    row(Variant::Rows8, "rows8", Module::Ols, 0, 32, 256, 32, 1),
+    row(Variant::Rows32, "rows32", Module::Ols, 32, 256, 256, 8, 1),
+    row(Variant::Cluster, "cluster", Module::Hopper, 2048, usize::MAX, 512, 1, 1),
+    row(Variant::Bulk128, "bulk128", Module::Hopper, 256, 2048, 128, 1, 1),
+    row(Variant::Bulk512, "bulk512", Module::Hopper, 2048, usize::MAX, 512, 1, 1),
+    row(Variant::Rows128, "rows128", Module::Ols, 256, 2048, 128, 1, 1),
+    row(Variant::Rows512, "rows512", Module::Ols, 2048, usize::MAX, 512, 1, 1),
 ];
+
+/// Blocks of a cluster, as `CLUSTER_BLOCKS`.
+pub(super) const CLUSTER_BLOCKS: u32 = 8;
+/// From so many classes on one bulk addition is thought to beat a row's atomics.
+const BULK_PAYS: usize = 512;
+/// From so many bytes of a row on a cluster is thought to pay: a block would have the multiprocessor's shared memory to itself, and long to go.
+const CLUSTER_PAYS: usize = 128 * 1024;
+/// As above, where there are so few rows that each can have a cluster at once.
+const CLUSTER_PAYS_FOR_FEW_ROWS: usize = 32 * 1024;
 
 /// The dtypes in the kernels' names.
 const DTYPES: [(DType, &str); 4] = [(DType::F32, "f32"), (DType::F64, "f64"), (DType::F16, "f16"), (DType::Bf16, "bf16")];
@@ -59,18 +123,27 @@ const OTHERS: [&str; 5] = ["ols_divisor", "ols_epoch_begin", "ols_epoch_rows", "
 pub(super) const OTHER_THREADS: u32 = 256;
 pub(super) const ACCUMULATE_THREADS: u32 = 128;
 
-/// A kernel, as its place in the list of names.
+/// A kernel, as its place among [`KERNELS`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct KernelId(pub usize);
 
-/// The names of all kernels in the order of their ids: per dtype the passes and `accumulate`, then the others.
-pub(super) fn names() -> impl Iterator<Item = String> {
-    let of_dtype = |(_, dtype): &(DType, &str)| {
-        let dtype = (*dtype).to_owned();
-        let names = TABLE.iter().map(|row| row.name).chain(["accumulate"]);
-        names.map(move |name| format!("ols_{name}_{dtype}")).collect::<Vec<_>>()
-    };
-    DTYPES.iter().flat_map(of_dtype).chain(OTHERS.iter().map(|&name| name.to_owned()))
+/// As many ids as there are: per dtype the passes and `accumulate`, then the others.
+pub(super) const KERNELS: usize = DTYPES.len() * (TABLE.len() + 1) + OTHERS.len();
+
+/// Whether there is such a kernel: f64 in a cluster would need more registers than a block of 512 threads has.
+fn exists(row: &Row, dtype: DType) -> bool {
+    row.variant != Variant::Cluster || dtype != DType::F64
+}
+
+/// The kernels of a module.
+pub(super) fn names(module: Module) -> impl Iterator<Item = (KernelId, String)> {
+    let passes = DTYPES.iter().flat_map(move |&(dtype, name)| {
+        let rows = TABLE.iter().enumerate().filter(move |(_, row)| row.module == module && exists(row, dtype));
+        rows.map(move |(at, row)| (of_dtype(dtype, at), format!("ols_{}_{name}", row.name)))
+    });
+    let accumulating = DTYPES.iter().map(|&(dtype, name)| (accumulate(dtype), format!("ols_accumulate_{name}")));
+    let others = OTHERS.iter().enumerate().map(|(at, &name)| (KernelId(KERNELS - OTHERS.len() + at), name.to_owned()));
+    passes.chain(accumulating.chain(others).filter(move |_| module == Module::Ols))
 }
 
 fn of_dtype(dtype: DType, kernel: usize) -> KernelId {
@@ -83,33 +156,72 @@ pub(super) fn accumulate(dtype: DType) -> KernelId {
 }
 
 pub(super) fn other(kernel: Other) -> KernelId {
-    KernelId(DTYPES.len() * (TABLE.len() + 1) + kernel as usize)
+    KernelId(KERNELS - OTHERS.len() + kernel as usize)
 }
 
-/// The kernels whose rows may lie in shared memory.
-pub(super) fn long_rows() -> impl Iterator<Item = KernelId> {
-    DTYPES.iter().map(|(dtype, _)| of_dtype(*dtype, TABLE.len() - 1))
+/// The kernels that run in clusters, and the threads of their blocks.
+pub(super) fn cluster_kernels() -> impl Iterator<Item = (KernelId, u32)> {
+    let rows = TABLE.iter().enumerate().filter(|(_, row)| row.variant == Variant::Cluster);
+    rows.flat_map(|(at, row)| {
+        let dtypes = DTYPES.iter().filter(|(dtype, _)| exists(row, *dtype));
+        dtypes.map(move |(dtype, _)| (of_dtype(*dtype, at), row.threads))
+    })
+}
+
+/// Whether rows of a kernel may lie in shared memory.
+pub(super) fn is_for_long_rows(kernel: KernelId) -> bool {
+    TABLE.get(kernel.0 % (TABLE.len() + 1)).is_some_and(|row| row.most == usize::MAX) && kernel.0 < KERNELS - OTHERS.len()
 }
 
 /// How a pass is launched.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Launch {
-    pub variant: Variant,
     pub kernel: KernelId,
     pub blocks: u32,
     pub threads: u32,
+    /// Blocks of a cluster.
+    pub cluster: u32,
+    /// Bytes of a row's share that a block would keep in shared memory.
+    pub row_bytes: Option<usize>,
 }
 
-/// The pass over a batch.
-pub(super) fn choose(samples: &Samples) -> Launch {
+/// The pass over a batch, on a device on which so many clusters are at work at once.
+pub(super) fn choose(samples: &Samples, path: Path, clusters: usize) -> Launch {
+    let (classes, dtype) = (samples.classes, samples.logits.dtype);
     // Classes apart and neighbouring samples side by side: the pixels of (N, K, inner).
     let samples_side_by_side = samples.logits.inner == 1 && samples.logits.class != 1 && samples.inner > 1;
-    let fits = |row: &&Row| samples.classes <= row.most && (row.variant != Variant::Samples || samples_side_by_side);
-    let at = TABLE.iter().position(|row| fits(&row)).unwrap_or(TABLE.len() - 1);
+    let fits = |row: &Row| {
+        (row.above < classes && classes <= row.most)
+            && exists(row, dtype)
+            && match row.variant {
+                Variant::Samples => samples_side_by_side,
+                Variant::Bulk128 | Variant::Bulk512 => path != Path::Plain && (path != Path::Hopper || classes >= BULK_PAYS),
+                Variant::Cluster => {
+                    let least = if samples.count <= clusters { CLUSTER_PAYS_FOR_FEW_ROWS } else { CLUSTER_PAYS };
+                    path == Path::Cluster || (path == Path::Hopper && classes * dtype.size() >= least)
+                }
+                _ => true,
+            }
+    };
+    let at = TABLE.iter().position(fits).unwrap_or(TABLE.len() - 1);
     let row = &TABLE[at];
     // More blocks would have no slot for their losses; they take further samples instead.
-    let blocks = samples.count.div_ceil(row.samples).clamp(1, LOSS_SLOTS / row.slots) as u32;
-    Launch { variant: row.variant, kernel: of_dtype(samples.logits.dtype, at), blocks, threads: row.threads }
+    let blocks = samples.count.div_ceil(row.samples).clamp(1, LOSS_SLOTS / row.slots);
+    let (blocks, cluster) = if row.variant == Variant::Cluster {
+        // Each goes on to further rows.
+        (blocks.min(clusters.max(1)) as u32 * CLUSTER_BLOCKS, CLUSTER_BLOCKS)
+    } else {
+        (blocks as u32, 1)
+    };
+    let share = if cluster > 1 { part_of_row(classes) } else { classes };
+    let row_bytes = (row.most == usize::MAX).then_some(share * dtype.size());
+    Launch { kernel: of_dtype(dtype, at), blocks, threads: row.threads, cluster, row_bytes }
+}
+
+/// The classes of a part of a long row, of which a cluster's blocks have one each: whole tiles of 2048, as in pass_rows.h.
+fn part_of_row(classes: usize) -> usize {
+    const TILE: usize = 2048;
+    classes.div_ceil(TILE).div_ceil(CLUSTER_BLOCKS as usize) * TILE
 }
 
 /// Blocks of the kernel over the targets: four targets per thread, then more.

@@ -67,20 +67,28 @@ fn cuda_host_and_kernels_agree() {
     for (name, size) in ols::cuda::layout() {
         assert_eq!(standin.size(name), size, "{name}");
     }
-    let ptx = std::fs::read_to_string(crate::standin::root().join("cuda/ols.ptx")).unwrap();
-    for name in ols::cuda::kernel_names() {
-        assert!(ptx.contains(&format!(".visible .entry {name}(")), "{name}");
+    for (file, kernels) in ols::cuda::kernel_names() {
+        let ptx = ptx(file);
+        for name in &kernels {
+            assert!(ptx.contains(&format!(".visible .entry {name}(")), "{name}");
+        }
+        assert_eq!(ptx.matches(".visible .entry ").count(), kernels.len(), "{file}");
     }
-    assert_eq!(ptx.matches(".visible .entry ").count(), ols::cuda::kernel_names().len());
 }
 
-/// Drivers from CUDA 12.0 on read the PTX, devices from 7.5 on run it, and it is that of the sources.
+fn ptx(file: &str) -> String {
+    std::fs::read_to_string(crate::standin::root().join(format!("cuda/{file}.ptx"))).unwrap()
+}
+
+/// Drivers from CUDA 12.0 on read the PTX, devices from 7.5 on (and 9.0 on) run it, and it is that of the sources.
 #[test]
 fn cuda_ptx_is_for_old_drivers_and_not_stale() {
-    let ptx = std::fs::read_to_string(crate::standin::root().join("cuda/ols.ptx")).unwrap();
-    assert!(ptx.contains("\n.version 8.0\n.target sm_75\n"));
     let stated = format!("// Sources: crc32 {}\n", crate::standin::sources());
-    assert!(ptx.contains(&stated), "cuda/ols.ptx is stale: run cuda/build");
+    for (file, target) in [("ols", "sm_75"), ("hopper", "sm_90")] {
+        let ptx = ptx(file);
+        assert!(ptx.contains(&format!("\n.version 8.0\n.target {target}\n")), "{file}");
+        assert!(ptx.contains(&stated), "cuda/{file}.ptx is stale: run cuda/build");
+    }
 }
 
 /// A fresh PTX is the committed one, and no kernel spills a register on any architecture.
@@ -209,9 +217,9 @@ fn cuda_report_in_a_capture_is_an_error() {
     criterion.report().unwrap();
 }
 
-/// Two criteria on two devices, used by two threads at once.
+/// Two criteria on two devices, or on two streams of one, used by two threads at once.
 #[test]
-fn cuda_two_devices_at_once() {
+fn cuda_two_criteria_at_once() {
     let standin = Standin::new();
     let options = Options::new(7);
     let run = |device: i32| {
@@ -224,11 +232,13 @@ fn cuda_two_devices_at_once() {
         let state = criterion.state(&standin);
         (fixture.bits(), state.soft_labels)
     };
-    let (first, second) = std::thread::scope(|scope| {
-        let (first, second) = (scope.spawn(|| run(0)), scope.spawn(|| run(1)));
-        (first.join().unwrap(), second.join().unwrap())
-    });
-    assert!(first == second);
+    for other in [1, 0] {
+        let (first, second) = std::thread::scope(|scope| {
+            let (first, second) = (scope.spawn(|| run(0)), scope.spawn(move || run(other)));
+            (first.join().unwrap(), second.join().unwrap())
+        });
+        assert!(first == second);
+    }
     standin.enter(0);
 }
 
@@ -489,7 +499,7 @@ fn cuda_under_sanitizers() {
     let runtime = std::process::Command::new("g++").arg("-print-file-name=libasan.so").output().unwrap();
     let runtime = String::from_utf8(runtime.stdout).unwrap();
     let answer = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--test-threads=1", "conformance_layouts", "callers", "full_classes", "long_rows", "probabilities", "saved"])
+        .args(["--test-threads=1", "conformance_layouts", "callers", "full_classes", "long_rows", "probabilities", "saved", "paths"])
         .env(crate::standin::SANITIZED, "1")
         .env("PROPTEST_CASES", "10")
         .env("LD_PRELOAD", runtime.trim())
@@ -554,9 +564,12 @@ fn cuda_check_program_runs_on_the_standin() {
     let sources =
         sources.filter(|path| path.extension().is_some_and(|it| it == "py")).chain([root.join("cuda/check"), root.join("cuda/build")]);
     let compile: Vec<std::ffi::OsString> = compile.into_iter().chain(sources.map(std::path::PathBuf::into_os_string)).collect();
-    for arguments in [compile, sanitized.to_vec()] {
-        let answer =
-            Command::new("python3").arg("-B").args(&arguments).env("LD_LIBRARY_PATH", folder.path()).output().expect("python3 runs");
+    for (arguments, path) in
+        [(compile, "plain"), (sanitized.to_vec(), "plain"), (sanitized.to_vec(), "bulk"), (sanitized.to_vec(), "cluster")]
+    {
+        let mut command = Command::new("python3");
+        command.arg("-B").args(&arguments).env("LD_LIBRARY_PATH", folder.path()).env("OLS_CUDA_PATH", path);
+        let answer = command.output().expect("python3 runs");
         assert!(answer.status.success(), "{}{}", String::from_utf8_lossy(&answer.stdout), String::from_utf8_lossy(&answer.stderr));
     }
 }

@@ -3,7 +3,7 @@
 use ols::ErrorKind;
 use ols::capi::ols_status_t;
 
-use crate::device::{CudaCriterion, case_report};
+use crate::device::CudaCriterion;
 use crate::standin::{Standin, root};
 use crate::support::model::{Action, Case, File};
 use crate::support::runner::{self, Outputs};
@@ -136,7 +136,7 @@ fn run(standin: &Standin, case: &Case) -> Result<(), String> {
                 if told_later && !matches!(step.action, Action::NextEpoch {}) && report.epoch == 0 {
                     return Err(what("the report has forgotten the batch that could not be taken back".into()));
                 }
-                Some(case_report(&report))
+                Some(report.into())
             }
             Err(_) if told_later => None,
             Err(failure) => return Err(what(format!("{failure:?}"))),

@@ -7,7 +7,7 @@ use ols::{DType, Options, Update};
 
 use crate::standin::{DeviceMemory, Standin};
 use crate::support::buffer::Buffer;
-use crate::support::model::{CaseBatch, CaseReport, View};
+use crate::support::model::{CaseBatch, View};
 use crate::support::oracle::dtype_of_loss;
 use crate::support::runner::{Outputs, State, Tensors};
 
@@ -396,22 +396,5 @@ impl Drop for CudaCriterion {
         unsafe {
             ols_destroy(std::mem::transmute::<*mut ols_criterion_t, Option<safer_ffi::prelude::repr_c::Box<ols_criterion_t>>>(self.handle))
         };
-    }
-}
-
-pub fn case_report(report: &ols_report_t) -> CaseReport {
-    CaseReport {
-        epoch: report.epoch,
-        rows_measured: report.rows_measured,
-        rows_kept: report.rows_kept,
-        rows_uniform: report.rows_uniform,
-        rows_initial: report.rows_initial,
-        rows_one_hot: report.rows_one_hot,
-        rows_zero: report.rows_zero,
-        rows_frozen: report.rows_frozen,
-        samples_accumulated: report.samples_accumulated,
-        samples_skipped: report.samples_skipped,
-        classes_full: report.classes_full,
-        targets_out_of_range: report.targets_out_of_range,
     }
 }

@@ -9,5 +9,6 @@ mod support;
 mod behaviour;
 mod conformance;
 mod device;
+mod paths;
 mod properties;
 mod standin;

@@ -4,7 +4,7 @@ use ols::reference::Reference;
 use ols::{DType, Mode, Options, Reduction, Update};
 use proptest::prelude::*;
 
-use crate::device::{BatchOnDevice, CudaCriterion, case_report};
+use crate::device::{BatchOnDevice, CudaCriterion};
 use crate::standin::Standin;
 use crate::support::hex::Hex;
 use crate::support::life::*;
@@ -49,7 +49,7 @@ proptest! {
             let expected = reference.next_epoch();
             criterion.next_epoch().unwrap();
             let report = criterion.report().unwrap();
-            prop_assert_eq!(case_report(&report), CaseReport::from(expected));
+            prop_assert_eq!(CaseReport::from(report), CaseReport::from(expected));
             let state = criterion.state(&standin);
             prop_assert_eq!(&state.soft_labels, &reference.soft_labels);
             prop_assert!(state.sums.iter().all(|&sum| sum == 0) && state.counts.iter().all(|&count| count == 0));
@@ -228,6 +228,40 @@ fn cuda_long_and_peaked_rows_are_accurate() {
                 compare(&standin, &Options::new(classes).reduction(Reduction::None), &batch);
             }
         }
+    }
+}
+
+/// exp of the device has the bits of the CPU's, down to where both make it 0. Where alpha is 1 and all but the target lie far below, an entry of the
+/// gradient is e itself: the sum of e is 1.
+#[test]
+fn cuda_exp_is_that_of_the_cpu() {
+    let standin = Standin::new();
+    for (dtype, [nearest, lowest_normal, zero]) in [(DType::F32, [-26.0, -87.3366, -88.04]), (DType::F64, [-46.0, -708.3965, -709.2])] {
+        const K: usize = 2048;
+        const ROWS: usize = 24;
+        let mut batch = plain(dtype, ROWS, K, None, 1);
+        batch.targets.values.fill(0);
+        let argument = |row: usize, k: usize| match (row, k) {
+            (_, 0) => 0.0,
+            // Rows over the whole range, and rows over its end, where numbers are no longer normal.
+            (0..4, _) => nearest + (zero - nearest) * unit(3, row * K + k),
+            _ => lowest_normal + 0.01 + (zero - lowest_normal - 0.02) * unit(4, row * K + k),
+        };
+        batch.logits.raised.clear();
+        batch.logits.set = (0..ROWS * K).map(|at| (at, Hex(argument(at / K, at % K)))).collect();
+        let options = Options::new(K).alpha(1.0).reduction(Reduction::Sum);
+        let mut cpu = ols::Criterion::new(&options).unwrap();
+        let (result, expected) = crate::support::runner::forward(&mut cpu, &batch, Update::None, &None, &grad_view(&batch), false);
+        result.unwrap();
+        let mut cuda = CudaCriterion::new(&options).unwrap();
+        let (result, found) = cuda.forward(&standin, &batch, Update::None, &None, &grad_view(&batch), false);
+        result.unwrap();
+        let values = |outputs: Outputs| outputs.grad.map(|(buffer, view)| buffer.values(&view)).unwrap();
+        let (expected, found) = (values(expected), values(found));
+        let differ = (0..ROWS * K).filter(|at| at % K != 0 && expected[*at] != found[*at]).count();
+        assert_eq!(differ, 0, "{dtype:?}");
+        let smallest_normal = if dtype == DType::F32 { f64::from(f32::MIN_POSITIVE) } else { f64::MIN_POSITIVE };
+        assert!(found.iter().any(|&e| e > 0.0 && e < smallest_normal) && found.contains(&0.0), "{dtype:?}: the range has its end in it");
     }
 }
 

@@ -103,9 +103,12 @@ impl Standin {
             ("memory_limit", 1 << 40),
             ("seed", 0),
             ("workers", 1),
+            ("multiprocessors", 132),
+            ("spoils", 1),
         ] {
             this.set(name, value);
         }
+        this.path("plain");
         this.kernels();
         this.enter(0);
         this
@@ -115,6 +118,13 @@ impl Standin {
         let name = CString::new(name).unwrap();
         // SAFETY: a function of the stand-in, as it is declared there; so below.
         unsafe { function::<unsafe extern "C" fn(*const c_char, c_longlong)>("standin_set")(name.as_ptr(), value) };
+    }
+
+    /// Which variants of the kernels criteria use that are created from now on.
+    pub fn path(&self, name: &str) {
+        // SAFETY: nothing in this process reads the environment but through the standard library, which has a lock for it; the compilers that a
+        // test starts do so in processes of their own.
+        unsafe { std::env::set_var("OLS_CUDA_PATH", name) };
     }
 
     pub fn get(&self, name: &str) -> i64 {

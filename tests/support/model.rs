@@ -466,24 +466,29 @@ pub struct CaseReport {
     pub targets_out_of_range: i64,
 }
 
-impl From<Report> for CaseReport {
-    fn from(report: Report) -> Self {
-        Self {
-            epoch: report.epoch,
-            rows_measured: report.rows_measured,
-            rows_kept: report.rows_kept,
-            rows_uniform: report.rows_uniform,
-            rows_initial: report.rows_initial,
-            rows_one_hot: report.rows_one_hot,
-            rows_zero: report.rows_zero,
-            rows_frozen: report.rows_frozen,
-            samples_accumulated: report.samples_accumulated,
-            samples_skipped: report.samples_skipped,
-            classes_full: report.classes_full,
-            targets_out_of_range: report.targets_out_of_range,
+macro_rules! case_report_from {
+    ($($report:ty),+) => { $(
+        impl From<$report> for CaseReport {
+            fn from(report: $report) -> Self {
+                Self {
+                    epoch: report.epoch,
+                    rows_measured: report.rows_measured,
+                    rows_kept: report.rows_kept,
+                    rows_uniform: report.rows_uniform,
+                    rows_initial: report.rows_initial,
+                    rows_one_hot: report.rows_one_hot,
+                    rows_zero: report.rows_zero,
+                    rows_frozen: report.rows_frozen,
+                    samples_accumulated: report.samples_accumulated,
+                    samples_skipped: report.samples_skipped,
+                    classes_full: report.classes_full,
+                    targets_out_of_range: report.targets_out_of_range,
+                }
+            }
         }
-    }
+    )+ };
 }
+case_report_from!(Report, ols::capi::ols_report_t);
 
 /// A member of an enumeration, which a file gives by its name.
 #[derive(Clone, Copy, Debug, PartialEq)]
