@@ -127,14 +127,6 @@ def sharded():
     in_parts(fully_shard(Scaling(criterion), mesh=init_device_mesh("cpu", (RANKS,))), criterion)
 
 
-def fully_sharded():
-    """The older FSDP."""
-    from torch.distributed.fsdp import FullyShardedDataParallel
-
-    criterion = new()
-    in_parts(FullyShardedDataParallel(Scaling(criterion)), criterion)
-
-
 def checkpoints():
     """Saved within an epoch, and resumed: one file of the first rank, or one of each."""
     for gathered in (True, False):

@@ -213,6 +213,7 @@ def test_autocast_gives_16_bit_logits_and_an_f32_loss():
         assert torch.autograd.gradgradcheck(lambda z: criterion.eval()(z, torch.arange(4)), z)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of PyTorch's own, when forward mode is first used
 def test_forward_mode_is_refused_and_no_tangent_lost():
     logits, target = batch(8, 4)
     criterion = OnlineLabelSmoothing(0.5, 4)
