@@ -128,7 +128,7 @@ fn cuda_paths_take_any_alignment() {
 
 /// A row so long that each block of a cluster has several tiles of it, and that would not fit one block's memory.
 #[test]
-fn cuda_paths_give_the_same_bits_for_very_long_rows() {
+fn cuda_very_long_rows_have_the_same_bits_in_every_way() {
     let standin = Standin::new();
     standin.set("spoils", 0);
     standin.set("shared_limit", 48 * 1024);
