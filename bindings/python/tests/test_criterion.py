@@ -1,4 +1,4 @@
-"""`ols.Criterion`: NumPy, DLPack, JAX (rules R8, R13 to R20, R25, R26)."""
+"""`ols.Criterion`: NumPy, DLPack, JAX (rules R8, R13 to R20, R24 to R26)."""
 
 import ctypes
 import multiprocessing
@@ -208,6 +208,19 @@ int main(int argc, char **argv) {
     return ols_save(criterion, argv[2], NULL);
 }
 """
+
+
+def test_r24_the_end_of_an_epoch_is_the_users_call():
+    criterion = ols.Criterion(5)
+    first = criterion.soft_labels.copy()
+    for _ in range(20):
+        criterion(*batch(n=64))
+    assert criterion.epoch == 0 and (criterion.soft_labels == first).all() and criterion.counts.sum() > 0
+    # Where it belongs, and that ranks are added up before it, the documentation says.
+    readme = (ROOT / "bindings/python/README.md").read_text()
+    assert "criterion.next_epoch()  # once an epoch" in readme and "collective call" in readme
+    criterion.next_epoch()
+    assert criterion.epoch == 1 and (criterion.soft_labels != first).any()
 
 
 def test_r25_a_file_goes_to_c_and_back(tmp_path):
