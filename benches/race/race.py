@@ -151,7 +151,7 @@ def arguments():
     parser.add_argument("--contestants", help="of PyTorch's", default="eager,rewrite,compiled,ce,ce_smooth,ce_prob")
     parser.add_argument("--no-compile", dest="compile", action="store_false", help="without torch.compile, which takes a minute per case")
     parser.add_argument("--no-python", dest="python", action="store_false", help="without the section of the Python package")
-    parser.add_argument("--epochs", help="K for next_epoch; 21841 needs 10 GB", default="1000,10000")
+    parser.add_argument("--epochs", help="K for next_epoch; 21841 needs 10 GB of memory", default="1000,10000,21841")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--budget", type=float, default=40, help="milliseconds of a contestant's turn")
     parser.add_argument("--write-docs", action="store_true", help="puts tables and plot into docs/benchmarks.md and docs/benchmarks.png")
