@@ -196,7 +196,7 @@ unsafe fn load<L: Storage, V: Vectors>(logits: &Group<L>, size: usize, to: &mut 
         let column = unsafe { logits.column(class) };
         for (column, to) in column.chunks(width).zip(to.chunks_exact_mut(size)) {
             // The processor sees a stretch too late; the same place in the next class's is what comes a stretch later.
-            prefetch::<L, false>(column.as_ptr().wrapping_offset(logits.class_stride));
+            prefetch::<L>(column.as_ptr().wrapping_offset(logits.class_stride));
             part::<L, V>(column).store(&mut to[class * width..(class + 1) * width]);
         }
     }
@@ -213,7 +213,7 @@ unsafe fn store<L: Storage, V: Vectors>(grad: &Group<L>, size: usize, from: &[L:
         // SAFETY: the caller's promise.
         let column = unsafe { grad.column_mut(class) };
         for (column, from) in column.chunks_mut(width).zip(from.chunks_exact(size)) {
-            prefetch::<L, true>(column.as_ptr().wrapping_offset(grad.class_stride));
+            prefetch::<L>(column.as_ptr().wrapping_offset(grad.class_stride));
             store_part::<L, V>(LanesOf::<L, V>::load(&from[class * width..(class + 1) * width]), column);
         }
     }
@@ -237,7 +237,7 @@ fn load_soft_labels<R: Real, V: Vectors>(pass: &Pass<'_>, labels: &Labels, weigh
         store_square::<R, V>(soft_square::<R, V>(pass, first, block * width), to);
     }
     if labels.two {
-        let [first, second_lam] = [0, 1].map(|target| from_f64::<R, V>(&labels.lams[target]));
+        let (first, second_lam) = (from_f64::<R, V>(&labels.lams[0]), from_f64::<R, V>(&labels.lams[1]));
         for (block, to) in to.chunks_exact_mut(width * width).enumerate() {
             let square = R::Lanes::<V>::transpose(soft_square::<R, V>(pass, second, block * width));
             for (vector, to) in square.as_ref().iter().zip(to.chunks_exact_mut(width)) {

@@ -4,14 +4,14 @@
 use super::storage::Storage;
 use crate::samples::{Place, Rows};
 
-/// Asks for the cache line of an address that will soon be read (or written, where `WRITE` says so); any address will do.
+/// Asks for the cache line of an address that will soon be used; any address will do.
 #[inline(always)]
-pub(super) fn prefetch<T, const WRITE: bool>(address: *const T) {
+pub(super) fn prefetch<T>(address: *const T) {
     #[cfg(target_arch = "x86_64")]
-    // SAFETY: a prefetch changes nothing that a program can see.
+    // SAFETY: a prefetch changes nothing that a program can see, wherever it points.
     unsafe {
-        use std::arch::x86_64::{_MM_HINT_ET0, _MM_HINT_T0, _mm_prefetch};
-        if WRITE { _mm_prefetch::<{ _MM_HINT_ET0 }>(address.cast()) } else { _mm_prefetch::<{ _MM_HINT_T0 }>(address.cast()) }
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<{ _MM_HINT_T0 }>(address.cast());
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = address;
@@ -46,8 +46,8 @@ impl<L: Storage> Group<L> {
     /// The rows of `count` samples that follow `first`, along the inner index or the outer one.
     ///
     /// # Safety
-    /// `rows` has `classes` entries for each of the samples, which can be read, and written where [`row_mut`](Self::row_mut) and its like are
-    /// used, as long as the group is.
+    /// `rows` has `classes` entries for each of the samples, which can be read, and written where [`column_mut`](Self::column_mut) and its
+    /// like are used, as long as the group is.
     #[inline(always)]
     pub unsafe fn new(rows: &Rows, classes: usize, first: Place, count: usize, along_inner: bool) -> Self {
         let step = if along_inner { rows.inner } else { rows.outer } as isize;
@@ -61,17 +61,11 @@ impl<L: Storage> Group<L> {
         Self { base: rows.at(first).cast(), step, count, classes, class_stride: rows.class as isize, layout }
     }
 
-    /// The address of a sample's class 0. Lanes behind the last sample repeat it, so that whole vectors of samples can be read.
-    #[inline(always)]
-    pub fn start(&self, lane: usize) -> *mut L {
-        self.base.wrapping_offset(lane.min(self.count - 1) as isize * self.step)
-    }
-
     /// The address of an entry.
     #[inline(always)]
     fn at(&self, lane: usize, class: usize) -> *mut L {
-        debug_assert!(class < self.classes);
-        self.start(lane).wrapping_offset(class as isize * self.class_stride)
+        debug_assert!(lane < self.count && class < self.classes);
+        self.base.wrapping_offset(lane as isize * self.step + class as isize * self.class_stride)
     }
 
     /// The logit of a class.

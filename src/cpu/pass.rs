@@ -9,9 +9,11 @@ use super::adder::{Adder, Locks, Table};
 use super::block;
 use super::columns;
 use super::float_environment::DefaultFloatEnvironment;
+use super::lanes::Real;
 use super::level::Level;
 use super::pool::Pool;
 use super::scratch::{Scratch, Worker};
+use super::sums::CHAIN;
 use crate::error::Result;
 use crate::samples::{BLOCK, Place, Samples};
 use crate::state::{Matrix, View};
@@ -52,6 +54,9 @@ pub(crate) enum Statistics<'a> {
 
 /// For no more classes than this threads add to sums of their own, which stay in their first caches.
 const FEW_CLASSES: usize = 128;
+
+// `columns` adds to the statistics without locks: where threads share them, it must have sums of its own.
+const _: () = assert!(FEW_CLASSES >= CHAIN * <f32 as Real>::LANES);
 
 /// Nanoseconds of work that are worth a further thread: it takes some ten thousand until it is awake.
 const WORTH_A_THREAD: usize = 60_000;

@@ -177,11 +177,13 @@ impl<'a, L: Storage, V: Vectors> MaxSweep<'a, L, V> {
 }
 
 /// What is asked for during the second sweep, which has arithmetic to wait for: what the third sweep writes, and what the next row's first two
-/// read. Any address will do, of memory that is there.
+/// read.
 #[derive(Clone, Copy)]
 pub(super) struct Ahead<L> {
     pub grad: *const L,
+    /// With a step of 0 instead of 1 from class to class where there are none to be added to.
     pub sums: *const i64,
+    pub sums_step: usize,
     pub next_logits: *const L,
     pub next_soft: *const f32,
 }
@@ -190,11 +192,11 @@ impl<L: Storage> Ahead<L> {
     /// For the vector that begins with `class`.
     #[inline(always)]
     fn ask(&self, class: usize, width: usize) {
-        prefetch::<L, true>(self.grad.wrapping_add(class));
-        prefetch::<i64, true>(self.sums.wrapping_add(class));
-        prefetch::<i64, true>(self.sums.wrapping_add(class + width / 2));
-        prefetch::<L, false>(self.next_logits.wrapping_add(class));
-        prefetch::<f32, false>(self.next_soft.wrapping_add(class));
+        prefetch::<L>(self.grad.wrapping_add(class));
+        prefetch::<i64>(self.sums.wrapping_add(class * self.sums_step));
+        prefetch::<i64>(self.sums.wrapping_add((class + width / 2) * self.sums_step));
+        prefetch::<L>(self.next_logits.wrapping_add(class));
+        prefetch::<f32>(self.next_soft.wrapping_add(class));
     }
 }
 
@@ -431,7 +433,7 @@ pub(super) fn entries<L: Storage, V: Vectors, const GENERAL: bool>(
     }
 }
 
-/// Adds p, from exponentials that fill whole vectors, to sums, which may be longer by what fills the last vector.
+/// Adds p, from exponentials that fill whole vectors (0 behind the last class), to sums, which may be longer than there are classes.
 #[inline(always)]
 pub(super) fn units<L: Storage, V: Vectors>(exponentials: &[L::Real], to_units: LanesOf<L, V>, sums: &mut [i64]) {
     let width = LanesOf::<L, V>::WIDTH;
@@ -487,7 +489,8 @@ mod tests {
         (0..chains).for_each(|index| first.chain(index));
         first.rest(start);
         let (max, _) = first.finish().expect("the row is finite");
-        let ahead = Ahead { grad: row.as_ptr(), sums: [0i64; 1].as_ptr(), next_logits: row.as_ptr(), next_soft: soft_label.as_ptr() };
+        let ahead =
+            Ahead { grad: row.as_ptr(), sums: [0i64; 1].as_ptr(), sums_step: 0, next_logits: row.as_ptr(), next_soft: soft_label.as_ptr() };
         let mut second = ExpSweep::<R, Portable, false>::new(&row, soft, max, &mut exponentials, Exp::new());
         (0..chains).for_each(|index| second.chain(index, &ahead));
         second.rest(start);

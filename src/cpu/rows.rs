@@ -65,11 +65,12 @@ impl<L: Storage, const GENERAL: bool> LineKernel<L> for Rows<GENERAL> {
         };
         let (sums, sums_stride) = adder.addresses();
         let ahead = |lane: usize, next: usize, right: bool| {
-            let z = row(lane).as_ptr();
+            let (z, adds) = (row(lane).as_ptr(), right && !sums.is_null());
             let next = next.min(labels.count - 1);
             Ahead {
                 grad: grad.map_or(z, |grad| grad.start(lane)),
-                sums: if right { sums.wrapping_add(labels.own[lane] * sums_stride) } else { z.cast() },
+                sums: if adds { sums.wrapping_add(labels.own[lane] * sums_stride) } else { z.cast() },
+                sums_step: usize::from(adds),
                 next_logits: row(next).as_ptr(),
                 next_soft: pass.soft_labels.row(labels.classes[0][next]).as_ptr(),
             }

@@ -68,9 +68,7 @@ impl Scratch {
     /// their own.
     pub fn prepare(&mut self, samples: &Samples, class_weights: Option<&[f64]>, threads: usize, private: bool) -> Result<()> {
         let blocks = samples.count.div_ceil(BLOCK);
-        if self.partials.len() < blocks {
-            self.partials = try_vec("partial losses", blocks)?;
-        }
+        grow(&mut self.partials, "partial losses", blocks)?;
         if self.workers.len() < threads {
             let mut workers = try_vec("working memory of threads", threads)?;
             workers[..self.workers.len()].swap_with_slice(&mut self.workers);
@@ -102,8 +100,8 @@ impl Worker {
             _ => self.f32.prepare(classes, 16, columns, class_weights)?,
         }
         let words = (LANES * classes * samples.logits.dtype.size()).div_ceil(size_of::<u64>());
-        if !columns && strided && self.gathered.len() < words {
-            self.gathered = try_vec("gathered rows", words)?;
+        if !columns && strided {
+            grow(&mut self.gathered, "gathered rows", words)?;
         }
         if private && self.sums.is_none() {
             // Whole vectors to a row: parts of vectors are slow to write and to read again.
@@ -135,17 +133,13 @@ impl<R: Real> RealScratch<R> {
     fn prepare(&mut self, classes: usize, width: usize, columns: bool, class_weights: Option<&[f64]>) -> Result<()> {
         let padded = classes.next_multiple_of(width);
         if columns {
-            if self.columns.entries.len() < padded * columns::STRETCH {
-                self.columns.entries = try_vec("logits of samples that lie side by side", padded * columns::STRETCH)?;
-                self.columns.exponentials = try_vec("exponentials of samples that lie side by side", padded * width)?;
-                self.columns.soft = try_vec("soft labels of samples that lie side by side", padded * width)?;
-                self.columns.losses = try_vec("losses of samples that lie side by side", columns::STRETCH)?;
-            }
+            let ColumnScratch { entries, exponentials, soft, losses } = &mut self.columns;
+            grow(entries, "logits of samples that lie side by side", padded * columns::STRETCH)?;
+            grow(exponentials, "exponentials of samples that lie side by side", padded * width)?;
+            grow(soft, "soft labels of samples that lie side by side", padded * width)?;
+            grow(losses, "losses of samples that lie side by side", columns::STRETCH)?;
         } else {
-            let numbers = (2 * apart::<R>(padded)).max(LANES * padded.min(CHAIN * width));
-            if self.exponentials.len() != numbers {
-                self.exponentials = try_vec("rows of exponentials", numbers)?;
-            }
+            grow(&mut self.exponentials, "rows of exponentials", (2 * apart::<R>(padded)).max(LANES * padded.min(CHAIN * width)))?;
         }
         self.class_weights.prepare(classes, class_weights)
     }
@@ -165,6 +159,14 @@ impl<R: Real> ClassWeights<R> {
         self.scaled.extend(weights.iter().map(|&weight| R::from_f64(weight / self.scale)));
         Ok(())
     }
+}
+
+/// Makes a vector at least so long, of zeros.
+fn grow<T: Default>(vector: &mut Vec<T>, name: &str, length: usize) -> Result<()> {
+    if vector.len() < length {
+        *vector = try_vec(name, length)?;
+    }
+    Ok(())
 }
 
 /// How far from each other to put rows that are written and read in turns: half a page more than pages, because processors take a load for one
