@@ -59,11 +59,11 @@ lint: ## formatting and clippy, without a warning; documentation without a broke
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
 
-test-rust: ## unit, property, conformance, CUDA and documentation tests, in debug and in release mode
+test-rust: setup ## unit, property, conformance, CUDA and documentation tests, in debug and in release mode
 	$(CARGO) test --locked
 	$(CARGO) test --locked --release
 
-test-c: ## the C ABI from C and C++: header, misuse, conformance, sanitizers, installed tree
+test-c: setup ## the C ABI from C and C++: header, misuse, conformance, sanitizers, installed tree
 	tests/c/run
 
 test-cpp: setup ## the C++ wrapper and the LibTorch module, with the documentation's programs and the example (PyTorch's wheel: 5 GB, once)
@@ -81,16 +81,16 @@ test-install: setup build ## make install, uninstall and dist, with projects out
 test-ring: setup ## a saved state goes around the languages, bit for bit: Rust, C, C++, Go, Julia, Python; installs a Julia on Debian
 	tests/ring/run
 
-test-demo: ## the demo's own tests and its shortest run
+test-demo: setup ## the demo's own tests and its shortest run
 	$(CARGO) test --locked --release -p ols-demo
 
-test-cuda: ## the CUDA backend without a GPU: on a stand-in for the driver, under sanitizers, registers by ptxas
+test-cuda: setup ## the CUDA backend without a GPU: on a stand-in for the driver, under sanitizers, registers by ptxas
 	$(CARGO) test --locked --release --test cuda
 
 check-cuda: build ## on a machine with a GPU: correctness, behaviour, sanitizers and the race (ARGS="--help" for more); see docs/cuda.md
 	cuda/check $(ARGS)
 
-test-python: ## the Python package: lint, types, the wheel, all tests (makes an environment with PyTorch, 5 GB, on the first run)
+test-python: setup ## the Python package: lint, types, the wheel, all tests (makes an environment with PyTorch, 5 GB, on the first run)
 	bindings/python/run-tests
 
 bench: setup build ## the race against PyTorch and a copy of the logits (ARGS="--help" for more), then bench-languages; see docs/benchmarks.md

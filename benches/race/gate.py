@@ -39,7 +39,8 @@ class Truth:
         narrow = self.inputs.logits.dtype == torch.bfloat16
         # PyTorch's own cross entropies keep log-softmax in bf16, if that is what they are given: allowed, it is their fastest form.
         loose = narrow and name.startswith("ce")
-        grad_bound, loss_bound = (4e-2, 2e-2) if loose else (5e-7, 2e-6) if name == "libols" else (5e-6, 1e-5)
+        # Theirs in f32 lose up to 8e-6 to sums in f32 at 10,000 classes.
+        grad_bound, loss_bound = (4e-2, 2e-2) if loose else (5e-7, 2e-6) if name == "libols" else (2e-5, 1e-5)
         want_loss, want = self.expected(name)
         got = rows(grad).double().mul(self.samples)
         rounding = want.abs() * (2**-8 if narrow else 2**-23)

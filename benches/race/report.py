@@ -95,7 +95,7 @@ def markdown(result):
     machine, versions = result["machine"], result["versions"]
     out = [
         f"Measured on {result['date']} by `benches/race/run {' '.join(result['arguments'])}` at {versions['commit']}: {machine['cpu']} ({machine['simd']}), "
-        f"{machine['threads']} threads of a shared virtual machine, PyTorch {versions['torch']}, Python {versions['python']}. Others used up to "
+        f"{machine['threads']} threads, PyTorch {versions['torch']}, Python {versions['python']}. Others used up to "
         f"{max(case['others_used'] for case in result['cases']):.2f} processors meanwhile. libols and the copy carry a ctypes call, "
         f"{result['ctypes_call_ns']:.0f} ns when it does nothing.", "",
     ]  # fmt: skip

@@ -272,8 +272,12 @@ def run_shape(library, device, shape, dtype, counting, results, compiled, enough
     results.update({name: {"absent": reason} for name, reason in absent.items()})
     attempt(results, "libols", device, lambda: measure_ours(library, inputs, device, counting, buffers))
     for name, make_step in others.items():
-        if name != "compiled" and enough():
+        if name == "compiled":
+            continue
+        if enough():
             attempt(results, name, device, functools.partial(measure, device, make_step, buffers, graph=name not in NOT_FOR_GRAPHS))
+        else:
+            results[name] = {"absent": "no time was left"}
 
 
 def plan(device):

@@ -95,5 +95,6 @@ def render(results):
         parts += [f"{ours['host_us']} us of the host per C call"] if "host_us" in ours else []
         lines.append(f"{key:24} " + "; ".join(filter(None, [*parts, ratios(key, it)])))
     problems = {f"{key} {name}": found["error"] for key, it in shapes.items() for name, found in it.items() if isinstance(found, dict) and "error" in found}
+    problems |= {f"{key} {name}": found["absent"] for key, it in shapes.items() for name, found in it.items() if isinstance(found, dict) and "absent" in found}
     lines += ["", "not measured:", *(f"    {name}: {text}" for name, text in problems.items())] if problems else []
     return "\n".join(lines)

@@ -30,7 +30,7 @@ pub unsafe extern "C" fn ols_save(criterion: *const ols_criterion_t, path: *cons
 /// was saved and loaded goes on bit for bit as one that never stopped.
 ///
 /// State memory of the caller's is written in place; views of S and the statistics stay valid, those from `ols_get_options` do not. `stream`: a
-/// `cudaStream_t` to enqueue on; the CPU does not look at it. Safe from any thread. On failure the criterion is as before: `OLS_STATUS_IO`,
+/// `cudaStream_t`, whose work and the load's own are waited for; the CPU does not look at it. Safe from any thread. On failure the criterion is as before: `OLS_STATUS_IO`,
 /// `OLS_STATUS_INVALID_FILE` for a truncated, damaged or foreign file, `OLS_STATUS_INVALID_ARGUMENT` for another number of classes,
 /// `OLS_STATUS_OUT_OF_MEMORY`.
 ///

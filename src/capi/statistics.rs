@@ -186,7 +186,7 @@ pub unsafe extern "C" fn ols_next_epoch(criterion: *mut ols_criterion_t, stream:
 
 /// Writes to `*out` what happened in the epoch that ended last, and so far in the running one.
 ///
-/// Owns nothing. `stream`: a `cudaStream_t`; on CUDA this is the one call that may wait for a device. Safe from any thread. On failure `*out` is as
+/// Owns nothing. `stream`: a `cudaStream_t`; on CUDA this is the one call of a training loop that may wait for a device. Safe from any thread. On failure `*out` is as
 /// before. Set `out->struct_size` before.
 ///
 /// # Safety

@@ -22,7 +22,7 @@ def has_cuda():
     return True
 
 
-needs_gpu = pytest.mark.skipif(not has_cuda(), reason="there is no GPU here, or the library has no CUDA")
+needs_gpu = pytest.mark.skipif(not has_cuda(), reason="there is no GPU here")
 
 
 class OnCuda:
