@@ -800,7 +800,7 @@ ols_status_t ols_next_epoch(ols_criterion_t *criterion,
 /**
  * Writes to `*out` what happened in the epoch that ended last, and so far in the running one.
  *
- * Owns nothing. `stream`: a `cudaStream_t`; on CUDA this is the one call that may wait for a device. Safe from any thread. On failure `*out` is as
+ * Owns nothing. `stream`: a `cudaStream_t`; on CUDA this is the one call of a training loop that may wait for a device. Safe from any thread. On failure `*out` is as
  * before. Set `out->struct_size` before.
  *
  * Requirements: `criterion` is NULL or a live criterion; `out` is NULL or points to a writable `ols_report_t` whose `struct_size` is set.
@@ -904,7 +904,7 @@ ols_status_t ols_save(const ols_criterion_t *criterion,
  * was saved and loaded goes on bit for bit as one that never stopped.
  *
  * State memory of the caller's is written in place; views of S and the statistics stay valid, those from `ols_get_options` do not. `stream`: a
- * `cudaStream_t` to enqueue on; the CPU does not look at it. Safe from any thread. On failure the criterion is as before: `OLS_STATUS_IO`,
+ * `cudaStream_t`, whose work and the load's own are waited for; the CPU does not look at it. Safe from any thread. On failure the criterion is as before: `OLS_STATUS_IO`,
  * `OLS_STATUS_INVALID_FILE` for a truncated, damaged or foreign file, `OLS_STATUS_INVALID_ARGUMENT` for another number of classes,
  * `OLS_STATUS_OUT_OF_MEMORY`.
  *
