@@ -84,6 +84,8 @@ impl Locks {
 /// What a thread does with samples that are classified right.
 pub(super) struct Adder<'a> {
     kind: Kind<'a>,
+    /// Whether what is added is subtracted.
+    negate: bool,
     /// Rows that were kept out because they are not finite.
     pub skipped: i64,
 }
@@ -96,20 +98,19 @@ enum Kind<'a> {
         sums: Table<'a>,
         counts: Table<'a>,
         locks: Option<&'a Locks>,
-        negate: bool,
     },
 }
 
 impl<'a> Adder<'a> {
     pub fn leave() -> Self {
-        Self { kind: Kind::Leave, skipped: 0 }
+        Self { kind: Kind::Leave, negate: false, skipped: 0 }
     }
 
     /// For one thread alone.
     pub fn of(statistics: &'a mut Statistics<'_>) -> Self {
         match statistics {
             Statistics::Leave => Self::leave(),
-            Statistics::Tally(tally) => Self { kind: Kind::Tally(tally), skipped: 0 },
+            Statistics::Tally(tally) => Self { kind: Kind::Tally(tally), negate: false, skipped: 0 },
             // SAFETY: both matrices are borrowed exclusively and used by this adder alone.
             Statistics::Apply { sums, counts, negate, .. } => unsafe { Self::apply(Table::new(sums), Table::new(counts), None, *negate) },
         }
@@ -126,7 +127,7 @@ impl<'a> Adder<'a> {
     /// # Safety
     /// While the adder is alive others use the tables' rows under `locks` alone, or not at all where there are none.
     pub unsafe fn apply(sums: Table<'a>, counts: Table<'a>, locks: Option<&'a Locks>, negate: bool) -> Self {
-        Self { kind: Kind::Apply { sums, counts, locks, negate }, skipped: 0 }
+        Self { kind: Kind::Apply { sums, counts, locks }, negate, skipped: 0 }
     }
 
     /// Notes rows that are not finite.
@@ -138,7 +139,7 @@ impl<'a> Adder<'a> {
     /// Whether what is added is subtracted.
     #[inline(always)]
     pub fn negates(&self) -> bool {
-        matches!(self.kind, Kind::Apply { negate: true, .. })
+        self.negate
     }
 
     /// Counts a sample of `class` that is classified right, and says whether its distribution is to be added to [`sums`](Self::sums): a full
@@ -151,10 +152,10 @@ impl<'a> Adder<'a> {
                 tally[class] += 1;
                 false
             }
-            Kind::Apply { counts, locks, negate, .. } => {
+            Kind::Apply { counts, locks, .. } => {
                 debug_assert!(locks.is_none());
                 // SAFETY: `apply` was promised that without locks the tables are this thread's.
-                unsafe { counts.count(class, *negate) }
+                unsafe { counts.count(class, self.negate) }
             }
         }
     }
@@ -187,8 +188,8 @@ impl<'a> Adder<'a> {
         };
         match &mut self.kind {
             // SAFETY: `apply` was promised that the lock, or that there is none, makes the class's row and count this thread's.
-            Kind::Apply { sums, counts, negate, .. } => unsafe {
-                counts.count(class, *negate).then(|| Row { sums: sums.row_mut(class), _lock: lock })
+            Kind::Apply { sums, counts, .. } => unsafe {
+                counts.count(class, self.negate).then(|| Row { sums: sums.row_mut(class), _lock: lock })
             },
             Kind::Leave => None,
             Kind::Tally(tally) => {
