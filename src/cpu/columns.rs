@@ -4,15 +4,14 @@
 
 use super::adder::Adder;
 use super::block::{Kernel, Task};
-use super::exp::Exp;
+use super::exp::{Constants, Exp};
 use super::labels::{LANES, Labels, PerLane, lanes};
 use super::lanes::{Lanes, Real, Vectors};
-use super::memory::{Group, prefetch};
 use super::pass::Pass;
-use super::row::{SoftLabel, distance_with_masked, part, part_f32, store_part, target_entry};
+use super::row::{SoftLabel, distance_with_masked, part_f32, target_entry};
 use super::scratch::{ClassWeights, RealScratch};
 use super::softmax::Softmaxes;
-use super::storage::{LanesOf, Storage};
+use super::storage::Arithmetic;
 use super::sums::CHAIN;
 use crate::samples::{Rows, Samples};
 use crate::tensor::DType;
@@ -34,26 +33,26 @@ pub(super) fn suits(samples: &Samples) -> bool {
 /// The kernel.
 pub(super) struct Columns;
 
-impl<L: Storage> Kernel<L> for Columns {
+impl<R: Arithmetic> Kernel<R> for Columns {
     const MOST: usize = STRETCH;
 
     #[inline(always)]
-    unsafe fn run<V: Vectors>(task: Task<'_, '_, L>, adder: &mut Adder<'_>, losses: &mut [f64]) {
+    unsafe fn run<V: Vectors>(task: Task<'_, '_, R>, adder: &mut Adder<'_>, losses: &mut [f64]) {
         let Task { pass, first, logits, grad, labels, found, scratch, .. } = task;
         let RealScratch { columns: scratch, class_weights: weights, .. } = scratch;
-        let width = LanesOf::<L, V>::WIDTH;
+        let width = R::Lanes::<V>::WIDTH;
         let size = logits.classes.next_multiple_of(width) * width;
         // SAFETY: nothing writes the logits before they are copied.
-        unsafe { load::<L, V>(&logits, size, &mut scratch.entries) };
+        unsafe { logits.load_columns::<V>(size, &mut scratch.entries) };
         for (index, losses) in losses.chunks_mut(width).enumerate() {
             let start = index * width;
             // SAFETY: the caller's promise.
             unsafe { labels.read(pass, pass.samples.after(first, start), losses.len()) };
             let entries = &mut scratch.entries[index * size..(index + 1) * size];
-            load_soft_labels::<L::Real, V>(pass, labels, &weights.scaled, &mut scratch.soft);
+            load_soft_labels::<R, V>(pass, labels, &weights.scaled, &mut scratch.soft);
             let vector = Vector { pass, labels, soft: &scratch.soft, weights, scale: (1.0 - pass.alpha) * weights.scale };
             // What it needs in the rare case that a row holds -inf; in place the logits are still there.
-            let logit = |lane: usize, class: usize| logits.read(start + lane, class).widen().to_f64();
+            let logit = |lane: usize, class: usize| logits.read(start + lane, class).to_f64();
             let finite = vector.run::<V>(entries, &mut scratch.exponentials, logit, found, adder, losses);
             if grad.is_some() {
                 vector.gradient::<V>(&scratch.exponentials, entries, found, finite);
@@ -61,7 +60,7 @@ impl<L: Storage> Kernel<L> for Columns {
         }
         if let Some(grad) = grad {
             // SAFETY: the caller's promise; the logits are not needed any more.
-            unsafe { store::<L, V>(&grad, size, &scratch.entries) };
+            unsafe { grad.store_columns::<V>(size, &scratch.entries) };
         }
     }
 }
@@ -184,41 +183,6 @@ impl<R: Real> Vector<'_, R> {
     }
 }
 
-/// Brings the logits of all vectors into the order (vector, class, lane), a vector after `size` numbers.
-///
-/// # Safety
-/// Nothing writes the logits meanwhile.
-#[inline(always)]
-unsafe fn load<L: Storage, V: Vectors>(logits: &Group<L>, size: usize, to: &mut [L::Real]) {
-    let width = LanesOf::<L, V>::WIDTH;
-    for class in 0..logits.classes {
-        // SAFETY: the caller's promise.
-        let column = unsafe { logits.column(class) };
-        for (column, to) in column.chunks(width).zip(to.chunks_exact_mut(size)) {
-            // The processor sees a stretch too late; the same place in the next class's is what comes a stretch later.
-            prefetch::<L>(column.as_ptr().wrapping_offset(logits.class_stride));
-            part::<L, V>(column).store(&mut to[class * width..(class + 1) * width]);
-        }
-    }
-}
-
-/// The reverse of [`load`], for gradients.
-///
-/// # Safety
-/// `grad` can be written, and nothing else uses it.
-#[inline(always)]
-unsafe fn store<L: Storage, V: Vectors>(grad: &Group<L>, size: usize, from: &[L::Real]) {
-    let width = LanesOf::<L, V>::WIDTH;
-    for class in 0..grad.classes {
-        // SAFETY: the caller's promise.
-        let column = unsafe { grad.column_mut(class) };
-        for (column, from) in column.chunks_mut(width).zip(from.chunks_exact(size)) {
-            prefetch::<L>(column.as_ptr().wrapping_offset(grad.class_stride));
-            store_part::<L, V>(LanesOf::<L, V>::load(&from[class * width..(class + 1) * width]), column);
-        }
-    }
-}
-
 /// Turns a square around and stores it.
 #[inline(always)]
 fn store_square<R: Real, V: Vectors>(square: Square<R, V>, to: &mut [R]) {
@@ -299,7 +263,7 @@ fn largest<R: Real, V: Vectors>(logits: &[R]) -> (R::Lanes<V>, R::Lanes<V>) {
 /// The exponentials of `z - max`, class by class.
 #[inline(always)]
 fn exponentials<R: Real, V: Vectors>(max: R::Lanes<V>, z: &[R], to: &mut [R]) {
-    let (width, exp) = (R::Lanes::<V>::WIDTH, Exp::<R::Lanes<V>>::new());
+    let (width, exp) = (R::Lanes::<V>::WIDTH, Exp::<R::Lanes<V>>::new(&Constants::new()));
     let pairs = z.chunks_exact(2 * width);
     if let [_, ..] = pairs.remainder() {
         let [e] = exp.nonpositive([R::Lanes::<V>::load(pairs.remainder()).sub(max)]);

@@ -58,7 +58,33 @@ impl Exponential for f64 {
     const FLUSHED: f64 = -709.1;
 }
 
-/// exp with its constants in registers; a compiler that knows them would load them again for every use.
+/// The constants of exp. A compiler that knew them would load them again for every use.
+#[derive(Clone, Copy)]
+pub(crate) struct Constants<R> {
+    log2_e: R,
+    magic: R,
+    minus_ln2: [R; 2],
+    coefficients: [R; MOST],
+    one: R,
+    flushed: R,
+}
+
+impl<R: Real> Constants<R> {
+    #[inline(always)]
+    pub fn new() -> Self {
+        let one = black_box(R::ONE);
+        let mut coefficients = [one; MOST];
+        let mut index = 0;
+        while index < R::COEFFICIENTS.len() {
+            coefficients[index] = black_box(R::COEFFICIENTS[index]);
+            index += 1;
+        }
+        let minus_ln2 = [black_box(R::MINUS_LN2[0]), black_box(R::MINUS_LN2[1])];
+        Self { log2_e: black_box(R::LOG2_E), magic: black_box(R::MAGIC), minus_ln2, coefficients, one, flushed: black_box(R::FLUSHED) }
+    }
+}
+
+/// exp, for vectors.
 #[derive(Clone, Copy)]
 pub(crate) struct Exp<L> {
     log2_e: L,
@@ -70,25 +96,26 @@ pub(crate) struct Exp<L> {
 }
 
 impl<L> Exp<L> {
+    /// Not to be kept across loops over chains: vectors of two registers would no longer be known to have the same number in both.
     #[inline(always)]
-    pub fn new<R: Real>() -> Self
+    pub fn new<R: Real>(constants: &Constants<R>) -> Self
     where
         L: Lanes<R>,
     {
-        let one = L::splat(black_box(R::ONE));
+        let one = L::splat(constants.one);
         let mut coefficients = [one; MOST];
         let mut index = 0;
         while index < R::COEFFICIENTS.len() {
-            coefficients[index] = L::splat(black_box(R::COEFFICIENTS[index]));
+            coefficients[index] = L::splat(constants.coefficients[index]);
             index += 1;
         }
         Self {
-            log2_e: L::splat(black_box(R::LOG2_E)),
-            magic: L::splat(black_box(R::MAGIC)),
-            minus_ln2: [L::splat(black_box(R::MINUS_LN2[0])), L::splat(black_box(R::MINUS_LN2[1]))],
+            log2_e: L::splat(constants.log2_e),
+            magic: L::splat(constants.magic),
+            minus_ln2: [L::splat(constants.minus_ln2[0]), L::splat(constants.minus_ln2[1])],
             coefficients,
             one,
-            flushed: L::splat(black_box(R::FLUSHED)),
+            flushed: L::splat(constants.flushed),
         }
     }
 
@@ -182,14 +209,14 @@ mod tests {
     /// exp of one number.
     fn exp_f32(x: f32) -> f32 {
         let mut first = [0.0];
-        Exp::new().nonpositive([<Portable as Vectors>::F32::splat(x)])[0].store_part(&mut first);
+        Exp::new(&Constants::new()).nonpositive([<Portable as Vectors>::F32::splat(x)])[0].store_part(&mut first);
         first[0]
     }
 
     /// exp of one number.
     fn exp_f64(x: f64) -> f64 {
         let mut first = [0.0];
-        Exp::new().nonpositive([<Portable as Vectors>::F64::splat(x)])[0].store_part(&mut first);
+        Exp::new(&Constants::new()).nonpositive([<Portable as Vectors>::F64::splat(x)])[0].store_part(&mut first);
         first[0]
     }
 

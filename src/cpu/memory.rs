@@ -1,8 +1,12 @@
 //! Rows of logits and gradients where the caller keeps them.
 #![allow(unsafe_code, reason = "rows are read and written through the caller's addresses, after all checks")]
 
-use super::storage::Storage;
+use std::marker::PhantomData;
+
+use super::lanes::{Lanes, Vectors};
+use super::storage::{Arithmetic, Storage};
 use crate::samples::{Place, Rows};
+use crate::tensor::DType;
 
 /// Asks for the cache line of an address that will soon be used; any address will do.
 #[inline(always)]
@@ -28,29 +32,31 @@ pub(super) enum Layout {
     Scattered,
 }
 
-/// Logits or gradients of samples that follow each other.
+/// Logits or gradients of samples that follow each other, as they are stored.
 #[derive(Clone, Copy)]
-pub(super) struct Group<L> {
+pub(super) struct Group<R> {
     /// Class 0 of the first sample.
-    base: *mut L,
-    /// Elements from one sample to the next.
+    base: *mut u8,
+    dtype: DType,
+    /// Bytes from one sample to the next.
     step: isize,
-    pub count: usize,
+    count: usize,
     pub classes: usize,
-    /// Elements from one class to the next.
-    pub class_stride: isize,
+    /// Bytes from one class to the next.
+    class_step: isize,
     pub layout: Layout,
+    real: PhantomData<R>,
 }
 
-impl<L: Storage> Group<L> {
+impl<R: Arithmetic> Group<R> {
     /// The rows of `count` samples that follow `first`, along the inner index or the outer one.
     ///
     /// # Safety
-    /// `rows` has `classes` entries for each of the samples, which can be read, and written where [`column_mut`](Self::column_mut) and its
-    /// like are used, as long as the group is.
+    /// `rows` has entries of a type that is computed in `R`, `classes` for each of the samples, which can be read, and written where
+    /// [`scatter`](Self::scatter) and its like are used, as long as the group is.
     #[inline(always)]
     pub unsafe fn new(rows: &Rows, classes: usize, first: Place, count: usize, along_inner: bool) -> Self {
-        let step = if along_inner { rows.inner } else { rows.outer } as isize;
+        let step = if along_inner { rows.inner } else { rows.outer };
         let layout = if rows.class == 1 {
             Layout::Rows
         } else if step == 1 || count == 1 {
@@ -58,66 +64,69 @@ impl<L: Storage> Group<L> {
         } else {
             Layout::Scattered
         };
-        Self { base: rows.at(first).cast(), step, count, classes, class_stride: rows.class as isize, layout }
+        let bytes = |elements: i64| elements as isize * rows.dtype.size() as isize;
+        let (base, step, class_step) = (rows.at(first), bytes(step), bytes(rows.class));
+        Self { base, dtype: rows.dtype, step, count, classes, class_step, layout, real: PhantomData }
     }
 
     /// The address of an entry.
     #[inline(always)]
-    fn at(&self, lane: usize, class: usize) -> *mut L {
+    fn at(&self, lane: usize, class: usize) -> *mut u8 {
         debug_assert!(lane < self.count && class < self.classes);
-        self.base.wrapping_offset(lane as isize * self.step + class as isize * self.class_stride)
+        self.base.wrapping_offset(lane as isize * self.step + class as isize * self.class_step)
     }
 
     /// The logit of a class.
     #[inline(always)]
-    pub fn read(&self, lane: usize, class: usize) -> L {
+    pub fn read(&self, lane: usize, class: usize) -> R {
         // SAFETY: `new` was promised that the entry can be read.
-        unsafe { self.at(lane, class).read() }
+        unsafe { R::read(self.dtype, self.at(lane, class)) }
     }
 
-    /// # Safety
-    /// The entry can be written.
+    /// The rows where they are, which are stored as `L`.
     #[inline(always)]
-    pub unsafe fn write(&self, lane: usize, class: usize, value: L) {
-        // SAFETY: the caller's promise.
-        unsafe { self.at(lane, class).write(value) };
+    pub fn lines<L: Storage>(&self) -> Lines<L> {
+        debug_assert!(self.layout == Layout::Rows && self.dtype == L::DTYPE);
+        let Self { base, step, count, classes, .. } = *self;
+        Lines { base: base.cast(), step: step / size_of::<L>() as isize, count, classes }
     }
 
-    /// The rows of a group whose classes lie side by side, or of its copy.
+    /// The copies of the rows that [`gather`](Self::gather) makes; `L` is what they are computed in.
     #[inline(always)]
-    pub fn lines(&self, copy: Option<*mut L>) -> Lines<L> {
-        debug_assert!(copy.is_some() || self.layout == Layout::Rows);
-        let (base, step) = copy.map_or((self.base, self.step), |copy| (copy, self.classes as isize));
-        Lines { base, step, count: self.count, classes: self.classes }
+    pub fn copied_lines<L: Storage<Real = R>>(&self, copies: &mut [R]) -> Lines<L> {
+        debug_assert!(L::DTYPE == R::DTYPE);
+        let Self { count, classes, .. } = *self;
+        Lines { base: copies.as_mut_ptr().cast(), step: classes as isize, count, classes }
     }
 
-    /// The samples' entries of a class, in [`Layout::Columns`].
+    /// Whether rows follow each other without a gap.
+    #[inline(always)]
+    fn is_dense(&self) -> bool {
+        self.layout == Layout::Rows && self.step == self.class_step * self.classes as isize
+    }
+
+    /// Copies all entries, widened, to rows without a gap. `to` has room for a vector more.
     ///
     /// # Safety
-    /// Nothing writes them while the slice is alive.
+    /// Nothing writes the entries meanwhile.
     #[inline(always)]
-    pub unsafe fn column<'a>(&self, class: usize) -> &'a [L] {
-        debug_assert!(self.layout == Layout::Columns);
-        // SAFETY: `new` was promised the entries, which lie side by side; the caller, that nobody writes them.
-        unsafe { std::slice::from_raw_parts(self.at(0, class), self.count) }
+    pub unsafe fn gather<V: Vectors>(&self, to: &mut [R]) {
+        let width = R::Lanes::<V>::WIDTH;
+        if self.layout != Layout::Rows {
+            return self.gather_any(to);
+        }
+        let (rows, length) = if self.is_dense() { (1, self.count * self.classes) } else { (self.count, self.classes) };
+        for row in 0..rows {
+            // SAFETY: the caller's promise, and that of `new`.
+            unsafe { R::widen_all::<V>(self.dtype, self.at(row, 0), length, &mut to[row * length..], width, None) };
+        }
     }
 
-    /// As [`column`](Self::column), to write.
-    ///
-    /// # Safety
-    /// The entries can be written, and nothing else uses them while the slice is alive.
-    #[inline(always)]
-    pub unsafe fn column_mut<'a>(&self, class: usize) -> &'a mut [L] {
-        debug_assert!(self.layout == Layout::Columns);
-        // SAFETY: as in `column`.
-        unsafe { std::slice::from_raw_parts_mut(self.at(0, class), self.count) }
-    }
-
-    /// Copies all entries to rows that lie `stride` elements apart.
-    pub fn gather(&self, to: &mut [L], stride: usize) {
+    #[inline(never)]
+    fn gather_any(&self, to: &mut [R]) {
         for class in 0..self.classes {
             for lane in 0..self.count {
-                to[lane * stride + class] = self.read(lane, class);
+                to[lane * self.classes + class] = self.read(lane, class);
             }
         }
     }
@@ -125,21 +134,68 @@ impl<L: Storage> Group<L> {
     /// The reverse of [`gather`](Self::gather).
     ///
     /// # Safety
-    /// The entries can be written.
-    pub unsafe fn scatter(&self, from: &[L], stride: usize) {
+    /// The entries can be written, and nothing else uses them meanwhile.
+    #[inline(always)]
+    pub unsafe fn scatter<V: Vectors>(&self, from: &[R]) {
+        let width = R::Lanes::<V>::WIDTH;
+        if self.layout != Layout::Rows {
+            // SAFETY: the caller's promise.
+            return unsafe { self.scatter_any(from) };
+        }
+        let (rows, length) = if self.is_dense() { (1, self.count * self.classes) } else { (self.count, self.classes) };
+        for row in 0..rows {
+            // SAFETY: the caller's promise.
+            unsafe { R::narrow_all::<V>(self.dtype, &from[row * length..], width, self.at(row, 0), length, None) };
+        }
+    }
+
+    /// # Safety
+    /// As [`scatter`](Self::scatter).
+    #[inline(never)]
+    unsafe fn scatter_any(&self, from: &[R]) {
         for class in 0..self.classes {
             for lane in 0..self.count {
                 // SAFETY: the caller's promise.
-                unsafe { self.write(lane, class, from[lane * stride + class]) };
+                unsafe { R::write(self.dtype, from[lane * self.classes + class], self.at(lane, class)) };
             }
+        }
+    }
+
+    /// Brings the entries, which lie in [`Layout::Columns`], into the order (vector of samples, class, lane), widened; a vector after `size` numbers.
+    ///
+    /// # Safety
+    /// Nothing writes the entries meanwhile.
+    #[inline(always)]
+    pub unsafe fn load_columns<V: Vectors>(&self, size: usize, to: &mut [R]) {
+        debug_assert!(self.layout == Layout::Columns);
+        for class in 0..self.classes {
+            let to = &mut to[class * R::Lanes::<V>::WIDTH..];
+            // The processor sees a stretch too late; the same place in the next class's is what comes a stretch later.
+            // SAFETY: the caller's promise, and that of `new`.
+            unsafe { R::widen_all::<V>(self.dtype, self.at(0, class), self.count, to, size, Some(self.class_step)) };
+        }
+    }
+
+    /// The reverse of [`load_columns`](Self::load_columns).
+    ///
+    /// # Safety
+    /// The entries can be written, and nothing else uses them meanwhile.
+    #[inline(always)]
+    pub unsafe fn store_columns<V: Vectors>(&self, size: usize, from: &[R]) {
+        debug_assert!(self.layout == Layout::Columns);
+        for class in 0..self.classes {
+            let from = &from[class * R::Lanes::<V>::WIDTH..];
+            // SAFETY: the caller's promise.
+            unsafe { R::narrow_all::<V>(self.dtype, from, size, self.at(0, class), self.count, Some(self.class_step)) };
         }
     }
 }
 
-/// Rows whose classes lie side by side.
+/// Rows whose classes lie side by side, stored as `L`.
 #[derive(Clone, Copy)]
 pub(super) struct Lines<L> {
     base: *mut L,
+    /// Elements from one row to the next.
     step: isize,
     count: usize,
     pub classes: usize,

@@ -3,8 +3,6 @@
 
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 
-use half::{bf16, f16};
-
 use super::adder::{Adder, Locks, Table};
 use super::block;
 use super::columns;
@@ -18,7 +16,6 @@ use crate::error::Result;
 use crate::samples::{BLOCK, Place, Samples};
 use crate::state::{Matrix, View};
 use crate::statistics::{Counter, FULL_CLASS};
-use crate::tensor::DType;
 
 /// What a pass works on, and how.
 #[derive(Clone, Copy)]
@@ -110,7 +107,7 @@ pub(crate) unsafe fn run(pass: &Pass<'_>, scratch: &mut Scratch, statistics: &mu
                 _ => Adder::of(statistics),
             };
             // SAFETY: the caller's promise.
-            unsafe { run_blocks(pass, 0, partials, &mut workers[0], &mut adder) };
+            unsafe { block::run(pass, 0, partials, &mut workers[0], &mut adder) };
             let skipped = adder.skipped;
             if private {
                 workers[0].sums = own;
@@ -191,7 +188,7 @@ impl Crew<'_> {
                 // SAFETY: the blocks from `first` on are this thread's, since `next` gives each number once.
                 let partials = unsafe { std::slice::from_raw_parts_mut(self.partials.0.add(first), step.min(self.blocks - first)) };
                 // SAFETY: the caller's promise.
-                unsafe { run_blocks(self.pass, first, partials, worker, &mut adder) };
+                unsafe { block::run(self.pass, first, partials, worker, &mut adder) };
             }
             skipped.fetch_add(adder.skipped, Ordering::Relaxed);
             if private {
@@ -199,21 +196,5 @@ impl Crew<'_> {
             }
         });
         skipped.into_inner()
-    }
-}
-
-/// Runs the blocks from number `first` on, one for each of `partials`.
-///
-/// # Safety
-/// As [`run`].
-unsafe fn run_blocks(pass: &Pass<'_>, first: usize, partials: &mut [f64], worker: &mut Worker, adder: &mut Adder<'_>) {
-    // SAFETY: the caller's promise; the level was found on this processor.
-    unsafe {
-        match pass.samples.logits.dtype {
-            DType::F64 => block::run::<f64>(pass, first, partials, worker, adder),
-            DType::Bf16 => block::run::<bf16>(pass, first, partials, worker, adder),
-            DType::F16 => block::run::<f16>(pass, first, partials, worker, adder),
-            _ => block::run::<f32>(pass, first, partials, worker, adder),
-        }
     }
 }

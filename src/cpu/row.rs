@@ -1,7 +1,7 @@
 //! One row: lanes are classes. Its three sweeps, which lie in the cache: the maximum; the exponentials with three sums; the gradient and the
 //! statistics. Each goes on chain by chain, so that those of three rows can be done in turns (`rows`). `sums` has the order of all sums.
 
-use super::exp::Exp;
+use super::exp::{Constants, Exp};
 use super::lanes::{Lanes, Real, Vectors};
 use super::memory::prefetch;
 use super::softmax::term;
@@ -145,11 +145,13 @@ impl<'a, L: Storage, V: Vectors> MaxSweep<'a, L, V> {
             self.before = self.max();
         }
         let z = &self.z[start..start + chain::<L, V>()];
+        let mut most = self.most;
         let mut vector = 0;
         while vector < CHAIN {
-            self.most[vector % 4] = self.most[vector % 4].max(L::load::<V>(&z[vector * width..(vector + 1) * width]));
+            most[vector % 4] = most[vector % 4].max(L::load::<V>(&z[vector * width..(vector + 1) * width]));
             vector += 1;
         }
+        self.most = most;
     }
 
     /// The classes from `start` on, less than a chain.
@@ -181,9 +183,8 @@ impl<'a, L: Storage, V: Vectors> MaxSweep<'a, L, V> {
 #[derive(Clone, Copy)]
 pub(super) struct Ahead<L> {
     pub grad: *const L,
-    /// With a step of 0 instead of 1 from class to class where there are none to be added to.
+    /// Where there are none to be added to, the address of something near.
     pub sums: *const i64,
-    pub sums_step: usize,
     pub next_logits: *const L,
     pub next_soft: *const f32,
 }
@@ -193,8 +194,8 @@ impl<L: Storage> Ahead<L> {
     #[inline(always)]
     fn ask(&self, class: usize, width: usize) {
         prefetch::<L>(self.grad.wrapping_add(class));
-        prefetch::<i64>(self.sums.wrapping_add(class * self.sums_step));
-        prefetch::<i64>(self.sums.wrapping_add((class + width / 2) * self.sums_step));
+        prefetch::<i64>(self.sums.wrapping_add(class));
+        prefetch::<i64>(self.sums.wrapping_add(class + width / 2));
         prefetch::<L>(self.next_logits.wrapping_add(class));
         prefetch::<f32>(self.next_soft.wrapping_add(class));
     }
@@ -207,14 +208,20 @@ pub(super) struct ExpSweep<'a, L: Storage, V: Vectors, const GENERAL: bool> {
     max: L::Real,
     /// A whole number of vectors.
     exponentials: &'a mut [L::Real],
-    exp: Exp<LanesOf<L, V>>,
+    constants: Constants<L::Real>,
     totals: WideSums<L::Real, LanesOf<L, V>>,
 }
 
 impl<'a, L: Storage, V: Vectors, const GENERAL: bool> ExpSweep<'a, L, V, GENERAL> {
     #[inline(always)]
-    pub fn new(z: &'a [L], soft: SoftLabel<'a, L::Real>, max: L::Real, exponentials: &'a mut [L::Real], exp: Exp<LanesOf<L, V>>) -> Self {
-        Self { z, soft, max, exponentials, exp, totals: WideSums::new() }
+    pub fn new(
+        z: &'a [L],
+        soft: SoftLabel<'a, L::Real>,
+        max: L::Real,
+        exponentials: &'a mut [L::Real],
+        constants: Constants<L::Real>,
+    ) -> Self {
+        Self { z, soft, max, exponentials, constants, totals: WideSums::new() }
     }
 
     #[inline(always)]
@@ -224,9 +231,10 @@ impl<'a, L: Storage, V: Vectors, const GENERAL: bool> ExpSweep<'a, L, V, GENERAL
         let exponentials = &mut self.exponentials[start..start + chain::<L, V>()];
         let soft = self.soft.range(start, chain::<L, V>());
         let max = LanesOf::<L, V>::splat(self.max);
+        let exp = Exp::<LanesOf<L, V>>::new(&self.constants);
         let mut at = 0;
         while at < chain::<L, V>() {
-            two::<L, V>(&self.exp, max, &z[at..at + 2 * width], &mut exponentials[at..at + 2 * width]);
+            two::<L, V>(&exp, max, &z[at..at + 2 * width], &mut exponentials[at..at + 2 * width]);
             ahead.ask(start + at, width);
             ahead.ask(start + at + width, width);
             at += 2 * width;
@@ -241,7 +249,13 @@ impl<'a, L: Storage, V: Vectors, const GENERAL: bool> ExpSweep<'a, L, V, GENERAL
     pub fn rest(&mut self, start: usize) {
         if start != self.z.len() {
             let soft = self.soft.range(start, self.z.len() - start);
-            let sums = short_chain::<L, V, GENERAL>(&self.exp, self.max, &self.z[start..], &soft, &mut self.exponentials[start..]);
+            let sums = short_chain::<L, V, GENERAL>(
+                &Exp::new(&self.constants),
+                self.max,
+                &self.z[start..],
+                &soft,
+                &mut self.exponentials[start..],
+            );
             self.totals.add(&sums);
         }
     }
@@ -489,9 +503,8 @@ mod tests {
         (0..chains).for_each(|index| first.chain(index));
         first.rest(start);
         let (max, _) = first.finish().expect("the row is finite");
-        let ahead =
-            Ahead { grad: row.as_ptr(), sums: [0i64; 1].as_ptr(), sums_step: 0, next_logits: row.as_ptr(), next_soft: soft_label.as_ptr() };
-        let mut second = ExpSweep::<R, Portable, false>::new(&row, soft, max, &mut exponentials, Exp::new());
+        let ahead = Ahead { grad: row.as_ptr(), sums: row.as_ptr().cast(), next_logits: row.as_ptr(), next_soft: soft_label.as_ptr() };
+        let mut second = ExpSweep::<R, Portable, false>::new(&row, soft, max, &mut exponentials, Constants::new());
         (0..chains).for_each(|index| second.chain(index, &ahead));
         second.rest(start);
         let mut found = Softmaxes::new();

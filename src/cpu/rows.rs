@@ -6,16 +6,14 @@
 // No vector may be made in a closure that is called twice: it would be compiled for the target's lowest level.
 
 use super::adder::Adder;
-use super::block::LineKernel;
-use super::exp::Exp;
+use super::block::{LineKernel, LineTask};
+use super::exp::Constants;
 use super::labels::Labels;
 use super::lanes::{Real, Vectors};
-use super::memory::Lines;
-use super::pass::Pass;
 use super::row::{Ahead, ExpSweep, Factors, LastSweep, MaxSweep, SoftLabel, chain, distance_with_masked};
 use super::scratch::RealScratch;
 use super::softmax::Softmaxes;
-use super::storage::{LanesOf, Storage};
+use super::storage::Storage;
 
 /// From this many classes on the sweeps of three rows go on in turns; the rows of fewer fit the first cache one by one, but not together.
 const TOGETHER: usize = 2048;
@@ -25,16 +23,8 @@ pub(super) struct Rows<const GENERAL: bool>;
 
 impl<L: Storage, const GENERAL: bool> LineKernel<L> for Rows<GENERAL> {
     #[inline(always)]
-    unsafe fn run_lines<V: Vectors>(
-        pass: &Pass<'_>,
-        logits: &Lines<L>,
-        grad: Option<&Lines<L>>,
-        labels: &Labels,
-        found: &mut Softmaxes,
-        scratch: &mut RealScratch<L::Real>,
-        adder: &mut Adder<'_>,
-        losses: &mut [f64],
-    ) {
+    unsafe fn run_lines<V: Vectors>(task: LineTask<'_, '_, L>, adder: &mut Adder<'_>, losses: &mut [f64]) {
+        let LineTask { pass, logits, grad, labels, found, scratch } = task;
         let classes = logits.classes;
         // SAFETY: the caller's promise, for both.
         let row = |lane: usize| unsafe { logits.row(lane) };
@@ -69,8 +59,8 @@ impl<L: Storage, const GENERAL: bool> LineKernel<L> for Rows<GENERAL> {
             let next = next.min(labels.count - 1);
             Ahead {
                 grad: grad.map_or(z, |grad| grad.start(lane)),
+                // Else this row's logits and what lies behind them, mostly the next row's.
                 sums: if adds { sums.wrapping_add(labels.own[lane] * sums_stride) } else { z.cast() },
-                sums_step: usize::from(adds),
                 next_logits: row(next).as_ptr(),
                 next_soft: pass.soft_labels.row(labels.classes[0][next]).as_ptr(),
             }
@@ -82,7 +72,7 @@ impl<L: Storage, const GENERAL: bool> LineKernel<L> for Rows<GENERAL> {
                 found.target_logits[target][lane] = row(lane)[labels.classes[target][lane]].widen().to_f64();
             }
         };
-        let exp = Exp::<LanesOf<L, V>>::new();
+        let constants = Constants::<L::Real>::new();
         let mut finite = 0u32;
         if classes < TOGETHER {
             for lane in (0..losses.len()).filter(|lane| labels.is_active(*lane)) {
@@ -96,7 +86,7 @@ impl<L: Storage, const GENERAL: bool> LineKernel<L> for Rows<GENERAL> {
                     continue;
                 };
                 let ahead = ahead(lane, lane + 1, right);
-                let mut second = ExpSweep::<L, V, GENERAL>::new(row(lane), soft_label(lane), max, exponentials, exp);
+                let mut second = ExpSweep::<L, V, GENERAL>::new(row(lane), soft_label(lane), max, exponentials, constants);
                 for index in 0..chains {
                     second.chain(index, &ahead);
                 }
@@ -131,7 +121,7 @@ impl<L: Storage, const GENERAL: bool> LineKernel<L> for Rows<GENERAL> {
                     LastSweep::<L, V, GENERAL>::new(done, soft_label(lane), grad_row(lane), sums, factors(found, lane))
                 });
                 let mut second = with_max.map(|(lane, max, right)| {
-                    (ExpSweep::<L, V, GENERAL>::new(row(lane), soft_label(lane), max, current, exp), ahead(lane, lane + 2, right))
+                    (ExpSweep::<L, V, GENERAL>::new(row(lane), soft_label(lane), max, current, constants), ahead(lane, lane + 2, right))
                 });
                 let starting = (step < losses.len() && labels.is_active(step)).then_some(step);
                 let mut first = starting.map(|lane| MaxSweep::<L, V>::new(row(lane), labels.own[lane]));

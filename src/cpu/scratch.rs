@@ -1,11 +1,11 @@
 //! Working memory: made by the calls that need it first, and kept.
 
 use super::adder::Locks;
-use super::columns;
 use super::labels::LANES;
 use super::lanes::Real;
 use super::pool::Pool;
 use super::sums::CHAIN;
+use super::{block, columns};
 use crate::error::Result;
 use crate::samples::{BLOCK, Samples};
 use crate::state::{Matrix, try_vec};
@@ -27,8 +27,6 @@ pub(crate) struct Scratch {
 pub(crate) struct Worker {
     pub(super) f32: RealScratch<f32>,
     pub(super) f64: RealScratch<f64>,
-    /// Logits, then gradients, of up to [`LANES`] samples whose classes do not lie side by side. Words, cast to how logits are stored.
-    pub(super) gathered: Vec<u64>,
     /// Sums and counts of the thread's own, where classes are few; rows are longer than there are classes, by zeros.
     pub(super) sums: Option<(Matrix<i64>, Matrix<i64>)>,
 }
@@ -37,6 +35,8 @@ pub(crate) struct Worker {
 pub(crate) struct RealScratch<R> {
     /// Two rows of exponentials, or those of a group of few classes; each a whole number of vectors.
     pub exponentials: Vec<R>,
+    /// Logits, then gradients, of up to [`LANES`] samples that are not stored as kernels need them; a vector more.
+    pub copies: Vec<R>,
     pub columns: ColumnScratch<R>,
     pub class_weights: ClassWeights<R>,
 }
@@ -93,15 +93,9 @@ impl Scratch {
 impl Worker {
     fn prepare(&mut self, samples: &Samples, class_weights: Option<&[f64]>, private: bool) -> Result<()> {
         let classes = samples.classes;
-        let strided = samples.logits.class != 1 || samples.grad.is_some_and(|grad| grad.class != 1);
-        let columns = columns::suits(samples);
         match samples.logits.dtype {
-            DType::F64 => self.f64.prepare(classes, 8, columns, class_weights)?,
-            _ => self.f32.prepare(classes, 16, columns, class_weights)?,
-        }
-        let words = (LANES * classes * samples.logits.dtype.size()).div_ceil(size_of::<u64>());
-        if !columns && strided {
-            grow(&mut self.gathered, "gathered rows", words)?;
+            DType::F64 => self.f64.prepare(samples, class_weights)?,
+            _ => self.f32.prepare(samples, class_weights)?,
         }
         if private && self.sums.is_none() {
             // Whole vectors to a row: parts of vectors are slow to write and to read again.
@@ -130,9 +124,10 @@ impl Worker {
 }
 
 impl<R: Real> RealScratch<R> {
-    fn prepare(&mut self, classes: usize, width: usize, columns: bool, class_weights: Option<&[f64]>) -> Result<()> {
+    fn prepare(&mut self, samples: &Samples, class_weights: Option<&[f64]>) -> Result<()> {
+        let (classes, width) = (samples.classes, R::LANES);
         let padded = classes.next_multiple_of(width);
-        if columns {
+        if columns::suits(samples) {
             let ColumnScratch { entries, exponentials, soft, losses } = &mut self.columns;
             grow(entries, "logits of samples that lie side by side", padded * columns::STRETCH)?;
             grow(exponentials, "exponentials of samples that lie side by side", padded * width)?;
@@ -140,6 +135,9 @@ impl<R: Real> RealScratch<R> {
             grow(losses, "losses of samples that lie side by side", columns::STRETCH)?;
         } else {
             grow(&mut self.exponentials, "rows of exponentials", (2 * apart::<R>(padded)).max(LANES * padded.min(CHAIN * width)))?;
+            if block::copies_rows(samples) {
+                grow(&mut self.copies, "copied rows", LANES * classes + width)?;
+            }
         }
         self.class_weights.prepare(classes, class_weights)
     }
