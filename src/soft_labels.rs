@@ -57,36 +57,48 @@ pub(crate) fn next_epoch(options: &Options, state: &mut State, epoch: i64) -> Re
     if state.counts.row(0).iter().all(|&count| count == 0) {
         // Nothing to learn from: S stays as it is, whatever the policy.
         report.rows_kept = options.classes as i64;
+        state.sums.fill(0);
     } else {
         for class in 0..options.classes {
             end_class(options, state, class, &mut report);
         }
     }
-    state.sums.fill(0);
     state.counts.fill(0);
     state.counters.fill(0);
     report
 }
 
-/// The new soft label of one class.
+/// The new soft label of one class, whose sums it clears while they are in the cache.
 fn end_class(options: &Options, state: &mut State, class: usize, report: &mut Report) {
     let row = state.soft_labels.row_mut(class);
+    let sums = state.sums.row_mut(class);
     let frozen = options.freeze_above.is_some_and(|threshold| row.iter().any(|&s| f64::from(s) >= threshold));
+    let total: i64 = sums.iter().fold(0, |total, &sum| total.wrapping_add(sum));
     if frozen {
         report.rows_frozen += 1;
-        return;
-    }
-    let momentum = options.momentum;
-    let mix = |old: &mut f32, new: f64| *old = (momentum * f64::from(*old) + (1.0 - momentum) * new) as f32;
-    let sums = state.sums.row(class);
-    let total: i64 = sums.iter().fold(0, |total, &sum| total.wrapping_add(sum));
-    if state.counts.row(0)[class] >= options.min_count && total > 0 {
+    } else if state.counts.row(0)[class] >= options.min_count && total > 0 {
         report.rows_measured += 1;
-        for (old, &sum) in row.iter_mut().zip(sums) {
-            mix(old, sum as f64 / total as f64);
-        }
-        return;
+        return measure(row, sums, total, options.momentum);
+    } else {
+        end_empty_class(options, row, class, report);
     }
+    sums.fill(0);
+}
+
+/// `momentum * old + (1 - momentum) * sum / total` for each class; the sums become 0.
+fn measure(row: &mut [f32], sums: &mut [i64], total: i64, momentum: f64) {
+    let total = to_f64(total);
+    let sums = sums.iter_mut().map(std::mem::take);
+    if momentum == 0.0 {
+        // The same numbers, but for what an old one costs to be read.
+        row.iter_mut().zip(sums).for_each(|(old, sum)| *old = (to_f64(sum) / total) as f32);
+    } else {
+        row.iter_mut().zip(sums).for_each(|(old, sum)| *old = mix(momentum, *old, to_f64(sum) / total));
+    }
+}
+
+/// A soft label as the policy for classes that were not measured has it.
+fn end_empty_class(options: &Options, row: &mut [f32], class: usize, report: &mut Report) {
     let (rows, policy) = match options.empty_class {
         EmptyClass::Keep => {
             report.rows_kept += 1;
@@ -99,6 +111,30 @@ fn end_class(options: &Options, state: &mut State, class: usize, report: &mut Re
     };
     *rows += 1;
     for (old, new) in row.iter_mut().zip(initial_row(policy, options.classes, class)) {
-        mix(old, new);
+        *old = mix(options.momentum, *old, new);
+    }
+}
+
+fn mix(momentum: f64, old: f32, new: f64) -> f32 {
+    (momentum * f64::from(old) + (1.0 - momentum) * new) as f32
+}
+
+/// `number as f64`, of which processors before AVX-512 have no vector form: both parts are exact, so that their sum is rounded as the number is.
+fn to_f64(number: i64) -> f64 {
+    f64::from((number >> 32) as i32) * 4_294_967_296.0 + f64::from(number as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_converted_as_the_language_does() {
+        let steps = (0..63).flat_map(|bit| [-2, -1, 0, 1, 2].map(|near| (1i64 << bit) + near));
+        let mixed = (0..100_000u64).map(|n| n.wrapping_mul(0x9e37_79b9_7f4a_7c15) as i64).flat_map(|n| [n, n >> 9, n >> 20, n >> 40]);
+        for number in steps.chain(mixed).chain([i64::MAX, i64::MIN]) {
+            assert_eq!(to_f64(number).to_bits(), (number as f64).to_bits(), "{number}");
+            assert_eq!(to_f64(number.wrapping_neg()).to_bits(), (number.wrapping_neg() as f64).to_bits(), "-{number}");
+        }
     }
 }
