@@ -9,7 +9,7 @@ use super::labels::{LANES, Labels, lanes};
 use super::lanes::{Lanes, Vectors};
 use super::memory::Lines;
 use super::pass::Pass;
-use super::row::{SoftLabel, distance_with_masked, entries, part_or_lowest, short_chain, stands_before, target_entry, units};
+use super::row::{SoftLabel, distance_with_masked, entries, last_or_lowest, short_chain, stands_before, target_entry, units};
 use super::scratch::RealScratch;
 use super::softmax::Softmaxes;
 use super::storage::Arithmetic;
@@ -38,14 +38,11 @@ impl<R: Arithmetic, const GENERAL: bool> LineKernel<R> for Few<GENERAL> {
             // SAFETY: the caller's promise.
             let z = unsafe { logits.row(lane) };
             let mut most = [R::Lanes::<V>::splat(R::MINUS_INFINITY); 2];
-            let mut whole = z.chunks_exact(width);
-            for z in &mut whole {
+            for z in z.chunks_exact(width) {
                 most = [most[1], most[0].max(R::Lanes::<V>::load(z))];
             }
-            if !whole.remainder().is_empty() {
-                most[0] = most[0].max(part_or_lowest::<R, V>(whole.remainder()));
-            }
-            maxima[lane] = most[0].max(most[1]).reduce_max();
+            let most = most[0].max(most[1]).max(last_or_lowest::<R, V>(z));
+            maxima[lane] = most.reduce_max();
             own_logits[lane] = z[labels.own[lane]];
             for target in 0..1 + usize::from(GENERAL) {
                 found.target_logits[target][lane] = z[labels.classes[target][lane]].to_f64();

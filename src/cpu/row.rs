@@ -93,13 +93,14 @@ pub(super) fn part_f32<R: Real, V: Vectors>(from: &[f32]) -> R::Lanes<V> {
     if from.len() >= R::Lanes::<V>::WIDTH { Lanes::load_f32(from) } else { Lanes::load_f32_part(from) }
 }
 
-/// A whole vector, or what there is of it and -inf.
+/// The last classes of a row: a whole vector, or all of them and -inf.
 #[inline(always)]
-pub(super) fn part_or_lowest<L: Storage, V: Vectors>(from: &[L]) -> LanesOf<L, V> {
-    if from.len() >= LanesOf::<L, V>::WIDTH {
-        L::load::<V>(from)
+pub(super) fn last_or_lowest<L: Storage, V: Vectors>(row: &[L]) -> LanesOf<L, V> {
+    let width = LanesOf::<L, V>::WIDTH;
+    if row.len() >= width {
+        L::load::<V>(&row[row.len() - width..])
     } else {
-        L::load_part::<V>(from).keep(from.len(), LanesOf::<L, V>::splat(L::Real::MINUS_INFINITY))
+        L::load_part::<V>(row).keep(row.len(), LanesOf::<L, V>::splat(L::Real::MINUS_INFINITY))
     }
 }
 
@@ -160,9 +161,11 @@ impl<'a, L: Storage, V: Vectors> MaxSweep<'a, L, V> {
         if start != 0 && self.own >= start {
             self.before = self.max();
         }
-        for (turn, z) in self.z[start..].chunks(LanesOf::<L, V>::WIDTH).enumerate() {
-            self.most[turn % 4] = self.most[turn % 4].max(part_or_lowest::<L, V>(z));
+        let [mut a, mut b, c, d] = self.most;
+        for z in self.z[start..].chunks_exact(LanesOf::<L, V>::WIDTH) {
+            (a, b) = (b, a.max(L::load::<V>(z)));
         }
+        self.most = [a.max(last_or_lowest::<L, V>(self.z)), b, c, d];
     }
 
     /// The maximum, and whether it stands first at `own`; `None` for a row with +inf, or of nothing but -inf or NaN.
@@ -440,10 +443,11 @@ pub(super) fn entries<L: Storage, V: Vectors, const GENERAL: bool>(
         L::store::<V>(LanesOf::<L, V>::load(e).mul_sub(to_p, q.mul(to_q)), grad);
         at += width;
     }
-    let rest = whole.into_remainder();
-    if !rest.is_empty() {
-        let q = soft.lanes::<V, GENERAL>(at, rest.len());
-        L::store_part::<V>(LanesOf::<L, V>::load(&exponentials[at..]).mul_sub(to_p, q.mul(to_q)), rest);
+    if at < grad.len() {
+        // A whole vector once more where there is one: parts of vectors are slow.
+        at = at.min(grad.len().saturating_sub(width));
+        let q = soft.lanes::<V, GENERAL>(at, width.min(grad.len()));
+        store_part::<L, V>(LanesOf::<L, V>::load(&exponentials[at..]).mul_sub(to_p, q.mul(to_q)), &mut grad[at..]);
     }
 }
 
