@@ -3,6 +3,7 @@
 
 use std::marker::PhantomData;
 
+use super::labels::LANES;
 use super::lanes::{Lanes, Vectors};
 use super::storage::{Arithmetic, Storage};
 use crate::samples::{Place, Rows};
@@ -112,14 +113,50 @@ impl<R: Arithmetic> Group<R> {
     #[inline(always)]
     pub unsafe fn gather<V: Vectors>(&self, to: &mut [R]) {
         let width = R::Lanes::<V>::WIDTH;
-        if self.layout != Layout::Rows {
-            return self.gather_any(to);
+        match self.layout {
+            Layout::Rows => {}
+            // SAFETY: the caller's promise.
+            Layout::Columns => return unsafe { self.gather_columns::<V>(to) },
+            Layout::Scattered => return self.gather_any(to),
         }
         let (rows, length) = if self.is_dense() { (1, self.count * self.classes) } else { (self.count, self.classes) };
         for row in 0..rows {
             // SAFETY: the caller's promise, and that of `new`.
             unsafe { R::widen_all::<V>(self.dtype, self.at(row, 0), length, &mut to[row * length..], width, None) };
         }
+    }
+
+    /// As [`gather`](Self::gather), from columns: a square of samples and classes after the other is turned around.
+    ///
+    /// # Safety
+    /// As [`gather`](Self::gather).
+    #[inline(always)]
+    unsafe fn gather_columns<V: Vectors>(&self, to: &mut [R]) {
+        let width = R::Lanes::<V>::WIDTH;
+        let mut column = [R::default(); LANES];
+        for (lane, class) in self.squares(width) {
+            let (lanes, classes) = (width.min(self.count - lane), width.min(self.classes - class));
+            let mut square = R::Lanes::<V>::square();
+            for (index, vector) in square.as_mut().iter_mut().enumerate().take(classes) {
+                // The next square.
+                let ahead = Some(width as isize * self.class_step);
+                // SAFETY: the caller's promise, and that of `new`.
+                unsafe { R::widen_all::<V>(self.dtype, self.at(lane, class + index), lanes, &mut column, width, ahead) };
+                *vector = Lanes::load(&column);
+            }
+            let square = R::Lanes::<V>::transpose(square);
+            for (index, vector) in square.as_ref().iter().enumerate().take(lanes) {
+                let to = &mut to[(lane + index) * self.classes + class..][..classes];
+                if classes == width { vector.store(to) } else { vector.store_part(to) }
+            }
+        }
+    }
+
+    /// The first lane and class of each square.
+    #[inline(always)]
+    fn squares(&self, width: usize) -> impl Iterator<Item = (usize, usize)> {
+        let (count, classes) = (self.count, self.classes);
+        (0..count).step_by(width).flat_map(move |lane| (0..classes).step_by(width).map(move |class| (lane, class)))
     }
 
     #[inline(never)]
@@ -138,14 +175,41 @@ impl<R: Arithmetic> Group<R> {
     #[inline(always)]
     pub unsafe fn scatter<V: Vectors>(&self, from: &[R]) {
         let width = R::Lanes::<V>::WIDTH;
-        if self.layout != Layout::Rows {
-            // SAFETY: the caller's promise.
-            return unsafe { self.scatter_any(from) };
+        // SAFETY: the caller's promise, for both.
+        match self.layout {
+            Layout::Rows => {}
+            Layout::Columns => return unsafe { self.scatter_columns::<V>(from) },
+            Layout::Scattered => return unsafe { self.scatter_any(from) },
         }
         let (rows, length) = if self.is_dense() { (1, self.count * self.classes) } else { (self.count, self.classes) };
         for row in 0..rows {
             // SAFETY: the caller's promise.
             unsafe { R::narrow_all::<V>(self.dtype, &from[row * length..], width, self.at(row, 0), length, None) };
+        }
+    }
+
+    /// The reverse of [`gather_columns`](Self::gather_columns).
+    ///
+    /// # Safety
+    /// As [`scatter`](Self::scatter).
+    #[inline(always)]
+    unsafe fn scatter_columns<V: Vectors>(&self, from: &[R]) {
+        let width = R::Lanes::<V>::WIDTH;
+        let mut column = [R::default(); LANES];
+        for (lane, class) in self.squares(width) {
+            let (lanes, classes) = (width.min(self.count - lane), width.min(self.classes - class));
+            let mut square = R::Lanes::<V>::square();
+            for (index, vector) in square.as_mut().iter_mut().enumerate().take(lanes) {
+                let from = &from[(lane + index) * self.classes + class..][..classes];
+                *vector = if classes == width { Lanes::load(from) } else { Lanes::load_part(from) };
+            }
+            let square = R::Lanes::<V>::transpose(square);
+            for (index, vector) in square.as_ref().iter().enumerate().take(classes) {
+                let ahead = Some(width as isize * self.class_step);
+                vector.store(&mut column);
+                // SAFETY: the caller's promise.
+                unsafe { R::narrow_all::<V>(self.dtype, &column, width, self.at(lane, class + index), lanes, ahead) };
+            }
         }
     }
 
