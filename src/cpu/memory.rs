@@ -175,10 +175,11 @@ impl<R: Arithmetic> Group<R> {
     #[inline(always)]
     pub unsafe fn scatter<V: Vectors>(&self, from: &[R]) {
         let width = R::Lanes::<V>::WIDTH;
-        // SAFETY: the caller's promise, for both.
         match self.layout {
             Layout::Rows => {}
+            // SAFETY: the caller's promise.
             Layout::Columns => return unsafe { self.scatter_columns::<V>(from) },
+            // SAFETY: as above.
             Layout::Scattered => return unsafe { self.scatter_any(from) },
         }
         let (rows, length) = if self.is_dense() { (1, self.count * self.classes) } else { (self.count, self.classes) };
