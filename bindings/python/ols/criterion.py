@@ -55,6 +55,9 @@ class Criterion:
         ValueError, TypeError: an option outside of its range, with the library's message.
         RuntimeError: a device that the library does not have.
 
+    On a GPU each call goes on the CUDA stream (`cudaStream_t` as a number) that it is given, the legacy default stream if none, and waits for
+    nothing but where it says so; calls on several streams are yours to order.
+
     Any thread may call; calls on one criterion wait for each other. The memory of the views (`soft_labels`, `sums`, ...) is not to be used while
     another thread is in a call.
     """
@@ -162,9 +165,13 @@ class Criterion:
         call.run(lib.ols_forward, byref(loss_tensor), byref(gradient_tensor))
         return (loss[()] if isinstance(loss, np.ndarray) else loss), gradient
 
-    def loss(self, logits: Any, target: Any, *, sample_weight: Any = None, target2: Any = None, lam: Any = None, update: bool = True) -> Any:
+    def loss(
+        self, logits: Any, target: Any, *, sample_weight: Any = None, target2: Any = None, lam: Any = None, target_offset: int = 0,
+        update: bool = True, stream: int | None = None,
+    ) -> Any:  # fmt: skip
         """The loss alone, as in a call; in training mode it adds to the statistics."""
-        call = _Call(self, logits, target, sample_weight, target2, lam, None)
+        call = _Call(self, logits, target, sample_weight, target2, lam, stream)
+        call.batch.target_offset = target_offset
         call.batch.flags = _UPDATES[bool(update and self.training)]
         loss, loss_tensor = call.new_loss()
         call.run(lib.ols_forward, byref(loss_tensor), None)
@@ -172,10 +179,10 @@ class Criterion:
 
     def backward(
         self, logits: Any, target: Any, *, grad_loss: Any = None, sample_weight: Any = None, target2: Any = None, lam: Any = None,
-        target_offset: int = 0, out: Any = None,
+        target_offset: int = 0, out: Any = None, stream: int | None = None,
     ) -> Any:  # fmt: skip
         """The gradient alone, recomputed; no state is touched."""
-        call = _Call(self, logits, target, sample_weight, target2, lam, None)
+        call = _Call(self, logits, target, sample_weight, target2, lam, stream)
         call.batch.target_offset = target_offset
         if grad_loss is not None:
             call.batch.grad_loss = call.number(grad_loss)
@@ -185,19 +192,20 @@ class Criterion:
 
     def accumulate(
         self, probabilities: Any, target: Any, *, sample_weight: Any = None, target2: Any = None, lam: Any = None, target_offset: int = 0,
-        take_back: bool = False,
+        take_back: bool = False, stream: int | None = None,
     ) -> None:  # fmt: skip
         """Adds to the statistics from given probabilities, in [0, 1], of the shape of logits, in training mode only; or takes them back, in both."""
-        call = _Call(self, probabilities, target, sample_weight, target2, lam, None)
+        call = _Call(self, probabilities, target, sample_weight, target2, lam, stream)
         call.batch.target_offset = target_offset
         call.batch.flags = _abi.BATCH_TAKE_BACK if take_back else _UPDATES[self.training]
         call.run(lib.ols_accumulate)
 
     def retract(
         self, logits: Any, target: Any, *, sample_weight: Any = None, target2: Any = None, lam: Any = None, target_offset: int = 0,
+        stream: int | None = None,
     ) -> None:  # fmt: skip
         """Takes a batch back that was added, exactly; the arguments are those that it was added with. RuntimeError for more than was added."""
-        call = _Call(self, logits, target, sample_weight, target2, lam, None)
+        call = _Call(self, logits, target, sample_weight, target2, lam, stream)
         call.batch.target_offset, call.batch.flags = target_offset, _abi.BATCH_TAKE_BACK
         call.run(lib.ols_forward, None, None)
 
@@ -261,10 +269,10 @@ class Criterion:
         view.flags.writeable = False
         return view
 
-    def set_soft_labels(self, soft_labels: Any) -> None:
+    def set_soft_labels(self, soft_labels: Any, stream: int | None = None) -> None:
         """Replaces S by f32 or f64 (K, K), finite and >= 0."""
-        borrowed = Borrowed(soft_labels, 2)
-        self._core.set_soft_labels(borrowed.tensor)
+        borrowed = Borrowed(soft_labels, 2, stream)
+        self._core.set_soft_labels(borrowed.tensor, stream)
 
     @property
     def sums(self) -> np.ndarray[Any, Any]:
@@ -281,27 +289,27 @@ class Criterion:
         """int64 (4): what else was counted, see include/ols.h; a view, for an all-reduce."""
         return self._array("counters")
 
-    def running(self) -> dict[str, int]:
-        """Of the running epoch: samples accumulated and skipped, classes full, targets out of range."""
+    def running(self, stream: int | None = None) -> dict[str, int]:
+        """Of the running epoch: samples accumulated and skipped, classes full, targets out of range. On a GPU it waits for the stream."""
         with self._core.lock:
-            report = self._core.handle.report()
+            report = self._core.handle.report(stream)
         return {name[8:]: getattr(report, name) for name, *_ in _abi.Report._fields_ if name.startswith("running_")}
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: str | os.PathLike[str], stream: int | None = None) -> None:
         """Writes the state and the options that shape the result to a file that libols reads in every language (safetensors), atomically."""
-        self._core.save(path)
+        self._core.save(path, stream)
 
-    def load(self, path: str | os.PathLike[str]) -> None:
+    def load(self, path: str | os.PathLike[str], stream: int | None = None) -> None:
         """Replaces them by what `save` wrote; mode, reduction and device stay. On an error nothing has changed."""
-        self._core.load(path)
+        self._core.load(path, stream)
 
-    def to_bytes(self) -> bytes:
+    def to_bytes(self, stream: int | None = None) -> bytes:
         """What `save` writes."""
-        return self._core.save_memory()
+        return self._core.save_memory(stream)
 
-    def from_bytes(self, data: bytes) -> None:
+    def from_bytes(self, data: bytes, stream: int | None = None) -> None:
         """As `load`."""
-        self._core.load_memory(data)
+        self._core.load_memory(data, stream)
 
     def close(self) -> None:
         """Ends the criterion; again, it does nothing. Views stay valid. It happens by itself when nobody holds the criterion."""

@@ -98,13 +98,18 @@ def test_the_callback_ends_epochs_and_logs(tmp_path):
     assert not torch.equal(model.history[0], model.history[1])
 
 
-def test_checkpoint_and_resume_continue_bitwise(tmp_path):
-    straight = Model()
-    saver = pl.callbacks.ModelCheckpoint(tmp_path, save_top_k=-1, filename="{epoch}")
-    fit(straight, tmp_path, callbacks=[OnlineLabelSmoothingCallback(), saver])
-    resumed = Model()
-    fit(resumed, tmp_path, checkpoint=tmp_path / "epoch=0.ckpt", callbacks=[OnlineLabelSmoothingCallback()], enable_checkpointing=False)
-    assert resumed.criterion.epoch == 3
+@pytest.mark.parametrize("by_hand", [False, True], ids=["callback", "own_hook"])
+@pytest.mark.parametrize("after_validation", [False, True])
+def test_checkpoint_and_resume_continue_bitwise(tmp_path, by_hand, after_validation):
+    def callbacks():
+        return [] if by_hand else [OnlineLabelSmoothingCallback()]
+
+    straight = Model(by_hand)
+    saver = pl.callbacks.ModelCheckpoint(tmp_path, save_top_k=-1, filename="{epoch}", save_on_train_epoch_end=not after_validation)
+    fit(straight, tmp_path, callbacks=[*callbacks(), saver])
+    resumed = Model(by_hand)
+    fit(resumed, tmp_path, checkpoint=tmp_path / "epoch=0.ckpt", callbacks=callbacks(), enable_checkpointing=False)
+    assert resumed.criterion.epoch == straight.criterion.epoch == 3
     for one, other in zip(straight.state_dict().items(), resumed.state_dict().items()):
         assert one[0] == other[0]
         assert torch.equal(one[1], other[1])
