@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+import torch.distributed as dist
 from test_torch_loss import batch
 
 import ols
@@ -156,3 +157,32 @@ def test_a_mix_of_devices_and_a_wrong_target():
     criterion(logits.cuda(), target.cuda().fill_(9))
     assert criterion.next_epoch().targets_out_of_range == 8
     criterion(logits.cuda(), batch(8, 5)[1].cuda())
+
+
+@needs_gpu
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
+def test_the_older_fsdp_moves_the_criterion_and_leaves_it_exact(tmp_path):
+    from torch.distributed.fsdp import FullyShardedDataParallel
+
+    class Model(torch.nn.Module):
+        def __init__(self, criterion):
+            super().__init__()
+            self.scale, self.criterion = torch.nn.Parameter(torch.full((7,), 1.5)), criterion
+
+        def forward(self, x, target):
+            return self.criterion(x * self.scale, target)
+
+    criterion = OnlineLabelSmoothing(0.5, 7)
+    expected = copy.deepcopy(criterion).cuda()
+    dist.init_process_group("nccl", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        model = FullyShardedDataParallel(Model(criterion), device_id=0)
+        for _ in range(2):
+            x, target = (tensor.cuda() for tensor in batch(32, 7))
+            model(x, target).backward()
+            expected(x * 1.5, target)
+            assert criterion.sums.is_cuda
+            assert criterion.next_epoch() == expected.next_epoch()
+            assert torch.equal(criterion.soft_labels, expected.soft_labels)
+    finally:
+        dist.destroy_process_group()

@@ -5,7 +5,7 @@ import torch
 from conftest import run_ranks
 
 SCENARIOS = ["outside", "inside", "sharded", "checkpoints", "groups", "devices"]
-# The older FSDP is not among them: it needs a GPU.
+# The older FSDP needs a GPU: see test_torch_cuda.py.
 if torch.__version__.startswith("2.6."):  # fully_shard needs a GPU there
     SCENARIOS.remove("sharded")
 

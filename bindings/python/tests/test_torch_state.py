@@ -100,20 +100,40 @@ def published(k=5, dtype=torch.float32):
     return {"supervise": supervise.to(dtype), "update": update.to(dtype), "idx_count": torch.bincount(target, minlength=k).to(dtype)}
 
 
-def test_a_state_dict_of_the_published_package_loads():
-    state = published()
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16])
+def test_a_state_dict_of_the_published_package_loads(dtype):
+    state = published(dtype=dtype)
     criterion = OnlineLabelSmoothing.reference(0.5, 5)
     assert criterion.load_state_dict(save_and_load(state)) == torch.nn.modules.module._IncompatibleKeys([], [])
-    assert torch.equal(criterion.supervise, state["supervise"])
-    assert torch.equal(criterion.soft_labels[2], state["supervise"][:, 2])
-    torch.testing.assert_close(criterion.update, state["update"], rtol=0, atol=2**-29)
+    assert torch.equal(criterion.supervise, state["supervise"].float())
+    assert torch.equal(criterion.soft_labels[2], state["supervise"][:, 2].float())
+    torch.testing.assert_close(criterion.update, state["update"].float(), rtol=0, atol=2**-29)
     assert criterion.idx_count.tolist() == state["idx_count"].tolist()
+    assert criterion.epoch == 0
     criterion.next_epoch()
-    torch.testing.assert_close(criterion.supervise, state["update"] / state["idx_count"])
+    torch.testing.assert_close(criterion.supervise.double(), state["update"].double() / state["update"].double().sum(0), rtol=1e-6, atol=1e-6)
     model = torch.nn.Module()
     model.loss = criterion
     model.load_state_dict({f"loss.{name}": value for name, value in state.items()})
-    assert torch.equal(criterion.supervise, state["supervise"])
+    assert torch.equal(criterion.supervise, state["supervise"].float())
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_a_checkpoint_of_a_gpu_loads_on_the_host(ours, tmp_path, monkeypatch):
+    state = trained().state_dict() if ours else published()
+    monkeypatch.setattr(torch.serialization, "location_tag", lambda storage: "cuda:3")  # as it would stand in the file
+    torch.save(state, tmp_path / "gpu.pt")
+    if not torch.cuda.is_available():
+        with pytest.raises(RuntimeError, match="CUDA"):
+            torch.load(tmp_path / "gpu.pt", weights_only=True)
+    criterion, other = OnlineLabelSmoothing(0.9, 5), OnlineLabelSmoothing(0.9, 5)
+    criterion.load_state_dict(state)
+    for place in ("cpu", torch.device("cpu"), {"cuda:3": "cpu"}):
+        other.load_state_dict(torch.load(tmp_path / "gpu.pt", weights_only=True, map_location=place))
+        assert same(criterion, other)
+    with pytest.raises(RuntimeError, match="on the meta device"):
+        other.load_state_dict(torch.load(tmp_path / "gpu.pt", weights_only=True, map_location="meta"))
+    assert same(criterion, other)
 
 
 REFUSED = [
@@ -280,7 +300,7 @@ def test_the_state_dict_fits_into_safetensors(tmp_path):
     assert same(criterion, other)
 
 
-@pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
+@pytest.mark.filterwarnings("ignore:torch.distributed is (disabled|unavailable)")
 def test_a_distributed_checkpoint_of_one_process(tmp_path):
     import torch.distributed.checkpoint as dcp
 

@@ -162,6 +162,11 @@ class Stateful(torch.nn.Module):
         # Of this module all is loaded or nothing. Whether others' loading is strict is not told here (`strict` is always true).
         if missing or (unexpected and self.__dict__.get("_strictly", False)):
             return
+        # A checkpoint without values can only become a criterion without values, as PyTorch's deferred initialisation makes them.
+        empty = [name for name in needed if isinstance(given[name], Tensor) and given[name].is_meta]
+        if empty and (published or not self.soft_labels.is_meta):
+            error_msgs.append(f"{prefix}{empty[0]} is on the meta device, which holds no values")
+            return
         try:
             loaded = _checkpoint.read(given, self._settings)
         except _checkpoint.RefusedError as refused:
