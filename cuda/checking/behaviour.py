@@ -26,9 +26,9 @@ def state(criterion):
     return [criterion.soft_labels, criterion.sums, criterion.counts, criterion.counters]
 
 
-def capture_across_epochs(library, device):
+def capture_across_epochs(library, device, quick):
     """A captured step, replayed over three epochs, gives the bits of eager calls; so does a captured end of an epoch."""
-    for n, classes in ((128, 10), (4096, 1000), (64, 5003)):
+    for n, classes in ((128, 10), (8, 300), (4, 2500)) if quick else ((128, 10), (4096, 1000), (64, 5003)):
         logits, targets, loss, grad = step(n, classes, device)
         captured, eager = Criterion(library, classes, device), Criterion(library, classes, device)
         eager_loss, eager_grad = torch.zeros_like(loss), torch.empty_like(grad)
@@ -57,9 +57,9 @@ def capture_across_epochs(library, device):
         eager.close()
 
 
-def nothing_waits(library, device):
+def nothing_waits(library, device, quick):
     """Calls return while the device is still busy with earlier work, and PyTorch's own detector of synchronisations sees none."""
-    logits, targets, loss, grad = step(4096, 1000, device)
+    logits, targets, loss, grad = step(8 if quick else 4096, 1000, device)
     criterion = Criterion(library, 1000, device)
     criterion.forward(logits, targets, loss, grad)
     criterion.next_epoch()
@@ -86,9 +86,9 @@ def nothing_waits(library, device):
     criterion.close()
 
 
-def streams(library, device):
+def streams(library, device, quick):
     """Two criteria on two streams at once, and one on a stream of its own, give the bits of the default stream."""
-    logits, targets, loss, grad = step(1024, 300, device)
+    logits, targets, loss, grad = step(16 if quick else 1024, 300, device)
     wanted = Criterion(library, 300, device)
     for _ in range(20):
         wanted.forward(logits, targets, loss, grad)
@@ -109,7 +109,7 @@ def streams(library, device):
     wanted.close()
 
 
-def wrong_targets(library, device):
+def wrong_targets(library, device, _):
     """Targets out of range: no loss, no gradient, counted once; the context stays usable."""
     for shape in ((6, 5), (2, 5, 40)):
         logits = torch.randn(shape, device=device)
@@ -124,7 +124,7 @@ def wrong_targets(library, device):
         criterion.close()
 
 
-def refused_take_back(library, device):
+def refused_take_back(library, device, _):
     """More is taken back than was added: nothing changes, and the report says so."""
     logits, targets, loss, grad = step(256, 100, device)
     criterion = Criterion(library, 100, device)
@@ -143,7 +143,7 @@ def refused_take_back(library, device):
     criterion.close()
 
 
-def bad_pointers(library, device):
+def bad_pointers(library, device, _):
     """Host memory where device memory belongs, unknown devices: errors that name the argument, and the context stays usable."""
     logits, targets, loss, grad = step(8, 5, device)
     criterion = Criterion(library, 5, device)
@@ -170,15 +170,15 @@ def bad_pointers(library, device):
     criterion.close()
 
 
-def deterministic(library, device):
+def deterministic(library, device, quick):
     """Twenty runs of a batch with many collisions: the same bits in loss, gradient and state."""
-    for shape in ((4096, 10), (4096, 1000), (4, 21, 128, 128)):
+    for shape in ((64, 10), (8, 300), (2, 21, 8, 8)) if quick else ((4096, 10), (4096, 1000), (4, 21, 128, 128)):
         make = torch.Generator().manual_seed(1)
         logits = torch.randn(shape, generator=make).to(device)
         logits = logits.view(*shape[:2], -1) if len(shape) > 2 else logits
         targets = logits.argmax(1) // 3 * 3
         first = None
-        for _ in range(20):
+        for _ in range(3 if quick else 20):
             criterion = Criterion(library, shape[1], device)
             loss, grad = torch.zeros((), device=device), torch.empty_like(logits)
             criterion.forward(logits, targets, loss, grad)
@@ -192,10 +192,10 @@ def deterministic(library, device):
 CHECKS = [capture_across_epochs, nothing_waits, streams, wrong_targets, refused_take_back, bad_pointers, deterministic]
 
 
-def attempt(check, library, device):
+def attempt(check, library, device, quick):
     """What is wrong, as a list of one text or none."""
     try:
-        check(library, device)
+        check(library, device, quick)
         torch.cuda.synchronize()
     except Exception as error:
         failure = f"{check.__name__}: {type(error).__name__}: {error}"
@@ -207,9 +207,9 @@ def attempt(check, library, device):
 
 def run(arguments):
     library = Library(arguments.library)
-    result = {"ok": False, "passed": [], "failures": []}
+    result = {"ok": False, "passed": [], "failures": [], "kernels_loaded_s": library.load()}
     for check in CHECKS:
-        found = attempt(check, library, "cuda:0")
+        found = attempt(check, library, "cuda:0", arguments.quick)
         result["failures"] += found
         if not found:
             result["passed"].append(check.__name__)

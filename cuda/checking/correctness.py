@@ -11,6 +11,9 @@ from .library import NO_UPDATE, TAKE_BACK, Criterion, Library
 
 # Both sides of each limit of the table of variants, and sizes that people use.
 SIZES = [2, 3, 7, 8, 9, 10, 21, 31, 32, 33, 64, 100, 255, 256, 257, 1000, 1024, 2047, 2048, 2049, 4096, 5003, 21841, 32768]
+# Both sides of the numbers of samples from which on a block takes more than once its share, K and N: a sample each, 8 lanes, a warp, a block per row.
+MANY = [(9, 131_072), (9, 131_074), (100, 32_768), (100, 32_770), (300, 4096), (300, 4098), (2049, 4098)]
+QUICK_SIZES = [3, 32, 33, 257, 2049]
 DTYPES = [torch.float32, torch.bfloat16, torch.float16, torch.float64]
 LAYOUTS = ["rows", "padded", "odd", "images", "class last", "in place"]
 # Of a 16-bit gradient: half a unit in the last place.
@@ -35,11 +38,14 @@ def place(values, layout):
     return values.contiguous().clone(), lambda t: t
 
 
-def random_case(device, classes, dtype, layout, seed):
+def random_case(device, classes, dtype, layout, seed, n=None, quick=False):
     """A batch in a layout, with the options and arguments for it."""
     choose = random.Random(seed)
     make = torch.Generator(device="cpu").manual_seed(seed)
-    n = choose.choice([2, 6, 32, 34, 96]) if classes > 2048 else choose.choice([2, 32, 34, 254, 1026, 5002 if classes < 300 else 600])
+    if n is None and quick:
+        n = choose.choice([2, 6] if classes > 256 else [2, 6, 34])
+    elif n is None:
+        n = choose.choice([2, 6, 32, 34, 96]) if classes > 2048 else choose.choice([2, 32, 34, 254, 1024, 1026, 5002 if classes < 300 else 600])
     reduction = choose.choice(["none", "mean", "sum"])
     spread = choose.choice([1.0, 4.0, 30.0])
     images = layout in ("images", "class last")
@@ -86,12 +92,12 @@ def random_case(device, classes, dtype, layout, seed):
     )  # fmt: skip
 
 
-def case(library, device, classes, dtype, layout, seed):
+def case(library, device, classes, dtype, layout, seed, **size):
     """One random case: what differs from the oracle, as texts."""
-    it = random_case(device, classes, dtype, layout, seed)
+    it = random_case(device, classes, dtype, layout, seed, **size)
     weights = None if it.weights is None else it.weights.to(device)
     expected = oracle.loss_and_gradient(it.rows, it.row_targets, it.soft, class_weights=weights, **it.row_arguments, **it.options)
-    criterion = Criterion(library, classes, device, soft_labels=it.soft.clone(), class_weights=it.weights, **it.options)
+    criterion = Criterion(library, classes, device, soft_labels=it.soft, class_weights=it.weights, **it.options)
     try:
         grad = it.logits if layout == "in place" else torch.full_like(it.logits, 77.0)
         kept = it.logits.clone()
@@ -143,7 +149,7 @@ def compare(criterion, expected, loss, grad, dtype, weights, logits, targets, ra
 
     # The same call again: the same bits; then backward; then everything taken back.
     first, again = (raw_grad.clone(), torch.full_like(logits, 55.0))
-    state = criterion.sums.clone()
+    state = criterion.sums[present]
     second_loss = torch.full_like(loss, 55.0)
     criterion.forward(logits, targets, second_loss, again, flags=NO_UPDATE, **arguments)
     if not torch.equal(as_bits(again), as_bits(first)) or not torch.equal(as_bits(second_loss), as_bits(loss)):
@@ -152,7 +158,7 @@ def compare(criterion, expected, loss, grad, dtype, weights, logits, targets, ra
     criterion.backward(logits, targets, again, **arguments)
     if not torch.equal(as_bits(again), as_bits(first)):
         problems.append("backward gives other bits than forward")
-    if not torch.equal(state, criterion.sums):
+    if not torch.equal(state, criterion.sums[present]) or not torch.equal(criterion.counts, counts):
         problems.append("no update, or backward, changed the sums")
     criterion.forward(logits, targets, flags=TAKE_BACK, **arguments)
     if bool(criterion.sums.any()) or bool(criterion.counts.any()):
@@ -160,35 +166,68 @@ def compare(criterion, expected, loss, grad, dtype, weights, logits, targets, ra
     return problems
 
 
+def around_shared_memory():
+    """(classes, dtype) on both sides of the longest row that a block keeps in shared memory (its own needs take less than 4 KB of that), and of those
+    the ones that have no room here: A has 8 bytes for each two classes, S four. Longer 16-bit rows would need 160 GB."""
+    shared, free = torch.cuda.get_device_properties(0).shared_memory_per_block_optin, torch.cuda.mem_get_info()[0]
+    wanted = [(classes, dtype) for dtype, size in ((torch.float32, 4), (torch.float64, 8)) for classes in ((shared - 4096) // size, shared // size + 1)]
+    fits = [it for it in wanted if it[0] ** 2 * 12 * 1.15 < free]
+    return fits, [f"K={classes} {str(dtype)[6:]}" for classes, dtype in wanted if (classes, dtype) not in fits]
+
+
+def plan(cuda, quick):
+    """(classes, dtype, layout, samples or None) of the cases that are always run, and those that no room is left for."""
+    sizes = QUICK_SIZES if quick else SIZES if cuda else [size for size in SIZES if size <= 5003]
+    cases = [(classes, dtype, LAYOUTS[(at + number) % len(LAYOUTS)], None) for at, classes in enumerate(sizes) for number, dtype in enumerate(DTYPES)]
+    left_out = []
+    if cuda:
+        fits, left_out = around_shared_memory()
+        cases += [(classes, dtype, layout, 34) for classes, dtype in fits for layout in ("rows", "images")]
+    if cuda and not quick:
+        cases += [(classes, DTYPES[(at + turn) % 4], LAYOUTS[(at + 3 * turn) % 6], n) for at, (classes, n) in enumerate(MANY) for turn in range(2)]
+    grid = (21,) if quick else (5, 21, 32, 150)
+    return cases + [(classes, dtype, layout, None) for classes in grid for dtype in DTYPES for layout in LAYOUTS], left_out
+
+
+def is_gone(problem):
+    """Whether an error says that nothing more can be done with the device in this process."""
+    return "CUDA error" in problem or "AcceleratorError" in problem
+
+
 def run(arguments):
     library = Library(arguments.library)
     end = time.monotonic() + arguments.seconds
-    device = "cuda:0" if arguments.device == "cuda" else "cpu"
-    failures, cases, seed = [], 0, 0
-    # First every size in every dtype, then at random for the time that is left.
-    sizes = SIZES if arguments.device == "cuda" else [size for size in SIZES if size <= 5003]
-    grid = [(classes, dtype, LAYOUTS[(at + number) % len(LAYOUTS)]) for at, classes in enumerate(sizes) for number, dtype in enumerate(DTYPES)]
-    grid += [(classes, dtype, layout) for classes in (5, 21, 32, 150) for dtype in DTYPES for layout in LAYOUTS]
-    choose = random.Random(7)
-    while time.monotonic() < end and len(failures) < 20:
-        if seed < len(grid):
-            classes, dtype, layout = grid[seed]
+    device, quick = "cuda:0" if arguments.device == "cuda" else "cpu", arguments.quick
+    result = {"ok": False, "cases": 0, "failures": (failures := [])}
+    if arguments.device == "cuda":
+        result["kernels_loaded_s"] = library.load()
+    # Every size in every dtype, then at random for the time that is left.
+    cases, left_out = plan(arguments.device == "cuda", quick)
+    if left_out:
+        result["left_out"] = f"no memory for {', '.join(left_out)}"
+    choose, seed, saved = random.Random(7), 0, time.monotonic()
+    while time.monotonic() < end and len(failures) < 20 and not (quick and seed == len(cases)):
+        if seed < len(cases):
+            classes, dtype, layout, n = cases[seed]
         else:
             classes = choose.choice([choose.randint(2, 40), choose.randint(2, 300), choose.randint(2, 6000)])
-            dtype, layout = choose.choice(DTYPES), choose.choice(LAYOUTS)
+            dtype, layout, n = choose.choice(DTYPES), choose.choice(LAYOUTS), None
         seed += 1
         try:
-            problems = case(library, device, classes, dtype, layout, seed)
+            problems = case(library, device, classes, dtype, layout, seed, n=n, quick=quick)
         except Exception as error:
             problems = [f"{type(error).__name__}: {error}"]
-        cases += 1
-        name = f"K={classes} {str(dtype)[6:]} {layout} seed={seed}"
+        result["cases"] += 1
+        name = f"K={classes} {str(dtype)[6:]} {layout} seed={seed}" + (f" N={n}" if n else "")
         failures += [f"{name}: {problem}" for problem in problems]
         for problem in problems:
             print(f"{name}: {problem}", flush=True)
-        if any("CUDA error" in problem or "AcceleratorError" in problem for problem in problems):
-            break  # the context is gone
-    complete = seed >= len(grid)
-    if not complete:
-        failures.append(f"only {seed} of {len(grid)} planned cases fit the time")
-    return {"ok": not failures, "cases": cases, "failures": failures}
+        if problems or time.monotonic() > saved + 2:
+            arguments.save(result)
+            saved = time.monotonic()
+        if any(map(is_gone, problems)):
+            break
+    if seed < len(cases):
+        failures.append(f"only {seed} of {len(cases)} planned cases were run")
+    result["ok"] = not failures
+    return result

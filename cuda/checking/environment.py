@@ -20,9 +20,10 @@ def run(arguments):
     import torch
 
     root = pathlib.Path(__file__).resolve().parents[2]
+    library = Library(arguments.library)
     found = {
         "ok": True,
-        "libols": Library(arguments.library).version,
+        "libols": library.version,
         "libols_sha256": hashlib.sha256(pathlib.Path(arguments.library).read_bytes()).hexdigest()[:16],
         "commit": output("git", "-C", str(root), "rev-parse", "--short", "HEAD") or os.environ.get("OLS_COMMIT", "unknown"),
         "python": platform.python_version(), "torch": torch.__version__, "torch_cuda": torch.version.cuda,
@@ -37,4 +38,9 @@ def run(arguments):
             "memory_gb": round(properties.total_memory / 1e9), "driver": output("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"),
             "nvcc": output("nvcc", "--version").split("\n")[-1],
         }  # fmt: skip
+        arguments.save({**found, "ok": False})
+        # Seconds in which the driver compiles the kernels; it keeps them for the other parts.
+        found["kernels_loaded_s"] = {"plain": library.load()}
+        if torch.cuda.get_device_capability() >= (9, 0):
+            found["kernels_loaded_s"]["hopper"] = library.load("hopper")
     return found

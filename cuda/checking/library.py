@@ -1,9 +1,12 @@
 """libols through its C ABI by ctypes, with PyTorch's tensors on any device. Structs and numbers are those of the Python package, which a test
 compares with the header; its file is loaded alone, since the package itself wants NumPy and looks for a library of its own."""
 
+import contextlib
 import ctypes
 import importlib.util
+import os
 import pathlib
+import time
 from ctypes import c_int32, c_size_t, c_void_p
 
 
@@ -55,6 +58,20 @@ def view(tensor):
     return found
 
 
+@contextlib.contextmanager
+def using(path):
+    """Criteria that are made meanwhile use these variants of the kernels."""
+    before = os.environ.get("OLS_CUDA_PATH")
+    os.environ["OLS_CUDA_PATH"] = path
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop("OLS_CUDA_PATH")
+        else:
+            os.environ["OLS_CUDA_PATH"] = before
+
+
 class Library:
     def __init__(self, path):
         self.c = ctypes.CDLL(path)
@@ -79,6 +96,14 @@ class Library:
     def check(self, status):
         if status != 0:
             raise Error(status, self.c.ols_last_error().decode())
+
+    def load(self, path="plain", device_type=abi.DEVICE_CUDA):
+        """Seconds for the first criterion of these variants: the driver compiles their kernels. They stay loaded, as that criterion is kept."""
+        raw, handle, start = self.options(), c_void_p(), time.perf_counter()
+        raw.num_classes, raw.device_type = 2, device_type
+        with using(path):
+            self.check(self.c.ols_create(ctypes.byref(raw), ctypes.byref(handle)))
+        return round(time.perf_counter() - start, 2)
 
     def options(self):
         options = abi.Options()

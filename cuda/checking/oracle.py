@@ -23,10 +23,8 @@ def loss_and_gradient(z, targets, soft_labels, *, alpha=0.5, reduction="mean", c
     y, y2 = torch.where(takes_part, y, 0), torch.where(takes_part, y2, 0)
     v = torch.where(takes_part, v, 0)
 
-    soft = soft_labels.double()
-
     def q_of(t):
-        q = (1 - alpha) * w * soft[t]
+        q = (1 - alpha) * w * soft_labels[t].double()
         q[torch.arange(n, device=z.device), t] += alpha * w[t]
         return q
 

@@ -7,22 +7,25 @@ import time
 import torch
 
 from . import behaviour, race
-from .correctness import DTYPES, as_bits, random_case
-from .library import TAKE_BACK, Criterion, Library
+from .correctness import DTYPES, as_bits, is_gone, random_case
+from .library import TAKE_BACK, Criterion, Library, using
 
-PATHS = ("bulk", "cluster")
-# Both sides of the limits of the table of variants, odd ones, and rows (of f64) that are longer than a block's shared memory.
-SIZES = [257, 300, 511, 512, 1000, 1001, 2047, 2048, 2049, 4096, 5003, 16384, 16385, 21841, 32768]
+PATHS = ("hopper", "bulk", "cluster")
+MEASURED = ("bulk", "cluster")
+# Both sides of the limits of the table of variants (512: bulk additions; rows of 32 and 128 KiB: clusters, for f32, 16 bits and f64), odd ones, and rows
+# (of f64) that are longer than a block's shared memory.
+SIZES = [257, 300, 511, 512, 513, 1000, 2047, 2048, 2049, 4096, 5003, 8191, 8192, 8193, 16383, 16384, 16385, 21841, 32767, 32768, 32769]
+QUICK_SIZES = [257, 512, 2049]
 LAYOUTS = ["rows", "odd", "images", "class last", "padded"]
 
 
-def same_bits(library, device, classes, dtype, layout, seed):
+def same_bits(library, device, classes, dtype, layout, seed, quick):
     """What differs from the plain path, as texts."""
-    it = random_case(device, classes, dtype, layout, seed)
+    it = random_case(device, classes, dtype, layout, seed, quick=quick)
     plain, problems = None, []
     for path in ("plain", *PATHS):
-        with race.using(path):
-            criterion = Criterion(library, classes, device, soft_labels=it.soft.clone(), class_weights=it.weights, **it.options)
+        with using(path):
+            criterion = Criterion(library, classes, device, soft_labels=it.soft, class_weights=it.weights, **it.options)
         loss, grad = torch.full_like(it.loss, 77.0), torch.full_like(it.logits, 77.0)
         criterion.forward(it.logits, it.targets, loss, grad, **it.arguments)
         criterion.forward(it.logits, it.targets, **it.arguments)
@@ -34,25 +37,35 @@ def same_bits(library, device, classes, dtype, layout, seed):
     return problems
 
 
-def correctness(library, device, seconds):
-    end, failures, cases = time.monotonic() + seconds, [], 0
-    plan = [(classes, DTYPES[(at + turn) % len(DTYPES)], LAYOUTS[(at + 2 * turn) % len(LAYOUTS)]) for turn in range(4) for at, classes in enumerate(SIZES)]
+def correctness(library, device, end, result, arguments):
+    """Adds to the result's cases and failures; whether the device can go on."""
+    sizes = QUICK_SIZES if arguments.quick else SIZES
+    plan = [(classes, DTYPES[(at + turn) % len(DTYPES)], LAYOUTS[(at + 2 * turn) % len(LAYOUTS)]) for turn in range(4) for at, classes in enumerate(sizes)]
     for seed, (classes, dtype, layout) in enumerate(plan):
         if time.monotonic() > end:
             break
-        name = f"K={classes} {str(dtype)[6:]} {layout}"
-        failures += [f"{name}: {problem}" for problem in same_bits(library, device, classes, dtype, layout, seed)]
-        cases += 1
-    if cases < len(SIZES):
-        failures.append(f"only {cases} cases fitted the time")
-    return failures, cases
+        try:
+            problems = same_bits(library, device, classes, dtype, layout, seed, arguments.quick)
+        except Exception as error:
+            problems = [f"{type(error).__name__}: {error}"]
+        name = f"K={classes} {str(dtype)[6:]} {layout} seed={seed}"
+        for problem in problems:
+            print(f"{name}: {problem}", flush=True)
+            result["failures"].append(f"{name}: {problem}"[:500])
+        result["cases"] += 1
+        arguments.save(result)
+        if any(map(is_gone, problems)):
+            return False
+    if result["cases"] < len(sizes):
+        result["failures"].append(f"only {result['cases']} cases fitted the time")
+    return True
 
 
 def measure(library, device, shape, counting, dtype):
     inputs = race.make(device, shape, race.DTYPES[dtype])
     buffers = race.buffers_of(inputs)
     found = {}
-    for path in PATHS:
+    for path in MEASURED:
         race.attempt(found, path, device, functools.partial(race.measure_ours, library, inputs, device, counting, buffers, path))
     return found
 
@@ -60,19 +73,22 @@ def measure(library, device, shape, counting, dtype):
 def run(arguments):
     if torch.cuda.get_device_capability() < (9, 0):
         return {"ok": True, "skipped": "this device has no such kernels", "failures": []}
-    library, device = Library(arguments.library), race.Device("cuda:0")
-    end = time.monotonic() + arguments.seconds
-    failures, cases = correctness(library, device.name, arguments.seconds * 0.4)
-    result = {"ok": False, "cases": cases, "shapes": {}, "failures": failures}
+    library, device = Library(arguments.library), race.Device("cuda:0", arguments.quick)
+    start = time.monotonic()
+    result = {"ok": False, "cases": 0, "shapes": {}, "failures": (failures := []), "kernels_loaded_s": [library.load(), library.load("hopper")]}
     arguments.save(result)
+    if not correctness(library, device.name, start + arguments.seconds * 0.5, result, arguments):
+        return result
     for path in PATHS:
-        with race.using(path):
-            failures += [f"{path}: {failure}" for failure in behaviour.attempt(behaviour.capture_across_epochs, library, device.name)]
-    for shape, counting, dtype in race.plan(device):
-        if shape[1] > 256 and time.monotonic() < end - 5:
+        with using(path):
+            failures += [f"{path}: {failure}" for failure in behaviour.attempt(behaviour.capture_across_epochs, library, device.name, arguments.quick)]
+        arguments.save(result)
+    for shape, counting, dtype in race.plan(device, arguments.quick):
+        if shape[1] > 256 and time.monotonic() < start + arguments.seconds - 5:
             key = race.key_of(shape, dtype)
             result["shapes"][key] = measure(library, device, shape, counting, dtype)
             print(key, race.times(result["shapes"][key]), flush=True)
+            failures += [f"{key} {path}: {it['error']}" for path, it in result["shapes"][key].items() if "error" in it]
             arguments.save(result)
     result["ok"] = not failures
     return result

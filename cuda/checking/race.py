@@ -4,10 +4,8 @@ Device time is that of a replayed graph with many steps in it, divided by the st
 large shapes do not find theirs in the L2 cache. Eager time is that of a loop without synchronisation, per step, from its start until the device is
 done; host time until the last call has returned. On the CPU there is no graph and no kernel: that is for trying this program."""
 
-import contextlib
 import functools
 import gc
-import os
 import pathlib
 import sys
 import time
@@ -15,7 +13,7 @@ import time
 import torch
 import torch.nn.functional as F
 
-from .library import Criterion, Library, abi
+from .library import Criterion, Library, abi, using
 
 # The contestants of the race on the processor.
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "benches" / "race"))
@@ -27,10 +25,12 @@ SHAPES = [
     ((128, 10), True), ((256, 100), True), ((256, 1000), True), ((4096, 1000), True), ((1024, 21841), True), ((8, 21, 512, 512), True),
     ((2, 19, 1024, 2048), True), ((8192, 32000), False),
 ]  # fmt: skip
-SHAPES_ON_CPU = [((128, 10), True), ((2, 5, 16, 16), True), ((64, 300), False)]
+SMALL_SHAPES = [((128, 10), True), ((2, 5, 16, 16), True), ((16, 300), False)]
 DTYPES = of_race.DTYPES
 BYTES_APART = 256e6
 STEPS = 20
+# Seconds that so many steps may take together: slower contestants do fewer.
+STEPS_TAKE, STEPS_TAKE_QUICK = 0.1, 0.01
 # Seconds that a compilation may take; it is not begun with fewer left.
 TO_COMPILE = 60
 
@@ -38,20 +38,29 @@ TO_COMPILE = 60
 class Device:
     """The device of the race, and its clocks."""
 
-    def __init__(self, name):
-        self.name, self.cuda = name, name.startswith("cuda")
+    def __init__(self, name, quick):
+        self.name, self.cuda, self.steps_take = name, name.startswith("cuda"), STEPS_TAKE_QUICK if quick else STEPS_TAKE
 
     def wait(self):
         if self.cuda:
             torch.cuda.synchronize()
 
-    def eager_time(self, steps):
-        """(microseconds per step until the device is done, until the host is)."""
-        for step in steps[:3]:
+    def as_many_as_fit(self, steps):
+        """Of the steps, as many as the device's `steps_take` has time for, and how often they are to be repeated; runs some before."""
+        for step in steps[:2]:
             step()
         self.wait()
+        start = time.perf_counter()
+        steps[0]()
+        self.wait()
+        once = time.perf_counter() - start
+        return steps[: max(1, int(self.steps_take / once))], 3 if once > self.steps_take else 11
+
+    def eager_time(self, steps):
+        """(microseconds per step until the device is done, until the host is)."""
+        steps, repeated = self.as_many_as_fit(steps)
         best, host = float("inf"), float("inf")
-        for _ in range(5):
+        for _ in range((repeated + 1) // 2):
             start = time.perf_counter()
             for step in steps:
                 step()
@@ -66,8 +75,7 @@ class Device:
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
-            for step in steps[:2]:
-                step()
+            steps, repeated = self.as_many_as_fit(steps)
         torch.cuda.current_stream().wait_stream(side)
         self.wait()
         graph = torch.cuda.CUDAGraph()
@@ -77,7 +85,7 @@ class Device:
         graph.replay()
         self.wait()
         times = []
-        for _ in range(11):
+        for _ in range(repeated):
             start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
             start.record()
             graph.replay()
@@ -115,19 +123,6 @@ def counted_bytes(inputs, counting):
     size = inputs.logits.element_size() * inputs.logits.numel() * 2
     present = int(torch.bincount(inputs.targets.reshape(-1), minlength=inputs.classes).count_nonzero())
     return size + present * inputs.classes * (4 + (16 if counting else 0))
-
-
-@contextlib.contextmanager
-def using(path):
-    """Criteria that are made meanwhile use these variants of the kernels."""
-    before = os.environ.pop("OLS_CUDA_PATH", None)
-    os.environ["OLS_CUDA_PATH"] = path
-    try:
-        yield
-    finally:
-        os.environ.pop("OLS_CUDA_PATH")
-        if before is not None:
-            os.environ["OLS_CUDA_PATH"] = before
 
 
 class Ours:
@@ -280,9 +275,9 @@ def run_shape(library, device, shape, dtype, counting, results, compiled, enough
             results[name] = {"absent": "no time was left"}
 
 
-def plan(device):
+def plan(device, quick=False):
     """(shape, whether statistics are added, dtype) of each case."""
-    shapes, dtypes = (SHAPES, DTYPES) if device.cuda else (SHAPES_ON_CPU, ["f32"])
+    shapes, dtypes = (SHAPES if device.cuda and not quick else SMALL_SHAPES), (DTYPES if device.cuda else ["f32"])
     return [(shape, counting, dtype) for shape, counting in shapes for dtype in dtypes]
 
 
@@ -296,26 +291,33 @@ def times(found):
 
 
 def run(arguments):
-    device, library = Device("cuda:0" if arguments.device == "cuda" else "cpu"), Library(arguments.library)
+    device, library = Device("cuda:0" if arguments.device == "cuda" else "cpu", arguments.quick), Library(arguments.library)
     end = time.monotonic() + arguments.seconds
     cases, failures = {}, []
     result = {"ok": False, "shapes": cases, "failures": failures}
-    # All but the compiled ones first: compiling takes longer than everything else.
-    for compiled in (False, True) if device.cuda else (False,):
-        for shape, counting, dtype in plan(device):
-            if end - time.monotonic() < (TO_COMPILE if compiled else 5) or (compiled and not counting):
-                continue
-            key = key_of(shape, dtype)
-            try:
-                run_shape(library, device, shape, dtype, counting, cases.setdefault(key, {}), compiled, lambda: time.monotonic() < end - 5)
-            except Exception as error:
-                failures.append(f"{key}: {type(error).__name__}: {error}"[:300])
-                print(failures[-1], flush=True)
-            print(key, times(cases[key]), flush=True)
-            arguments.save(result)  # what is known survives whatever comes
-            device.free()
+    if device.cuda:
+        result["kernels_loaded_s"] = library.load()
+    planned = plan(device, arguments.quick)
+    # All but the compiled ones first: compiling takes longer than everything else, and is killed with this part where it does not end.
+    turns = [(case, False) for case in planned]
+    if device.cuda:
+        turns += [(case, True) for case in sorted(planned, key=lambda case: case[2] != "f32") if case[1]]
+    for (shape, counting, dtype), compiled in turns:
+        key = key_of(shape, dtype)
+        if end - time.monotonic() < ((5 if arguments.quick else TO_COMPILE) if compiled else 5):
+            if compiled:
+                cases.setdefault(key, {})["compiled"] = {"absent": "no time was left"}
+            continue
+        try:
+            run_shape(library, device, shape, dtype, counting, cases.setdefault(key, {}), compiled, lambda: time.monotonic() < end - 5)
+        except Exception as error:
+            failures.append(f"{key}: {type(error).__name__}: {error}"[:300])
+            print(failures[-1], flush=True)
+        print(key, times(cases[key]), flush=True)
+        arguments.save(result)  # what is known survives whatever comes
+        device.free()
     wanted = "graph_us" if device.cuda else "eager_us"
-    for shape, _, dtype in plan(device):
+    for shape, _, dtype in planned:
         ours = cases.get(key_of(shape, dtype), {}).get("libols")
         if not ours or wanted not in ours:
             failures.append(f"{key_of(shape, dtype)}: libols was not measured: {ours or 'no time was left'}")

@@ -1,0 +1,27 @@
+"""Programs that get a time, and leave nothing behind."""
+
+import os
+import signal
+import subprocess
+import tempfile
+
+
+def run(command, limit, environment=None, catch=True):
+    """(exit status or None where it did not end within `limit` seconds, what it printed if `catch`). With it go all processes that it started: a debugger's
+    program, a compiler's workers."""
+    with tempfile.TemporaryFile("w+", errors="replace") as output:
+        streams = {"stdout": output, "stderr": subprocess.STDOUT} if catch else {}
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, env={**os.environ, **(environment or {})}, start_new_session=True, **streams)
+        status = None
+        try:
+            status = process.wait(limit)
+        except subprocess.TimeoutExpired:
+            pass
+        finally:
+            try:
+                os.killpg(process.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass  # all have ended
+            process.wait()
+        output.seek(0)
+        return status, output.read()
