@@ -61,21 +61,7 @@ fn double(criterion: &mut Criterion) {
 #[test]
 fn trap_4_every_dtype_and_counts_beyond_24_bits() {
     for dtype in [DType::F32, DType::F64, DType::F16, DType::Bf16] {
-        let shape = Shape {
-            dtype,
-            n: 3,
-            inner: None,
-            seed: 4,
-            spread: 4.0,
-            layout: 0,
-            target_dtype: DType::U8,
-            offset: 0,
-            ignored: false,
-            weights: None,
-            mixed: None,
-            grad_loss: None,
-            special: vec![],
-        };
+        let shape = Shape { target_dtype: DType::U8, ..Shape::rows(dtype, 3, 4) };
         let mut criterion = Criterion::new(&Options::new(5)).unwrap();
         let batch = shape.batch(5, criterion.options());
         pass(&mut criterion, &batch, Update::Add);

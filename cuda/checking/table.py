@@ -75,7 +75,7 @@ def render(results):
                                                 if key in ("libols", "commit", "device", "driver", "torch"))]  # fmt: skip
     for name, part in results.items():
         if isinstance(part, dict):
-            notes = "".join([f", {part['cases']} cases" if "cases" in part else "", f"; {part['skipped']}" if "skipped" in part else ""])
+            notes = "".join([f", {part['cases']} cases" if "cases" in part else "", *(f"; {part[it]}" for it in ("skipped", "left_out") if it in part)])
             lines.append(f"{name:12} {'ok' if part['ok'] else 'FAILED'} ({part['seconds']} s{notes})")
             lines += [f"    {(failure.splitlines() or [''])[0][:200]}" for failure in part.get("failures", [])[:12]]
     shapes = {key: dict(it) for key, it in results.get("race", {}).get("shapes", {}).items()}

@@ -68,31 +68,20 @@ struct Row {
     slots: usize,
 }
 
-#[expect(clippy::too_many_arguments, reason = "the columns of the table")]
-const fn row(
-    variant: Variant,
-    name: &'static str,
-    module: Module,
-    above: usize,
-    most: usize,
-    threads: u32,
-    samples: usize,
-    slots: usize,
-) -> Row {
-    Row { variant, name, module, above, most, threads, samples, slots }
-}
+/// No limit to the number of classes.
+const ANY: usize = usize::MAX;
 
 /// The first row that fits is taken. `Samples` is for layouts alone; the bits of a row depend on the number of classes, so no other property of a
 /// batch may choose between variants but where they give the same bits: rows8 and samples; rows128 and bulk128; rows512, bulk512 and cluster.
 const TABLE: [Row; 8] = [
-    row(Variant::Samples, "samples", Module::Ols, 0, 32, 256, 256, 8),
-    row(Variant::Rows8, "rows8", Module::Ols, 0, 32, 256, 32, 1),
-    row(Variant::Rows32, "rows32", Module::Ols, 32, 256, 256, 8, 1),
-    row(Variant::Cluster, "cluster", Module::Hopper, 2048, usize::MAX, 512, 1, 1),
-    row(Variant::Bulk128, "bulk128", Module::Hopper, 256, 2048, 128, 1, 1),
-    row(Variant::Bulk512, "bulk512", Module::Hopper, 2048, usize::MAX, 512, 1, 1),
-    row(Variant::Rows128, "rows128", Module::Ols, 256, 2048, 128, 1, 1),
-    row(Variant::Rows512, "rows512", Module::Ols, 2048, usize::MAX, 512, 1, 1),
+    Row { variant: Variant::Samples, name: "samples", module: Module::Ols, above: 0, most: 32, threads: 256, samples: 256, slots: 8 },
+    Row { variant: Variant::Rows8, name: "rows8", module: Module::Ols, above: 0, most: 32, threads: 256, samples: 32, slots: 1 },
+    Row { variant: Variant::Rows32, name: "rows32", module: Module::Ols, above: 32, most: 256, threads: 256, samples: 8, slots: 1 },
+    Row { variant: Variant::Cluster, name: "cluster", module: Module::Hopper, above: 2048, most: ANY, threads: 512, samples: 1, slots: 1 },
+    Row { variant: Variant::Bulk128, name: "bulk128", module: Module::Hopper, above: 256, most: 2048, threads: 128, samples: 1, slots: 1 },
+    Row { variant: Variant::Bulk512, name: "bulk512", module: Module::Hopper, above: 2048, most: ANY, threads: 512, samples: 1, slots: 1 },
+    Row { variant: Variant::Rows128, name: "rows128", module: Module::Ols, above: 256, most: 2048, threads: 128, samples: 1, slots: 1 },
+    Row { variant: Variant::Rows512, name: "rows512", module: Module::Ols, above: 2048, most: ANY, threads: 512, samples: 1, slots: 1 },
 ];
 
 /// Blocks of a cluster, as `CLUSTER_BLOCKS`.
@@ -170,7 +159,7 @@ pub(super) fn cluster_kernels() -> impl Iterator<Item = (KernelId, u32)> {
 
 /// Whether rows of a kernel may lie in shared memory.
 pub(super) fn is_for_long_rows(kernel: KernelId) -> bool {
-    TABLE.get(kernel.0 % (TABLE.len() + 1)).is_some_and(|row| row.most == usize::MAX) && kernel.0 < KERNELS - OTHERS.len()
+    TABLE.get(kernel.0 % (TABLE.len() + 1)).is_some_and(|row| row.most == ANY) && kernel.0 < KERNELS - OTHERS.len()
 }
 
 /// How a pass is launched.
@@ -185,25 +174,39 @@ pub(super) struct Launch {
     pub row_bytes: Option<usize>,
 }
 
-/// The pass over a batch, on a device on which so many clusters are at work at once.
-pub(super) fn choose(samples: &Samples, path: Path, clusters: usize) -> Launch {
-    let (classes, dtype) = (samples.classes, samples.logits.dtype);
-    // Classes apart and neighbouring samples side by side: the pixels of (N, K, inner).
-    let samples_side_by_side = samples.logits.inner == 1 && samples.logits.class != 1 && samples.inner > 1;
+/// What of a batch chooses between the variants.
+#[derive(Clone, Copy, Debug)]
+struct Kind {
+    classes: usize,
+    dtype: DType,
+    samples: usize,
+    /// Classes apart and neighbouring samples side by side: the pixels of (N, K, inner).
+    side_by_side: bool,
+}
+
+/// The row of the table for a batch, on a device on which so many clusters are at work at once.
+fn find(kind: Kind, path: Path, clusters: usize) -> usize {
     let fits = |row: &Row| {
-        (row.above < classes && classes <= row.most)
-            && exists(row, dtype)
+        (row.above < kind.classes && kind.classes <= row.most)
+            && exists(row, kind.dtype)
             && match row.variant {
-                Variant::Samples => samples_side_by_side,
-                Variant::Bulk128 | Variant::Bulk512 => path != Path::Plain && (path != Path::Hopper || classes >= BULK_PAYS),
+                Variant::Samples => kind.side_by_side,
+                Variant::Bulk128 | Variant::Bulk512 => path != Path::Plain && (path != Path::Hopper || kind.classes >= BULK_PAYS),
                 Variant::Cluster => {
-                    let least = if samples.count <= clusters { CLUSTER_PAYS_FOR_FEW_ROWS } else { CLUSTER_PAYS };
-                    path == Path::Cluster || (path == Path::Hopper && classes * dtype.size() >= least)
+                    let least = if kind.samples <= clusters { CLUSTER_PAYS_FOR_FEW_ROWS } else { CLUSTER_PAYS };
+                    path == Path::Cluster || (path == Path::Hopper && kind.classes * kind.dtype.size() >= least)
                 }
                 _ => true,
             }
     };
-    let at = TABLE.iter().position(fits).unwrap_or(TABLE.len() - 1);
+    TABLE.iter().position(fits).unwrap_or(TABLE.len() - 1)
+}
+
+/// The pass over a batch, on a device on which so many clusters are at work at once.
+pub(super) fn choose(samples: &Samples, path: Path, clusters: usize) -> Launch {
+    let (classes, dtype) = (samples.classes, samples.logits.dtype);
+    let side_by_side = samples.logits.inner == 1 && samples.logits.class != 1 && samples.inner > 1;
+    let at = find(Kind { classes, dtype, samples: samples.count, side_by_side }, path, clusters);
     let row = &TABLE[at];
     // More blocks would have no slot for their losses; they take further samples instead.
     let blocks = samples.count.div_ceil(row.samples).clamp(1, LOSS_SLOTS / row.slots);
@@ -214,7 +217,7 @@ pub(super) fn choose(samples: &Samples, path: Path, clusters: usize) -> Launch {
         (blocks as u32, 1)
     };
     let share = if cluster > 1 { part_of_row(classes) } else { classes };
-    let row_bytes = (row.most == usize::MAX).then_some(share * dtype.size());
+    let row_bytes = (row.most == ANY).then_some(share * dtype.size());
     Launch { kernel: of_dtype(dtype, at), blocks, threads: row.threads, cluster, row_bytes }
 }
 
@@ -227,4 +230,43 @@ fn part_of_row(classes: usize) -> usize {
 /// Blocks of the kernel over the targets: four targets per thread, then more.
 pub(super) fn divisor_blocks(count: usize) -> u32 {
     count.div_ceil(4 * OTHER_THREADS as usize).clamp(1, DIVISOR_BLOCKS) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Both sides of every limit, for each way to ask.
+    #[test]
+    fn cuda_table_at_its_limits() {
+        let name = |path, classes, dtype, samples, side_by_side| TABLE[find(Kind { classes, dtype, samples, side_by_side }, path, 16)].name;
+        let every = [Path::Plain, Path::Hopper, Path::Bulk, Path::Cluster];
+        for (dtype, _) in DTYPES {
+            for path in every {
+                for (classes, expected) in [(2, "rows8"), (31, "rows8"), (32, "rows8"), (33, "rows32"), (255, "rows32"), (256, "rows32")] {
+                    assert_eq!(name(path, classes, dtype, 1000, false), expected, "{path:?} {classes}");
+                }
+                for (classes, expected) in [(2, "samples"), (31, "samples"), (32, "samples"), (33, "rows32")] {
+                    assert_eq!(name(path, classes, dtype, 1000, true), expected, "{path:?} {classes}");
+                }
+            }
+            for classes in [257, 511, 512, 513, 2047, 2048] {
+                assert_eq!(name(Path::Plain, classes, dtype, 1000, false), "rows128", "{classes}");
+                assert_eq!(name(Path::Bulk, classes, dtype, 1000, false), "bulk128", "{classes}");
+                assert_eq!(name(Path::Cluster, classes, dtype, 1000, false), "bulk128", "{classes}");
+                assert_eq!(name(Path::Hopper, classes, dtype, 1000, false), if classes < 512 { "rows128" } else { "bulk128" }, "{classes}");
+            }
+            let forced = if dtype == DType::F64 { "bulk512" } else { "cluster" };
+            for classes in [2049, 8191, 8192, 16_383, 16_384, 32_767, 32_768, 65_535, 65_536, 1 << 30] {
+                assert_eq!(name(Path::Plain, classes, dtype, 1000, false), "rows512", "{classes}");
+                assert_eq!(name(Path::Bulk, classes, dtype, 1000, false), "bulk512", "{classes}");
+                assert_eq!(name(Path::Cluster, classes, dtype, 1000, false), forced, "{classes}");
+                let bytes = classes * dtype.size();
+                for (samples, least) in [(1, 32 << 10), (16, 32 << 10), (17, 128 << 10), (1000, 128 << 10)] {
+                    let expected = if bytes >= least { forced } else { "bulk512" };
+                    assert_eq!(name(Path::Hopper, classes, dtype, samples, false), expected, "{classes} {samples}");
+                }
+            }
+        }
+    }
 }

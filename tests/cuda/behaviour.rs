@@ -360,6 +360,12 @@ fn cuda_counts_wrong_targets() {
         let (buffer, view) = outputs.loss.unwrap();
         let losses = buffer.values(&view);
         assert!(losses[0] == 0.0 && losses[samples - 1] == 0.0 && losses[1..samples - 1].iter().all(|&loss| loss > 0.0));
+        let (buffer, view) = outputs.grad.unwrap();
+        let (gradient, width) = (buffer.values(&view), inner.unwrap_or(1));
+        for sample in 0..samples {
+            let of_sample = (0..4).map(|class| gradient[(sample / width * 4 + class) * width + sample % width]);
+            assert_eq!(of_sample.clone().all(|value| value == 0.0), sample == 0 || sample == samples - 1, "{sample}");
+        }
         criterion.forward(&standin, &given, Update::None, &loss, &grad, false).0.unwrap();
         criterion.backward(&standin, &given, grad.as_ref().unwrap()).0.unwrap();
         assert_eq!(criterion.report().unwrap().running_targets_out_of_range, 2);
@@ -410,6 +416,23 @@ fn cuda_refuses_wrong_memory() {
     bad = good();
     bad.stream = foreign_stream;
     refused(bad, grad, "stream: CUDA error 400 (CUDA_ERROR_INVALID_HANDLE)", ols_status_t::OLS_STATUS_CUDA);
+
+    // So for the other calls that take a tensor or a stream.
+    let launches = standin.get("launches");
+    let soft_labels =
+        ols_tensor_t { data: on_host.as_mut_ptr().cast(), ..tensor(fixture.grad.memory.pointer(), DType::F32, &View::new(&[5, 5]), 0) };
+    // SAFETY: as above.
+    let failure = checked(unsafe { ols_set_soft_labels(criterion.handle, &soft_labels, std::ptr::null_mut()) }).unwrap_err();
+    assert!(failure.status == STATUS_INVALID_DEVICE && failure.text.contains(".data = 0x"), "{failure:?}");
+    bad = good();
+    bad.logits.data = on_host.as_mut_ptr().cast();
+    // SAFETY: as above.
+    let failure = checked(unsafe { ols_accumulate(criterion.handle, &bad) }).unwrap_err();
+    assert!(failure.status == STATUS_INVALID_DEVICE && failure.text.contains("logits.data = 0x"), "{failure:?}");
+    assert_eq!(standin.get("launches"), launches);
+    // SAFETY: as above; the stream is one of another device.
+    let failure = checked(unsafe { ols_next_epoch(criterion.handle, foreign_stream) }).unwrap_err();
+    assert!(failure.status == ols_status_t::OLS_STATUS_CUDA, "{failure:?}");
 
     // Options are read by the host.
     let options = Options::new(5);

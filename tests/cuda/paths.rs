@@ -43,25 +43,6 @@ fn options(classes: usize, alpha: f64, weighted: bool, reduction: Reduction) -> 
     if weighted { options.class_weights((0..classes).map(|class| 0.1 + (class % 7) as f64).collect::<Vec<_>>()) } else { options }
 }
 
-/// Rows of logits in [-4, 4), two of three classified right, and nothing else.
-fn rows(dtype: DType, n: usize, seed: u64) -> Shape {
-    Shape {
-        dtype,
-        n,
-        inner: None,
-        seed,
-        spread: 4.0,
-        layout: 0,
-        target_dtype: DType::I64,
-        offset: 0,
-        ignored: false,
-        weights: None,
-        mixed: None,
-        grad_loss: None,
-        special: vec![],
-    }
-}
-
 /// Classes for each variant: both kinds of rows of A (of an odd number of classes every second begins between multiples of 16 bytes).
 fn classes() -> impl Strategy<Value = usize> {
     prop_oneof![2 => 257..700usize, 1 => Just(2047usize), 1 => Just(2048usize), 2 => 2049..2600usize, 1 => Just(4099usize)]
@@ -100,7 +81,7 @@ fn cuda_paths_take_any_alignment() {
     let standin = Standin::new();
     for (classes, gap, offset) in [(300, 0, 1), (301, 1, 0), (300, 1, 1), (2050, 1, 0), (2051, 0, 1)] {
         let options = options(classes, 0.5, false, Reduction::Mean);
-        let shape = rows(DType::F32, 5, 4);
+        let shape = Shape::rows(DType::F32, 5, 4);
         let batch = shape.batch(classes, &options);
         let found: Vec<_> = ["plain", "bulk", "cluster"]
             .map(|path| {
@@ -134,7 +115,7 @@ fn cuda_very_long_rows_have_the_same_bits_in_every_way() {
     standin.set("shared_limit", 48 * 1024);
     const K: usize = 20_001;
     let options = Options::new(K).alpha(1.0).reduction(Reduction::None);
-    let shape = Shape { special: vec![(K + 7, 0)], ..rows(DType::F32, 3, 9) };
+    let shape = Shape { special: vec![(K + 7, 0)], ..Shape::rows(DType::F32, 3, 9) };
     let batch = shape.batch(K, &options);
     let (logits, targets) = (batch.rows().logits, batch.targets.values.clone());
     let mut first = None;
@@ -176,7 +157,7 @@ fn cuda_paths_know_full_classes() {
     let standin = Standin::new();
     for classes in [300, 2100] {
         let options = options(classes, 0.5, false, Reduction::Sum);
-        let shape = rows(DType::Bf16, 6, 1);
+        let shape = Shape::rows(DType::Bf16, 6, 1);
         let mut batch = shape.batch(classes, &options);
         batch.targets.values.fill(1);
         for (index, value) in &mut batch.logits.set {
@@ -203,7 +184,7 @@ fn cuda_paths_can_be_captured() {
     for path in ["bulk", "cluster"] {
         standin.path(path);
         let options = options(2100, 0.5, false, Reduction::Mean);
-        let shape = rows(DType::F32, 3, 2);
+        let shape = Shape::rows(DType::F32, 3, 2);
         let batch = BatchOnDevice::new(&shape.batch(2100, &options));
         let mut criterion = CudaCriterion::new(&options).unwrap();
         criterion.stream = standin.stream();
@@ -228,7 +209,7 @@ fn cuda_paths_are_off_unless_asked_for() {
     let options = Options::new(600);
     let launched = |path: &str, n: usize, classes: usize, dtype: DType| {
         standin.path(path);
-        let shape = rows(dtype, n, 2);
+        let shape = Shape::rows(dtype, n, 2);
         let batch = BatchOnDevice::new(&shape.batch(classes, &options));
         let mut criterion = CudaCriterion::new(&Options::new(classes)).unwrap();
         standin.kernels();
