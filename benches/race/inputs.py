@@ -34,24 +34,26 @@ def name_of(shape):
     return "x".join(map(str, shape))
 
 
-def soft_labels(classes):
-    generator = torch.Generator().manual_seed(2)
-    part = torch.rand(classes, generator=generator) * (0.2 / classes)
+def soft_labels(classes, device="cpu"):
+    generator = torch.Generator(device=device).manual_seed(2)
+    part = torch.rand(classes, generator=generator, device=device) * (0.2 / classes)
     matrix = part[:, None] + part[None, :]
     matrix.diagonal().add_(0.8)
     return matrix
 
 
-def make(shape, dtype):
-    generator = torch.Generator().manual_seed(1)
+def make(shape, dtype, device="cpu"):
+    """Made where they are used: on the host, large shapes would take minutes."""
+    generator = torch.Generator(device=device).manual_seed(1)
     classes = shape[1]
-    logits = torch.randn(shape, generator=generator).mul_(2).to(dtype)
-    targets = torch.randint(classes, (shape[0], *shape[2:]), generator=generator)
-    right = torch.rand(targets.shape, generator=generator) < 0.7
+    logits = torch.randn(shape, generator=generator, device=device).mul_(2).to(dtype)
+    targets = torch.randint(classes, (shape[0], *shape[2:]), generator=generator, device=device)
+    right = torch.rand(targets.shape, generator=generator, device=device) < 0.7
     # The right ones exceed all others, also after rounding to 16 bits; the wrong ones lie below all others.
     value = torch.where(right, logits.amax(1) + 1, logits.amin(1) - 1)
     logits.scatter_(1, targets.unsqueeze(1), value.unsqueeze(1).to(dtype))
-    soft = soft_labels(classes)
+    soft = soft_labels(classes, device)
     blended = (1 - ALPHA) * soft
     blended.diagonal().add_(ALPHA)
-    return Inputs(logits, targets, soft, blended, torch.zeros(classes, classes), torch.zeros(classes), int(right.sum()))
+    sums, counts = torch.zeros(classes, classes, device=device), torch.zeros(classes, device=device)
+    return Inputs(logits, targets, soft, blended, sums, counts, int(right.sum()))

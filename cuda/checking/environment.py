@@ -16,16 +16,23 @@ def output(*command):
         return ""
 
 
+def header():
+    """What is known without PyTorch; OLS_COMMIT names the commit where there is no git."""
+    root = pathlib.Path(__file__).resolve().parents[2]
+    return {
+        "commit": output("git", "-C", str(root), "rev-parse", "--short", "HEAD") or os.environ.get("OLS_COMMIT", "unknown"),
+        "device": output("nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader") or "unknown",
+    }
+
+
 def run(arguments):
     import torch
 
-    root = pathlib.Path(__file__).resolve().parents[2]
     library = Library(arguments.library)
     found = {
         "ok": True,
         "libols": library.version,
         "libols_sha256": hashlib.sha256(pathlib.Path(arguments.library).read_bytes()).hexdigest()[:16],
-        "commit": output("git", "-C", str(root), "rev-parse", "--short", "HEAD") or os.environ.get("OLS_COMMIT", "unknown"),
         "python": platform.python_version(), "torch": torch.__version__, "torch_cuda": torch.version.cuda,
         "processor": output("sh", "-c", "sed -n 's/^model name.*: //p' /proc/cpuinfo | head -n 1"),
     }  # fmt: skip

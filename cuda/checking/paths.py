@@ -62,7 +62,7 @@ def correctness(library, device, end, result, arguments):
 
 
 def measure(library, device, shape, counting, dtype):
-    inputs = race.make(device, shape, race.DTYPES[dtype])
+    inputs = race.of_race.make(shape, race.DTYPES[dtype], device.name)
     buffers = race.buffers_of(inputs)
     found = {}
     for path in MEASURED:

@@ -101,23 +101,6 @@ class Device:
             torch.cuda.empty_cache()
 
 
-def make(device, shape, dtype):
-    """As `inputs.make`, but on the device, where large shapes take no minutes."""
-    generator = torch.Generator(device=device.name).manual_seed(1)
-    classes = shape[1]
-    logits = torch.empty(shape, device=device.name, dtype=dtype).normal_(0, 2, generator=generator)
-    targets = torch.randint(classes, (shape[0], *shape[2:]), generator=generator, device=device.name)
-    right = torch.rand(targets.shape, generator=generator, device=device.name) < 0.7
-    value = torch.where(right, logits.amax(1) + 1, logits.amin(1) - 1)
-    logits.scatter_(1, targets.unsqueeze(1), value.unsqueeze(1).to(dtype))
-    soft = torch.full((classes, classes), 0.2 / classes, device=device.name)
-    soft.diagonal().add_(0.8)
-    blended = (1 - of_race.ALPHA) * soft
-    blended.diagonal().add_(of_race.ALPHA)
-    sums, counts = torch.zeros_like(soft), torch.zeros(classes, device=device.name)
-    return of_race.Inputs(logits, targets, soft, blended, sums, counts, int(right.sum()))
-
-
 def counted_bytes(inputs, counting):
     """Bytes that must move: logits and gradient, the rows of S that are used, and of A, read and written, those that are added to."""
     size = inputs.logits.element_size() * inputs.logits.numel() * 2
@@ -254,7 +237,7 @@ def attempt(results, name, device, measuring):
 
 
 def run_shape(library, device, shape, dtype, counting, results, compiled, enough):
-    inputs = make(device, shape, DTYPES[dtype])
+    inputs = of_race.make(shape, DTYPES[dtype], device.name)
     buffers = buffers_of(inputs)
     results["right"] = round(inputs.right / inputs.targets.numel(), 3)
     results["counted_mb"], results["buffers"] = round(counted_bytes(inputs, counting) / 1e6, 3), len(buffers)

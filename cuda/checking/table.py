@@ -71,8 +71,8 @@ def ratios(key, it):
 
 
 def render(results):
-    lines = ["", "libols on CUDA: " + ", ".join(f"{key} {value}" for key, value in results.get("environment", {}).items()
-                                                if key in ("libols", "commit", "device", "driver", "torch"))]  # fmt: skip
+    known = {**results.get("environment", {}), **results}
+    lines = ["", "libols on CUDA: " + ", ".join(f"{key} {known[key]}" for key in ("libols", "date", "commit", "device", "torch") if key in known)]
     for name, part in results.items():
         if isinstance(part, dict):
             notes = "".join([f", {part['cases']} cases" if "cases" in part else "", *(f"; {part[it]}" for it in ("skipped", "left_out") if it in part)])
