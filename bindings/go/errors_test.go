@@ -61,7 +61,7 @@ func TestR07Kinds(t *testing.T) {
 }
 
 // r8, r9: bad input of every kind is an error with the library's words, and changes nothing.
-func TestR08BadInput(t *testing.T) {
+func TestR08R09BadInput(t *testing.T) {
 	criterion := newCriterion(t, ols.Options{Classes: 3})
 	logits, targets := batchOf(1, 4, 3)
 	must(t, criterion.Forward(&ols.Batch{Logits: ols.Matrix(logits, 4, 3), Targets: ols.Vector(targets)}, ols.Tensor{}, ols.Tensor{}))

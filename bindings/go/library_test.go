@@ -94,33 +94,37 @@ func TestR02LoadingDoesNothing(t *testing.T) {
 	}
 }
 
+// probed runs the program over the fake library in one of its forms.
+func probed(program, folder, fake string) (string, error) {
+	command := exec.Command(program)
+	command.Env = append(os.Environ(), "LD_LIBRARY_PATH="+folder, "FAKE="+fake)
+	output, err := command.CombinedOutput()
+	return string(output), err
+}
+
 // r1: a library of another ABI, or of another minor version below 1.0, is an error that names both and the path.
 // r5, r7: an unknown status is an error with its number and text.
-// r4, r16, r17, r21, r22: what the library gets is what the caller gave, address by address, over its own defaults.
-func TestR01AnotherLibrary(t *testing.T) {
+func TestR01R05R07AnotherLibrary(t *testing.T) {
 	folder, program := fakeLibrary(t), probe(t)
-	with := func(fake string) (string, error) {
-		command := exec.Command(program)
-		command.Env = append(os.Environ(), "LD_LIBRARY_PATH="+folder, "FAKE="+fake)
-		output, err := command.CombinedOutput()
-		return string(output), err
-	}
 	this := fmt.Sprintf("this program was built for version %s with ABI 0\n", ols.Version())
 	for fake, words := range map[string]string{"abi": "version " + ols.Version() + " with ABI 99", "version": "version 0.77.3 with ABI 0"} {
-		output, err := with(fake)
+		output, err := probed(program, folder, fake)
 		want := fmt.Sprintf("wrong library: true\nols: wrong libols: the library %s/libols.so.0 has %s; %s", folder, words, this)
 		if err == nil || err.Error() != "exit status 3" || output != want {
 			t.Errorf("%s: %v\n%s\nis not\n%s", fake, err, output, want)
 		}
 	}
 	for fake, words := range map[string]string{"status": "ols_forward: something new", "silent": "libols: FROM_THE_FUTURE"} {
-		output, err := with(fake)
+		output, err := probed(program, folder, fake)
 		if want := "status 77, FROM_THE_FUTURE, is 77: true: " + words + "\n"; err != nil || !strings.Contains(output, want) {
 			t.Errorf("%s: %v\n%s has no\n%s", fake, err, output, want)
 		}
 	}
+}
 
-	output, err := with("")
+// r4, r16, r17, r21, r22: what the library gets is what the caller gave, address by address, over its own defaults.
+func TestR04R16R17R21R22WhatTheLibraryGets(t *testing.T) {
+	output, err := probed(probe(t), fakeLibrary(t), "")
 	must(t, err)
 	goes := regexp.MustCompile(`go: logits (0x\w+), targets (0x\w+), grad (0x\w+), 12\n`).FindStringSubmatch(output)
 	if goes == nil {

@@ -1,4 +1,4 @@
-// The conformance cases through ols/ols.hpp (R8, R16, R17, R19, R27, R28).
+// The conformance cases through ols/ols.hpp.
 #include "vectors.hpp"
 
 namespace {
@@ -83,6 +83,7 @@ private:
 } // namespace
 
 int main() {
+    test::begin("r08 r16 r17 r19 r27 r28 the conformance cases");
     run_all<Subject>([](const vec_case &) -> const char * { return nullptr; });
     return test::finish("conformance");
 }

@@ -40,9 +40,9 @@ ols::tensor on_device(T *data, std::initializer_list<std::int64_t> shape) {
 
 ols::options options(double alpha = 0.25) { return ols::options(static_cast<std::int64_t>(K)).alpha(alpha).threads(1); }
 
-/// R21, R17: tensors of a device go through as they are, on the caller's stream, and nothing waits; the results are those of the host.
 template <class T, class L>
 void passes(double within) {
+    test::begin("r17 r21 tensors of a device go through as they are, on the caller's stream, and nothing waits; the results are those of the host");
     ols::criterion host(options()), there(options().device(OLS_DEVICE_CUDA, DEVICE));
     const auto z = logits<T>();
     const auto y = targets<L>();
@@ -83,7 +83,7 @@ void passes(double within) {
 }
 
 void state() {
-    // R26: the state lies on the device: for an all-reduce there, not for the host to read.
+    test::begin("r26 the state lies on the device: for an all-reduce there, not for the host to read");
     ols::criterion there(options().device(OLS_DEVICE_CUDA, DEVICE));
     ols::batch batch(on_device(stand_in::put(DEVICE, logits<float>()), {N, K}), on_device(stand_in::put(DEVICE, targets<std::int64_t>()), {N}));
     there.forward(batch, {});
@@ -97,7 +97,7 @@ void state() {
 }
 
 void other_devices() {
-    // R17, R9: memory that is elsewhere, and devices that are not there, are the library's errors.
+    test::begin("r09 r17 memory that is elsewhere, and devices that are not there, are the library's errors");
     ols::criterion there(options().device(OLS_DEVICE_CUDA, DEVICE)), host(options());
     const auto z = logits<float>();
     auto y = targets<std::int64_t>();

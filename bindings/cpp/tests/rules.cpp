@@ -1,4 +1,4 @@
-// The rules of bindings/RULES.md through ols/ols.hpp; a section names its rule. Arguments: the path of ols.h, a folder to write in.
+// The rules of bindings/RULES.md through ols/ols.hpp; a test names its rules. Arguments: the path of ols.h, a folder to write in.
 #include "check.hpp"
 
 #include <cmath>
@@ -32,8 +32,8 @@ struct Data {
     ols::batch batch() const { return ols::batch(logits_view(), ols::view(targets)); }
 };
 
-/// R2: the library has been loaded with this program, and nothing has happened by that.
 void loading() {
+    test::begin("r02 the library has been loaded with this program, and nothing has happened by that");
     std::ifstream status("/proc/self/status"), maps("/proc/self/maps");
     bool is_alone = false;
     for (std::string line; std::getline(status, line);) is_alone = is_alone || line == "Threads:\t1";
@@ -43,7 +43,7 @@ void loading() {
 }
 
 void versions() {
-    // R1: equal numbers, and below 1.0 equal minor versions.
+    test::begin("r01 equal numbers, and below 1.0 equal minor versions");
     using ols::detail::is_compatible;
     CHECK(is_compatible(OLS_ABI_VERSION, OLS_VERSION));
     CHECK(!is_compatible(OLS_ABI_VERSION + 1, OLS_VERSION));
@@ -55,7 +55,7 @@ void versions() {
 }
 
 void constants(const char *header) {
-    // R3: every name and number of the header's enums and flags that have names here, in both directions.
+    test::begin("r03 every name and number of the header's enums and flags that have names here, in both directions");
     std::map<std::string, std::int64_t> here = {
         {"INITIAL_SMOOTHING", static_cast<int>(ols::initial::smoothing)},
         {"INITIAL_UNIFORM", static_cast<int>(ols::initial::uniform)},
@@ -118,7 +118,7 @@ void constants(const char *header) {
 }
 
 void options() {
-    // R4, R22: what is not set keeps the default of ols_options_init, byte for byte.
+    test::begin("r04 r22 what is not set keeps the default of ols_options_init, byte for byte");
     ols_options_t raw;
     ols::check(ols_options_init(&raw, sizeof raw));
     raw.num_classes = 7;
@@ -129,7 +129,7 @@ void options() {
     CHECK(paper.initial() == ols::initial::zero && paper.empty_class() == ols::empty_class::uniform);
     THROWS(OLS_STATUS_INVALID_ARGUMENT, "preset|99", ols::options(7).preset(static_cast<ols::preset>(99)));
 
-    // All of them reach the library and come back, with copies of what they pointed to (R13).
+    test::begin("r13 r22 all options reach the library and come back, with copies of what they pointed to");
     auto all = std::make_unique<ols::options>(3);
     std::vector<double> weights = {1, 0.5, 2};
     all->alpha(0.3).momentum(0.4).freeze_above(0.95).min_count(2).ignore_index(255).empty_class(ols::empty_class::initial);
@@ -168,7 +168,7 @@ void options() {
 void errors() {
     ols::criterion criterion(static_cast<std::int64_t>(K));
     Data data;
-    // R5, R6, R9: each error keeps the library's own message; a later failure does not write over it.
+    test::begin("r05 r06 r09 each error keeps the library's own message; a later failure does not write over it");
     std::string first, second;
     data.targets[3] = 1003;
     try {
@@ -204,7 +204,7 @@ void errors() {
     for (auto &thread : threads) thread.join();
     for (const int count : wrong) CHECK(count == 0);
 
-    // R7: a number that nobody knows is kept.
+    test::begin("r07 a number that nobody knows is kept");
     try {
         ols::check(ols_set_alpha(criterion.get(), 0.5));
         ols::check(static_cast<ols_status_t>(77));
@@ -212,7 +212,7 @@ void errors() {
     } catch (const ols::error &error) {
         CHECK(error.code() == 77 && std::string(error.name()) == "UNKNOWN" && std::string(error.what()).find("77") != std::string::npos);
     }
-    // R8: after all of this nothing has changed, and the next call works.
+    test::begin("r08 after all of this nothing has changed, and the next call works");
     CHECK(criterion.save() == ols::criterion(static_cast<std::int64_t>(K)).save());
     CHECK(std::isfinite(criterion.loss(Data().batch())));
 
@@ -228,7 +228,7 @@ void errors() {
 }
 
 void handles(const std::string &folder) {
-    // R10, R11, R12.
+    test::begin("r10 r11 r12 one owner");
     static_assert(!std::is_copy_constructible_v<ols::criterion> && !std::is_copy_assignable_v<ols::criterion>, "a handle has one owner");
     static_assert(std::is_nothrow_move_constructible_v<ols::criterion> && std::is_nothrow_move_assignable_v<ols::criterion>, "for containers");
     Data data;
@@ -292,13 +292,13 @@ void calls() {
     std::vector<float> again(N * K);
     criterion.backward(data.batch(), ols::view(again, N, K));
     CHECK(again == data.grad && std::isfinite(loss));
-    // R20: in place is asked for; other overlaps are the library's error.
+    test::begin("r20 in place is asked for; other overlaps are the library's error");
     auto in_place = data.logits;
     criterion.loss_and_gradient(ols::batch(ols::view(in_place, N, K), ols::view(data.targets)), ols::view(in_place, N, K));
     CHECK(in_place == data.grad);
     const ols::batch shorter(ols::view(in_place.data(), N - 1, K), ols::view(data.targets.data(), N - 1));
     THROWS(OLS_STATUS_INVALID_ARGUMENT, "overlap", criterion.loss_and_gradient(shorter, ols::view(in_place.data() + K, N - 1, K)));
-    // A batch's own values, in copies too (R13).
+    test::begin("r13 a batch's own values, in copies too");
     std::vector<std::int64_t> targets2(N, 1);
     std::vector<double> lams(N, 0.25);
     auto batch = std::make_unique<ols::batch>(data.batch());
@@ -318,13 +318,13 @@ void calls() {
     each.forward(data.batch(), ols::view(losses));
     CHECK(losses[0] > 0);
     THROWS(OLS_STATUS_INVALID_SHAPE, "loss", each.loss(data.batch()));
-    // R18: labels that count from 1; the message shows the user's number.
+    test::begin("r18 labels that count from 1; the message shows the user's number");
     auto from_one = data.targets;
     for (auto &target : from_one) target++;
     CHECK(criterion.loss(ols::batch(data.logits_view(), ols::view(from_one)).target_offset(1)) == loss);
     from_one[0] = 0;
     THROWS(OLS_STATUS_TARGET_OUT_OF_RANGE, "target[0] = 0|[1, 5)", criterion.loss(ols::batch(data.logits_view(), ols::view(from_one)).target_offset(1)));
-    // R19: an empty batch.
+    test::begin("r19 an empty batch");
     const std::vector<float> nothing;
     const std::vector<std::int64_t> nobody;
     CHECK(criterion.loss(ols::batch(ols::view(nothing, 0, K), ols::view(nobody))) == 0);
@@ -350,7 +350,7 @@ void calls() {
 }
 
 void ends_of_epochs() {
-    // R24: nobody but the caller ends an epoch, whatever is called.
+    test::begin("r24 nobody but the caller ends an epoch, whatever is called");
     ols::criterion criterion(static_cast<std::int64_t>(K));
     const auto labels = [&] {
         std::vector<float> values;
@@ -369,7 +369,7 @@ void ends_of_epochs() {
 }
 
 void threads() {
-    // R14: the same statistics from several threads as from one.
+    test::begin("r14 the same statistics from several threads as from one");
     ols::criterion alone(static_cast<std::int64_t>(K)), shared(static_cast<std::int64_t>(K));
     std::vector<std::thread> workers;
     for (int step = 0; step < 40; step++) alone.loss(Data(step).batch());
@@ -385,7 +385,7 @@ void threads() {
 }
 
 void forks() {
-    // R15: parent and child go on, with equal results.
+    test::begin("r15 parent and child go on, with equal results");
     ols::criterion criterion(static_cast<std::int64_t>(K));
     criterion.loss(Data(1).batch());
     int pipe_ends[2];
@@ -407,7 +407,7 @@ void forks() {
 }
 
 void states(const std::string &folder) {
-    // R25: a file and the bytes in memory are the same, and a run goes on bit for bit.
+    test::begin("r25 a file and the bytes in memory are the same, and a run goes on bit for bit");
     const auto options = ols::options(static_cast<std::int64_t>(K)).alpha(0.3).momentum(0.25).class_weights({1, 2, 0.5, 1});
     ols::criterion never_stopped(options);
     for (int step = 0; step < 3; step++) never_stopped.loss(Data(step).batch());
@@ -458,7 +458,7 @@ void states(const std::string &folder) {
 }
 
 void statistics() {
-    // R26: views are in place; the soft labels' is read-only. Summed over criteria, they give what one criterion would.
+    test::begin("r26 views are in place; the soft labels' is read-only; summed over criteria, they give what one criterion would");
     ols::criterion alone(static_cast<std::int64_t>(K)), first(static_cast<std::int64_t>(K)), second(static_cast<std::int64_t>(K));
     static_assert(std::is_same_v<decltype(first.soft_labels()(0, 0)), const float &>, "read-only");
     for (int step = 0; step < 6; step++) {

@@ -1,4 +1,4 @@
-// The module of ols/torch.hpp: the conformance cases, then what LibTorch's users rely on; a section names its rule of bindings/RULES.md. Argument: a folder
+// The module of ols/torch.hpp: the conformance cases, then what LibTorch's users rely on; a test names its rules of bindings/RULES.md. Argument: a folder
 // to write in, and the stand-in for the CUDA driver.
 #include "torch_conformance.hpp"
 #include "torch_cuda.hpp"
@@ -96,7 +96,7 @@ void like_cross_entropy() {
 void autograd() {
     OnlineLabelSmoothing module(OnlineLabelSmoothingOptions(K).alpha(0.4));
     for (const at::ScalarType type : {at::kFloat, at::kBFloat16}) {
-        // R23: a second backward over the graph that was kept is right; a second derivative is refused.
+        test::begin("r23 a second backward over the graph that was kept is right; a second derivative is refused");
         const Tensor z = logits_for(0, {N, K}, type).requires_grad_();
         const Tensor loss = module(z, targets_for(0), CallOptions().update(ols::update::no_update));
         loss.backward({}, true);
@@ -183,7 +183,7 @@ public:
 };
 
 void shapes() {
-    // R16: what collapses is read as it lies, and the rest is copied and said so.
+    test::begin("r16 what collapses is read as it lies, and the rest is copied and said so");
     using ols::torch::detail::readable;
     const auto is_read_in_place = [](const Tensor &tensor) { return readable("logits", tensor, OLS_DLPACK_CLASS_SECOND).is_same(tensor); };
     const Tensor image = logits_for(0, {2, K, 2, 3});
@@ -287,7 +287,7 @@ void modules(const std::string &folder) {
     model->to(torch::Device(at::kCPU), at::kFloat);
     CHECK(criterion->soft_labels.scalar_type() == at::kFloat && criterion->sums.scalar_type() == at::kLong && bytes_of(criterion, folder) == state);
 
-    // R12: a clone is a criterion of its own with the same state, epoch and mode.
+    test::begin("r12 a clone is a criterion of its own with the same state, epoch and mode");
     model->eval();
     Model copy(std::dynamic_pointer_cast<ModelImpl>(model->clone()));
     CHECK(bytes_of(copy->criterion, folder) == state && copy->criterion->epoch() == 1 && !copy->criterion->is_training());
@@ -305,7 +305,7 @@ void modules(const std::string &folder) {
     train(copy->criterion, 3);
     CHECK(bytes_of(alone, folder) == bytes_of(copy->criterion, folder));
 
-    // R25: torch::save and load of the whole, into a model with other options; the run goes on bit for bit.
+    test::begin("r25 torch::save and load of the whole, into a model with other options; the run goes on bit for bit");
     model->train();
     std::stringstream archive;
     torch::save(model, archive);
@@ -331,7 +331,7 @@ void modules(const std::string &folder) {
     torch::save(OnlineLabelSmoothing(K + 1), other);
     THROWS(OLS_STATUS_INVALID_ARGUMENT, "num_classes", torch::load(criterion, other));
 
-    // R26: the buffers are the state.
+    test::begin("r26 the buffers are the state");
     CHECK(at::equal(criterion->soft_labels.sum(1).round(), at::ones(K)));
     criterion->set_soft_labels(at::full({K, K}, 0.5, at::kDouble));
     CHECK(criterion->soft_labels[4][4].item<float>() == 0.5f);
@@ -361,6 +361,7 @@ struct Pair {
 };
 
 void in_parallel(const std::string &folder) {
+    test::begin("r26 summed over two modules, the statistics are those of one");
     OnlineLabelSmoothing alone(K), first(K), second(K), shared(K);
     for (int step = 0; step < 8; step++) {
         train(alone, step);
@@ -372,7 +373,7 @@ void in_parallel(const std::string &folder) {
     first->all_reduce(pair);
     CHECK(pair.calls == 3 && bytes_of(first, folder) == summed_by_one);
     first->next_epoch();
-    // R14.
+    test::begin("r14 threads on one module learn what one does");
     std::vector<std::thread> threads;
     for (int worker = 0; worker < 2; worker++) {
         threads.emplace_back([&shared, worker] {
@@ -386,7 +387,7 @@ void in_parallel(const std::string &folder) {
 }
 
 void device_tensors(const char *stand_in_path, const std::string &folder) {
-    // R21, R17: tensors of a device go through on LibTorch's stream, and a forward pass waits for nothing; results as on the host.
+    test::begin("r21 r17 tensors of a device go through on LibTorch's stream, and a forward pass waits for nothing; results as on the host");
     pretended_cuda::begin(stand_in_path);
     const torch::Device cuda(at::kCUDA, 1), cpu(at::kCPU);
     const auto options = OnlineLabelSmoothingOptions(K).alpha(0.3).class_weights(at::linspace(1, 2, K));
@@ -450,6 +451,7 @@ void device_tensors(const char *stand_in_path, const std::string &folder) {
 int main(int, char **arguments) {
     const std::string folder = arguments[1];
     torch::manual_seed(0);
+    test::begin("r08 r16 r17 r19 r27 r28 the conformance cases");
     vectors::run_all<torch_conformance::Subject>(torch_conformance::reason_to_skip);
     gradients();
     like_cross_entropy();

@@ -267,13 +267,14 @@ end
     @test cases_run > 300
     @test length(skipped) == length(NOT_EXPRESSIBLE)
 
-    # R28: a changed number of each kind is found.
-    changed(path...) = (case = deepcopy(an_example); expected = case["steps"][1]["expect"]; expected[path[1]][path[2]][1] = path[3]; run_case(case))
-    @test isempty(run_case(an_example))
-    @test !isempty(changed("loss", "values", "0x1p+0"))
-    @test !isempty(changed("grad", "values", "0x1p+0"))
-    @test !isempty(changed("sums", "values", 5))
-    counts = deepcopy(an_example)
-    counts["steps"][1]["expect"]["counts"][1] += 1
-    @test !isempty(run_case(counts))
+    @testset "r28 a changed number of each kind is found" begin
+        changed(path...) = (case = deepcopy(an_example); expected = case["steps"][1]["expect"]; expected[path[1]][path[2]][1] = path[3]; run_case(case))
+        @test isempty(run_case(an_example))
+        @test !isempty(changed("loss", "values", "0x1p+0"))
+        @test !isempty(changed("grad", "values", "0x1p+0"))
+        @test !isempty(changed("sums", "values", 5))
+        counts = deepcopy(an_example)
+        counts["steps"][1]["expect"]["counts"][1] += 1
+        @test !isempty(run_case(counts))
+    end
 end

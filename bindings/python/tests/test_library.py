@@ -181,7 +181,7 @@ def test_r12_copies_are_criteria_of_their_own():
         np.testing.assert_array_equal(other.counts, 2 * before)
 
 
-def test_defaults_are_the_librarys():
+def test_r22_defaults_are_the_librarys():
     import inspect
     import math
 

@@ -269,7 +269,7 @@ ERRORS = [
 
 
 @pytest.mark.parametrize("number", range(len(ERRORS)))
-def test_r08_bad_input_costs_an_error_and_nothing_else(number):
+def test_r08_r09_bad_input_costs_an_error_and_nothing_else(number):
     change, kind, message = ERRORS[number]
     logits, target = batch(6, 4)
     criterion = OnlineLabelSmoothing(0.5, 4)
@@ -320,7 +320,7 @@ def test_options_reach_the_library():
     assert torch.equal(OnlineLabelSmoothing(0.5, 3, init=matrix.tolist()).supervise, matrix.t())
 
 
-def test_presets_are_the_librarys():
+def test_r22_presets_are_the_librarys():
     assert "init='zero', empty_class='uniform'" in repr(OnlineLabelSmoothing.paper(0.5, 3))
     assert "smoothing=0.1, empty_class='zero'" in repr(OnlineLabelSmoothing.reference(0.5, 3))
     assert "smoothing=0.2, empty_class='zero', min_count=5" in repr(OnlineLabelSmoothing.reference(0.5, 3, smoothing=0.2, min_count=5))
