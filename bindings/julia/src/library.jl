@@ -33,14 +33,8 @@ function system_names()
     return ["libols.so.$OLS_ABI_VERSION", "libols.so"]
 end
 
-# The preference `library` of LocalPreferences.toml or Project.toml; Preferences.jl writes it there, and from 1.6 on Base reads it.
-function preferences()
-    @static if isdefined(Base, :get_preferences)
-        return Base.get_preferences(PACKAGE_ID)
-    else
-        return Dict{String,Any}()
-    end
-end
+# The preferences that LocalPreferences.toml and Project.toml have for this package, written by hand or by Preferences.jl. Base reads them from 1.6 on.
+preferences() = isdefined(Base, :get_preferences) ? Base.get_preferences(PACKAGE_ID) : Dict{String,Any}()
 
 # Which files to try, and who says so.
 function candidates(environment, preferences)

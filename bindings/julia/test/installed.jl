@@ -26,5 +26,22 @@
         used.succeeded || println(used.output)
         # The value of the header's own example, whose third class is wrong.
         @test used.succeeded && used.output == "$(joinpath(package, "src", "OnlineLabelSmoothing.jl")) $(round(by_hand([2 0.3; 0.1 0.2; -1 0.1], [1, 3], [0.9 0.05 0.05; 0.05 0.9 0.05; 0.05 0.05 0.9])[1]; digits = 4)) 1"
+
+        # The project's preference names the library, which the linker does not find by itself; the environment variable comes before it.
+        found_from(chosen, preferred) = begin
+            write(joinpath(project, "LocalPreferences.toml"), "[OnlineLabelSmoothing]\nlibrary = $(repr(preferred))\n")
+            julia(
+                """
+                include($(repr(joinpath(STUBS, "base_preferences.jl"))))
+                using OnlineLabelSmoothing
+                try; print(OnlineLabelSmoothing.library().path); catch exception; print(exception.msg); end
+                """; environment = merge(environment, Dict("OLS_LIBRARY" => chosen, "LD_LIBRARY_PATH" => "")), project = project).output
+        end
+        copied = joinpath(folder, "libols-of-the-preference.so")
+        cp(O.library().path, copied; follow_symlinks = true)
+        @test found_from("", copied) == copied
+        @test found_from(O.library().path, copied) == O.library().path
+        nowhere = found_from("", "/nowhere/libols.so")
+        @test occursin("the preference \"library\" names it", nowhere) && occursin("/nowhere/libols.so", nowhere)
     end
 end

@@ -47,13 +47,5 @@ end
     folder = dirname(O.library().path)
     system = julia("using OnlineLabelSmoothing; print(OnlineLabelSmoothing.library().path)"; environment = Dict("OLS_LIBRARY" => "", "LD_LIBRARY_PATH" => folder))
     @test system.succeeded && dirname(system.output) == folder
-
-    @static if isdefined(Base, :get_preferences)
-        mktempdir() do project
-            write(joinpath(project, "Project.toml"), "[deps]\nOnlineLabelSmoothing = \"$(O.PACKAGE_ID)\"\n\n[preferences.OnlineLabelSmoothing]\nlibrary = \"/nowhere/libols.so\"\n")
-            preferred = julia("println(Base.get_preferences(Base.UUID(\"$(O.PACKAGE_ID)\")))"; project = project)
-            @test occursin("/nowhere/libols.so", preferred.output)
-        end
-    end
     @test occursin(string(O.PACKAGE_ID), read(joinpath(PACKAGE, "Project.toml"), String))
 end
