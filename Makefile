@@ -95,10 +95,10 @@ test-python: setup ## the Python package: lint, types, the wheel, all tests (mak
 
 bench: setup build ## the race against PyTorch and a copy of the logits (ARGS="--help" for more), then bench-languages; see docs/benchmarks.md
 	benches/race/run $(ARGS)
-	$(if $(findstring --help,$(ARGS)),,benches/languages/run)
+	$(if $(findstring --help,$(ARGS)),,benches/languages/run $(filter --write-docs,$(ARGS)))
 
-bench-languages: setup build ## what each language adds to a call, over the bare C call, in nanoseconds; installs a Julia on Debian
-	benches/languages/run
+bench-languages: setup build ## what each language adds to a call, over the bare C call, in nanoseconds (ARGS=--write-docs puts it into the page); installs a Julia on Debian
+	benches/languages/run $(ARGS)
 
 install: build ## installs library, headers, pkg-config file and CMake package under PREFIX (DESTDIR and LIBDIR as usual)
 	install -d $(LIB)/pkgconfig $(LIB)/cmake/ols $(ROOT)/include/ols/torch

@@ -5,7 +5,6 @@ import ctypes
 import itertools
 import os
 import statistics
-import subprocess
 import sys
 import time
 
@@ -15,6 +14,7 @@ import inputs
 import libols
 import peers
 import python
+import record
 import report
 from gate import Truth
 
@@ -42,11 +42,8 @@ def calibrated(function, arguments, budget_ns):
 
 
 def busy_seconds():
-    """Seconds that the machine's processors have worked for anybody since it started, and those that this process had."""
-    with open("/proc/stat") as stat:
-        fields = list(map(int, stat.readline().split()[1:9]))
-    own = time.process_time()
-    return (sum(fields) - fields[3] - fields[4]) / os.sysconf("SC_CLK_TCK"), own
+    """Seconds that the machine's processors have worked for anybody, and those that this process had."""
+    return record.busy_seconds(), time.process_time()
 
 
 def rounds(entrants, count, budget_ns):
@@ -171,8 +168,7 @@ def main():
     options = arguments()
     library = libols.Library()
     nothing, _ = timed(library.c.ols_abi_version, (), 200_000)
-    commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True).stdout.strip()
-    result = report.header(library.version, commit, nothing, sys.argv[1:], options)
+    result = report.header(library.version, record.commit(), nothing, sys.argv[1:], options)
     for shape in inputs.SHAPES + inputs.IMAGES:
         if inputs.name_of(shape) not in options.shapes:
             continue

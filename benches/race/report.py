@@ -3,11 +3,11 @@
 import json
 import os
 import platform
-import re
 import time
 
 import numpy
 import python
+import record
 import torch
 
 TITLES = {
@@ -25,17 +25,9 @@ BARS = {
 }
 
 
-def processor():
-    with open("/proc/cpuinfo") as file:
-        found = dict(re.findall(r"^([^\t]+)\t*: (.*)$", file.read().split("\n\n")[0], re.M))
-    simd = [name for name in ("avx512f", "avx512_bf16", "avx2", "fma", "asimd") if name in found.get("flags", found.get("Features", "")).split()]
-    name = found.get("model name", platform.machine()).strip()
-    return {"cpu": f"{name}, family {found.get('cpu family', '?')} model {found.get('model', '?')}", "simd": " ".join(simd)}
-
-
 def header(version, commit, nothing, arguments, options):
     result = {
-        "machine": {**processor(), "threads": len(os.sched_getaffinity(0)), "system": platform.system(), "load_before": os.getloadavg()[0]},
+        "machine": record.machine(),
         "versions": {"libols": version, "commit": commit, "torch": torch.__version__, "numpy": numpy.__version__, "python": platform.python_version()},
         "date": time.strftime("%Y-%m-%d"), "arguments": arguments, "rounds": options.rounds, "budget_ms": options.budget,
         "isa": os.environ.get("OLS_ISA", ""), "ctypes_call_ns": nothing, "cases": [], "next_epoch": [],
@@ -161,10 +153,6 @@ def finish(result, work, write_docs):
     print(f"\n{path}")
     plot(result, os.path.join(work, "cpu.png"))
     if write_docs:
-        with open("docs/benchmarks.md") as file:
-            text = file.read()
-        begin, end = "<!-- race: begin -->", "<!-- race: end -->"
-        with open("docs/benchmarks.md", "w") as file:
-            file.write(text[: text.index(begin)] + begin + "\n" + markdown(result) + "\n" + text[text.index(end) :])
+        record.write_section("race", markdown(result))
         plot(result, "docs/benchmarks.png")
         print("docs/benchmarks.md docs/benchmarks.png")
