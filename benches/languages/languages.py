@@ -46,7 +46,14 @@ def measured(name, goal, command, environment):
         if len(fields) != 5 or fields[0].split(",")[0] != name:
             sys.exit(f"benches/languages: what is this of {name}: {line}")
         bare, wrapped, added = map(float, fields[1:4])
-        yield {"name": fields[0], "bare_ns": bare, "wrapped_ns": wrapped, "added_ns": added, "goal_ns": goal, "bytes": None if fields[4] == "-" else int(fields[4])}
+        yield {
+            "name": fields[0],
+            "bare_ns": bare,
+            "wrapped_ns": wrapped,
+            "added_ns": added,
+            "goal_ns": goal,
+            "bytes": None if fields[4] == "-" else int(fields[4]),
+        }
 
 
 def cells(row):
@@ -60,14 +67,16 @@ def cells(row):
 def markdown(result):
     machine = result["machine"]
     return "\n".join([
-        f"Measured on {result['date']} by `benches/languages/run {' '.join(result['arguments'])}` at {result['commit']}: {machine['cpu']} ({machine['simd']}), "
-        f"{machine['threads']} thread{'s' * (machine['threads'] > 1)}. Others used {result['others_used']:.2f} processors meanwhile.", "",
+        f"Measured on {result['date']} by `benches/languages/run {' '.join(result['arguments'])}` at {result['commit']}: "
+        f"{machine['cpu']} ({machine['simd']}), {machine['threads']} thread{'s' * (machine['threads'] > 1)}. Others used {result['others_used']:.2f} processors meanwhile.", "",
         f"| {' | '.join(HEADS)} |", "|---|--:|--:|--:|--:|---|--:|", *(f"| {' | '.join(cells(row))} |" for row in result["rows"]),
     ])  # fmt: skip
 
 
 def main():
-    parser = argparse.ArgumentParser(prog="benches/languages/run", description="What each language adds to a call over the bare C call, at 128x10 in f32.")
+    parser = argparse.ArgumentParser(
+        prog="benches/languages/run", description="What each language adds to a call over the bare C call, at 128x10 in f32."
+    )
     parser.add_argument("--write-docs", action="store_true", help=f"puts the table into {record.PAGE}")
     for name in ("--work", "--target", "--python"):
         parser.add_argument(name, help=argparse.SUPPRESS)

@@ -1,9 +1,10 @@
-"""What the Python package adds to a call, over a loop in C (the library of bare.c, named by the argument), at 128x10 float32: loss, gradient and statistics.
+"""What the Python package adds to a call, over a loop in C (the library of bare.c, named by the argument), at 128x10 float32: loss, gradient
+and statistics.
 
 Prints the lines of `languages.py`: over NumPy arrays with a gradient that is there, and over PyTorch tensors, whose gradient each call allocates. In each
-round the loop in C and the package have short tries in turn, of which the fastest counts for each: a machine that others use can double the time of Python's calls,
-of which each reads far more memory than the loop, and a pair of which one half is disturbed says nothing. All that is printed are medians over the rounds.
-Bytes are not counted: Python's small objects come from lists of its own and go back there.
+round the loop in C and the package have short tries in turn, of which the fastest counts for each: other work on the machine can double the time of a
+call from Python, and hardly changes that of the loop, so that a pair of which one half is disturbed says nothing. All that is printed are medians over
+the rounds. Bytes are not counted: Python's small objects come from lists of its own and go back there.
 """
 
 import ctypes
