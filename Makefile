@@ -49,7 +49,9 @@ example-go: ## trains on the digits from Go, against a tree installed under targ
 example-julia: ## trains on the digits from Julia (ARGS="--help" for more); installs a Julia on Debian
 	bindings/julia/test/run examples/julia/digits.jl $(ARGS)
 
-test: setup lint test-rust test-c test-python test-cpp test-go test-julia test-install test-ring test-demo ## sets up what tests need and runs everything
+test: setup lint test-rust test-c ## sets up what tests need and runs everything, the wrappers' suites two at a time (CI's command)
+	bindings/julia/setup
+	tests/side-by-side test-python test-go test-cpp test-julia test-install test-ring test-demo
 
 setup: ## installs the compilers that the tests need (Debian), or says what is missing
 	tests/setup
@@ -59,9 +61,16 @@ lint: ## formatting and clippy, without a warning; documentation without a broke
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
 
-test-rust: setup ## unit, property, conformance, CUDA and documentation tests, in debug and in release mode
-	$(CARGO) test --locked
-	$(CARGO) test --locked --release
+# Those of tests/ that test what `cargo test` compiles; the rest is test-c's, and looks at the release library whoever asks.
+RUST_TESTS = --lib --test cuda $(addprefix --test ,$(filter-out header symbols c_abi,$(basename $(notdir $(wildcard tests/*.rs)))))
+
+# All with --workspace, for the same features each time; see [profile.release-tests] in Cargo.toml.
+RELEASE_TESTS = $(CARGO) test --locked --profile release-tests --workspace
+
+test-rust: setup ## unit, property, conformance, CUDA and documentation tests, the first four in debug and in release mode
+	$(CARGO) test --locked $(RUST_TESTS)
+	$(CARGO) test --locked --doc
+	$(RELEASE_TESTS) $(RUST_TESTS)
 
 test-c: setup ## the C ABI from C and C++: header, misuse, conformance, sanitizers, installed tree
 	tests/c/run
@@ -82,10 +91,10 @@ test-ring: setup ## a saved state goes around the languages, bit for bit: Rust, 
 	tests/ring/run
 
 test-demo: setup ## the demo's own tests and its shortest run
-	$(CARGO) test --locked --release -p ols-demo
+	$(RELEASE_TESTS) --bin ols-demo --test command_line
 
 test-cuda: setup ## the CUDA backend without a GPU: on a stand-in for the driver, under sanitizers, registers by ptxas
-	$(CARGO) test --locked --release --test cuda
+	$(RELEASE_TESTS) --test cuda
 
 check-cuda: build ## on a machine with a GPU: correctness, behaviour, sanitizers and the race (ARGS="--help" for more); see docs/cuda.md
 	cuda/check $(ARGS)
