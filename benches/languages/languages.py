@@ -56,6 +56,12 @@ def measured(name, goal, command, environment):
         }
 
 
+def children_seconds():
+    """What the programs had of the processors, and what `run` has built before it became this process."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def cells(row):
     """As the table shows them. What C++ adds may be less than the noise, and is then shown as less than 0."""
     goal, allocated = row["goal_ns"], row["bytes"]
@@ -67,8 +73,9 @@ def cells(row):
 def markdown(result):
     machine = result["machine"]
     return "\n".join([
-        f"Measured on {result['date']} by `benches/languages/run {' '.join(result['arguments'])}` at {result['commit']}: "
-        f"{machine['cpu']} ({machine['simd']}), {machine['threads']} thread{'s' * (machine['threads'] > 1)}. Others used {result['others_used']:.2f} processors meanwhile.", "",
+        f"Measured on {result['date']} by `{' '.join(['benches/languages/run', *result['arguments']])}` at {result['commit']}: "
+        f"{machine['cpu']} ({machine['simd']}), {machine['threads']} thread{'s' * (machine['threads'] > 1)}. "
+        f"Others used {result['others_used']:.2f} processors meanwhile.", "",
         f"| {' | '.join(HEADS)} |", "|---|--:|--:|--:|--:|---|--:|", *(f"| {' | '.join(cells(row))} |" for row in result["rows"]),
     ])  # fmt: skip
 
@@ -83,14 +90,14 @@ def main():
     options = parser.parse_args()
     arguments = ["--write-docs"] * options.write_docs
     result = {"date": time.strftime("%Y-%m-%d"), "commit": record.commit(), "arguments": arguments, "machine": record.machine(), "rows": []}
-    begin, busy = time.monotonic(), record.busy_seconds()
+    begin, busy = time.monotonic(), record.busy_seconds() - children_seconds()
     print(("{:<16}" + " {:>12}" * 5 + " {:>16}").format(*HEADS))
     for language in languages(options.work, options.target, options.python):
         for row in measured(*language):
             result["rows"].append(row)
             print(("{:<16}" + " {:>12}" * 5 + " {:>16}").format(*(text.strip("*") for text in cells(row))), flush=True)
-    own = resource.getrusage(resource.RUSAGE_CHILDREN)
-    result["others_used"] = max(0.0, (record.busy_seconds() - busy - own.ru_utime - own.ru_stime) / (time.monotonic() - begin))
+    others = record.busy_seconds() - children_seconds() - busy
+    result["others_used"] = max(0.0, others / (time.monotonic() - begin))
     print(f"others used {result['others_used']:.2f} processors meanwhile" + ": not a calm machine" * (result["others_used"] > 0.2))
     path = Path(options.target, "bench", "languages.json")
     path.parent.mkdir(exist_ok=True)
