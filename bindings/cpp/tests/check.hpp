@@ -63,7 +63,8 @@ inline int finish(const char *name) {
 
 } // namespace test
 
-#define CHECK(...) test::check((__VA_ARGS__), __FILE__, __LINE__, #__VA_ARGS__)
+// Not CHECK, which LibTorch defines anew.
+#define EXPECT(...) test::check((__VA_ARGS__), __FILE__, __LINE__, #__VA_ARGS__)
 #define THROWS(status, words, ...) test::check_throws(__FILE__, __LINE__, #__VA_ARGS__, status, words, [&] { __VA_ARGS__; })
 
 #endif

@@ -54,7 +54,7 @@ void check_gradient(OnlineLabelSmoothing module, const Tensor &logits, const Ten
         entry = before;
         worst = std::max(worst, std::fabs((above - below) / (2 * step) - gradient.data_ptr<double>()[i]));
     }
-    CHECK(worst < 1e-7);
+    EXPECT(worst < 1e-7);
 }
 
 void gradients() {
@@ -88,8 +88,8 @@ void like_cross_entropy() {
         const Tensor x = ours(a, targets), y = theirs(b, targets);
         (x * 3).backward();
         (y * 3).backward();
-        CHECK(at::allclose(x, y, 1e-5, 1e-6));
-        CHECK(at::allclose(a.grad(), b.grad(), 1e-5, 1e-7));
+        EXPECT(at::allclose(x, y, 1e-5, 1e-6));
+        EXPECT(at::allclose(a.grad(), b.grad(), 1e-5, 1e-7));
     }
 }
 
@@ -103,51 +103,51 @@ void autograd() {
         const Tensor once = z.grad().clone();
         z.mutable_grad().zero_();
         loss.backward({}, true);
-        CHECK(at::equal(z.grad(), once));
+        EXPECT(at::equal(z.grad(), once));
         const Tensor gradient = torch::autograd::grad({loss}, {z}, {}, true, true)[0];
-        CHECK(at::equal(gradient, once));
+        EXPECT(at::equal(gradient, once));
         bool is_refused = false;
         try {
             gradient.sum().backward();
         } catch (const std::exception &error) {
             is_refused = std::string(error.what()).find("has no derivative") != std::string::npos;
         }
-        CHECK(is_refused);
+        EXPECT(is_refused);
     }
     // A loss scale goes in before the one rounding: without that 2^-26 is no f16, and the gradient 0.
     const Tensor small = logits_for(0, {1 << 12, K}, at::kHalf), target = small.argmax(1), z = small.detach().requires_grad_();
     (module(z, target) * 65536).backward();
     const Tensor exact = small.to(at::kFloat).requires_grad_();
     (module(exact, target) * 65536).backward();
-    CHECK(at::allclose(z.grad().to(at::kFloat), exact.grad(), 2e-3, 1e-4) && z.grad().count_nonzero().item<std::int64_t>() == z.numel());
+    EXPECT(at::allclose(z.grad().to(at::kFloat), exact.grad(), 2e-3, 1e-4) && z.grad().count_nonzero().item<std::int64_t>() == z.numel());
     // f32 keeps its gradient over the end of an epoch; a recomputed one would be that of other soft labels.
     const Tensor single = logits_for(1).requires_grad_(), half = logits_for(1, {N, K}, at::kBFloat16).requires_grad_();
     const Tensor losses[] = {module(single, targets_for(1)), module(half, targets_for(1))};
     module->next_epoch();
     losses[0].backward();
-    CHECK(single.grad().defined());
+    EXPECT(single.grad().defined());
     THROWS(OLS_STATUS_INVALID_STATE, "next_epoch", losses[1].backward());
 
     // Who takes no gradient gets no graph, and counts all the same; evaluation counts nothing.
     OnlineLabelSmoothing counting(K);
     {
         const torch::NoGradGuard no_graph;
-        CHECK(!counting(logits_for(0).requires_grad_(), targets_for(0)).requires_grad());
+        EXPECT(!counting(logits_for(0).requires_grad_(), targets_for(0)).requires_grad());
     }
     const Tensor counts = counting->counts.clone();
-    CHECK(counts.sum().item<std::int64_t>() == 4);
+    EXPECT(counts.sum().item<std::int64_t>() == 4);
     counting->eval();
     counting(logits_for(0).requires_grad_(), targets_for(0)).backward();
-    CHECK(at::equal(counting->counts, counts));
+    EXPECT(at::equal(counting->counts, counts));
     counting->train();
     // What was counted can be taken back, also by a call that says so.
     train(counting, 5);
-    CHECK(!at::equal(counting->counts, counts));
+    EXPECT(!at::equal(counting->counts, counts));
     counting->take_back(logits_for(5), targets_for(5));
-    CHECK(at::equal(counting->counts, counts));
+    EXPECT(at::equal(counting->counts, counts));
     THROWS(OLS_STATUS_INVALID_STATE, "take", counting->take_back(logits_for(6), targets_for(6)), counting->take_back(logits_for(6), targets_for(6)));
     counting->accumulate(logits_for(7).softmax(1), targets_for(7));
-    CHECK(counting->counts.sum().item<std::int64_t>() == 8);
+    EXPECT(counting->counts.sum().item<std::int64_t>() == 8);
 }
 
 /// Activation checkpointing, as one writes it in C++: the forward pass without a graph, once more in the backward pass with one.
@@ -172,8 +172,8 @@ void checkpointing() {
     const Tensor a = logits_for(0).requires_grad_(), b = logits_for(0).requires_grad_();
     plain(a * 2, targets_for(0)).backward();
     Checkpoint::apply(b, &checkpointed, targets_for(0)).backward();
-    CHECK(at::equal(a.grad(), b.grad()));
-    CHECK(at::equal(plain->counts, checkpointed->counts) && at::equal(plain->sums, checkpointed->sums));
+    EXPECT(at::equal(a.grad(), b.grad()));
+    EXPECT(at::equal(plain->counts, checkpointed->counts) && at::equal(plain->sums, checkpointed->sums));
 }
 
 class Warnings : public c10::WarningHandler {
@@ -187,22 +187,22 @@ void shapes() {
     using ols::torch::detail::readable;
     const auto is_read_in_place = [](const Tensor &tensor) { return readable("logits", tensor, OLS_DLPACK_CLASS_SECOND).is_same(tensor); };
     const Tensor image = logits_for(0, {2, K, 2, 3});
-    CHECK(is_read_in_place(image) && is_read_in_place(image.contiguous(at::MemoryFormat::ChannelsLast)));
-    CHECK(is_read_in_place(logits_for(0, {2, 6, K}).transpose(1, 2)) && is_read_in_place(logits_for(0, {K, N}).t()));
-    CHECK(is_read_in_place(logits_for(0, {N, 2 * K}).slice(1, 0, K)) && is_read_in_place(logits_for(0, {1, K}).expand({N, K})));
+    EXPECT(is_read_in_place(image) && is_read_in_place(image.contiguous(at::MemoryFormat::ChannelsLast)));
+    EXPECT(is_read_in_place(logits_for(0, {2, 6, K}).transpose(1, 2)) && is_read_in_place(logits_for(0, {K, N}).t()));
+    EXPECT(is_read_in_place(logits_for(0, {N, 2 * K}).slice(1, 0, K)) && is_read_in_place(logits_for(0, {1, K}).expand({N, K})));
     const Tensor crossed = logits_for(0, {2, K, 3, 2}).transpose(2, 3), targets = targets_for(0).view({2, 2, 3});
     OnlineLabelSmoothing module(K);
     Warnings warnings;
     {
         const c10::WarningUtils::WarningHandlerGuard guard(&warnings);
-        CHECK(!is_read_in_place(crossed));
+        EXPECT(!is_read_in_place(crossed));
         const Tensor a = crossed.detach().requires_grad_(), b = crossed.contiguous().detach().requires_grad_();
         const Tensor x = module(a, targets), y = module(b, targets);
         x.backward();
         y.backward();
-        CHECK(at::equal(x, y) && at::equal(a.grad(), b.grad()));
+        EXPECT(at::equal(x, y) && at::equal(a.grad(), b.grad()));
     }
-    CHECK(warnings.messages.size() == 1 && warnings.messages[0].find("strides of logits") != std::string::npos);
+    EXPECT(warnings.messages.size() == 1 && warnings.messages[0].find("strides of logits") != std::string::npos);
 
     // Samples, not elements: what would fit by its number alone does not pass.
     THROWS(OLS_STATUS_INVALID_SHAPE, "targets.shape = [2, 3, 2]|[2, 2, 3]", module(image, targets_for(0).view({2, 3, 2})));
@@ -211,13 +211,13 @@ void shapes() {
     // One sample alone, and none at all.
     OnlineLabelSmoothing each(OnlineLabelSmoothingOptions(K).reduction(torch::kNone));
     const Tensor one = each(logits_for(0)[0], targets_for(0)[0]), all = each(logits_for(0), targets_for(0));
-    CHECK(one.dim() == 0 && all.dim() == 1 && at::equal(one, all[0]));
-    CHECK(at::equal(each(image, targets), each(image.contiguous(), targets)) && each(image, targets).sizes() == targets.sizes());
+    EXPECT(one.dim() == 0 && all.dim() == 1 && at::equal(one, all[0]));
+    EXPECT(at::equal(each(image, targets), each(image.contiguous(), targets)) && each(image, targets).sizes() == targets.sizes());
     const Tensor nothing = at::empty({0, K}).requires_grad_();
     const Tensor zero = module(nothing, at::empty({0}, at::kLong));
     zero.backward();
-    CHECK(zero.item<float>() == 0 && nothing.grad().numel() == 0 && each(nothing, at::empty({0}, at::kLong)).numel() == 0);
-    CHECK(at::equal(module(logits_for(0), targets_for(0) + 1, CallOptions().target_offset(1)), module(logits_for(0), targets_for(0).to(at::kByte))));
+    EXPECT(zero.item<float>() == 0 && nothing.grad().numel() == 0 && each(nothing, at::empty({0}, at::kLong)).numel() == 0);
+    EXPECT(at::equal(module(logits_for(0), targets_for(0) + 1, CallOptions().target_offset(1)), module(logits_for(0), targets_for(0).to(at::kByte))));
 }
 
 void bad_input(const std::string &folder) {
@@ -242,7 +242,7 @@ void bad_input(const std::string &folder) {
     THROWS(OLS_STATUS_INVALID_SHAPE, "soft_labels", module->set_soft_labels(at::ones({K, K + 1})));
     THROWS(OLS_STATUS_IO, "missing", module->save_file(folder + "/missing/file"));
     THROWS(OLS_STATUS_INVALID_DEVICE, "meta", module->to(torch::Device(at::kMeta)));
-    CHECK(bytes_of(module, folder) == before && module->options.alpha() == 0.5 && module->soft_labels.device().is_cpu());
+    EXPECT(bytes_of(module, folder) == before && module->options.alpha() == 0.5 && module->soft_labels.device().is_cpu());
     THROWS(OLS_STATUS_INVALID_ARGUMENT, "num_classes", OnlineLabelSmoothing(1));
     THROWS(OLS_STATUS_INVALID_ARGUMENT, "num_classes", OnlineLabelSmoothing(-1));
     THROWS(OLS_STATUS_INVALID_SHAPE, "class_weights", OnlineLabelSmoothing(OnlineLabelSmoothingOptions(K).class_weights(at::ones(K - 1))));
@@ -250,10 +250,10 @@ void bad_input(const std::string &folder) {
     // A reset that is refused leaves all as it was.
     module->options.alpha(3);
     THROWS(OLS_STATUS_INVALID_ARGUMENT, "alpha", module->reset());
-    CHECK(bytes_of(module, folder) == before);
+    EXPECT(bytes_of(module, folder) == before);
     module->options.alpha(0.5);
     module->reset();
-    CHECK(module->epoch() == 0 && module->counts.sum().item<std::int64_t>() == 0);
+    EXPECT(module->epoch() == 0 && module->counts.sum().item<std::int64_t>() == 0);
 }
 
 /// A model that has its loss as a part.
@@ -272,7 +272,7 @@ TORCH_MODULE(Model);
 void modules(const std::string &folder) {
     Model model;
     OnlineLabelSmoothing criterion = model->criterion;
-    CHECK(model->parameters().size() == 2 && model->buffers().size() == 4 && model->named_buffers().contains("criterion.soft_labels"));
+    EXPECT(model->parameters().size() == 2 && model->buffers().size() == 4 && model->named_buffers().contains("criterion.soft_labels"));
     train(criterion, 0);
     criterion->next_epoch();
     train(criterion, 1);
@@ -280,30 +280,30 @@ void modules(const std::string &folder) {
     // Modes and dtypes of the whole; the state's dtypes are its own.
     model->eval();
     train(criterion, 2);
-    CHECK(bytes_of(criterion, folder) == state);
+    EXPECT(bytes_of(criterion, folder) == state);
     model->train();
     model->to(at::kDouble);
     model->to(at::kHalf);
     model->to(torch::Device(at::kCPU), at::kFloat);
-    CHECK(criterion->soft_labels.scalar_type() == at::kFloat && criterion->sums.scalar_type() == at::kLong && bytes_of(criterion, folder) == state);
+    EXPECT(criterion->soft_labels.scalar_type() == at::kFloat && criterion->sums.scalar_type() == at::kLong && bytes_of(criterion, folder) == state);
 
     test::begin("r12 a clone is a criterion of its own with the same state, epoch and mode");
     model->eval();
     Model copy(std::dynamic_pointer_cast<ModelImpl>(model->clone()));
-    CHECK(bytes_of(copy->criterion, folder) == state && copy->criterion->epoch() == 1 && !copy->criterion->is_training());
-    CHECK(copy->criterion->soft_labels.data_ptr() != criterion->soft_labels.data_ptr());
+    EXPECT(bytes_of(copy->criterion, folder) == state && copy->criterion->epoch() == 1 && !copy->criterion->is_training());
+    EXPECT(copy->criterion->soft_labels.data_ptr() != criterion->soft_labels.data_ptr());
     copy->train();
     train(copy->criterion, 2);
-    CHECK(bytes_of(criterion, folder) == state && bytes_of(copy->criterion, folder) != state);
+    EXPECT(bytes_of(criterion, folder) == state && bytes_of(copy->criterion, folder) != state);
     OnlineLabelSmoothing alone(std::dynamic_pointer_cast<ols::torch::OnlineLabelSmoothingImpl>(copy->criterion->clone()));
     copy->criterion->next_epoch();
     alone->next_epoch();
-    CHECK(bytes_of(alone, folder) == bytes_of(copy->criterion, folder) && alone->epoch() == 2);
+    EXPECT(bytes_of(alone, folder) == bytes_of(copy->criterion, folder) && alone->epoch() == 2);
     // Other memory under the buffers, as frameworks put it there: the criterion goes on with it.
     alone->counts.set_data(alone->counts.clone());
     train(alone, 3);
     train(copy->criterion, 3);
-    CHECK(bytes_of(alone, folder) == bytes_of(copy->criterion, folder));
+    EXPECT(bytes_of(alone, folder) == bytes_of(copy->criterion, folder));
 
     test::begin("r25 torch::save and load of the whole, into a model with other options; the run goes on bit for bit");
     model->train();
@@ -312,38 +312,38 @@ void modules(const std::string &folder) {
     Model resumed;
     resumed->criterion->set_alpha(0.9);
     torch::load(resumed, archive);
-    CHECK(resumed->criterion->options.alpha() == 0.3 && resumed->criterion->epoch() == 1 && bytes_of(resumed->criterion, folder) == state);
-    CHECK(at::allclose(resumed->criterion->options.class_weights(), at::linspace(1, 2, K, at::kDouble)));
+    EXPECT(resumed->criterion->options.alpha() == 0.3 && resumed->criterion->epoch() == 1 && bytes_of(resumed->criterion, folder) == state);
+    EXPECT(at::allclose(resumed->criterion->options.class_weights(), at::linspace(1, 2, K, at::kDouble)));
     for (auto *each : {&criterion, &resumed->criterion}) {
         train(*each, 4);
         (*each)->next_epoch();
     }
-    CHECK(bytes_of(criterion, folder) == bytes_of(resumed->criterion, folder));
+    EXPECT(bytes_of(criterion, folder) == bytes_of(resumed->criterion, folder));
     // And with the criterion that knows nothing of LibTorch.
     ols::criterion plain(K);
     plain.load(bytes_of(criterion, folder));
-    CHECK(plain.epoch() == 2 && plain.soft_labels()(1, 2) == criterion->soft_labels[1][2].item<float>());
+    EXPECT(plain.epoch() == 2 && plain.soft_labels()(1, 2) == criterion->soft_labels[1][2].item<float>());
     plain.next_epoch();
     plain.save(folder + "/plain.ols");
     criterion->load_file(folder + "/plain.ols");
-    CHECK(criterion->epoch() == 3);
+    EXPECT(criterion->epoch() == 3);
     std::stringstream other;
     torch::save(OnlineLabelSmoothing(K + 1), other);
     THROWS(OLS_STATUS_INVALID_ARGUMENT, "num_classes", torch::load(criterion, other));
 
     test::begin("r26 the buffers are the state");
-    CHECK(at::equal(criterion->soft_labels.sum(1).round(), at::ones(K)));
+    EXPECT(at::equal(criterion->soft_labels.sum(1).round(), at::ones(K)));
     criterion->set_soft_labels(at::full({K, K}, 0.5, at::kDouble));
-    CHECK(criterion->soft_labels[4][4].item<float>() == 0.5f);
+    EXPECT(criterion->soft_labels[4][4].item<float>() == 0.5f);
     criterion->set_alpha(0);
-    CHECK(criterion->options.alpha() == 0 && criterion->report().epoch == 0);
+    EXPECT(criterion->options.alpha() == 0 && criterion->report().epoch == 0);
 
     std::ostringstream printed;
     printed << OnlineLabelSmoothing(OnlineLabelSmoothingOptions(K).preset(ols::preset::paper).reduction(torch::kSum));
-    CHECK(printed.str() == "ols::torch::OnlineLabelSmoothing(num_classes=5, alpha=0.5, initial=zero, empty_class=uniform, min_count=1, momentum=0, "
+    EXPECT(printed.str() == "ols::torch::OnlineLabelSmoothing(num_classes=5, alpha=0.5, initial=zero, empty_class=uniform, min_count=1, momentum=0, "
                            "freeze_above=inf, ignore_index=-100, reduction=sum, epoch=0)");
     torch::nn::AnyModule any(OnlineLabelSmoothing{K});
-    CHECK(any.forward(logits_for(0), targets_for(0)).item<float>() > 0);
+    EXPECT(any.forward(logits_for(0), targets_for(0)).item<float>() > 0);
 }
 
 /// Two "processes" in one: the collective as c10d::ProcessGroup has it.
@@ -369,9 +369,9 @@ void in_parallel(const std::string &folder) {
     }
     const auto summed_by_one = bytes_of(alone, folder);
     Pair pair(second);
-    CHECK(bytes_of(first, folder) != summed_by_one);
+    EXPECT(bytes_of(first, folder) != summed_by_one);
     first->all_reduce(pair);
-    CHECK(pair.calls == 3 && bytes_of(first, folder) == summed_by_one);
+    EXPECT(pair.calls == 3 && bytes_of(first, folder) == summed_by_one);
     first->next_epoch();
     test::begin("r14 threads on one module learn what one does");
     std::vector<std::thread> threads;
@@ -383,7 +383,7 @@ void in_parallel(const std::string &folder) {
     for (auto &thread : threads) thread.join();
     alone->next_epoch();
     shared->next_epoch();
-    CHECK(bytes_of(first, folder) == bytes_of(alone, folder) && bytes_of(shared, folder) == bytes_of(alone, folder));
+    EXPECT(bytes_of(first, folder) == bytes_of(alone, folder) && bytes_of(shared, folder) == bytes_of(alone, folder));
 }
 
 void device_tensors(const char *stand_in_path, const std::string &folder) {
@@ -396,21 +396,21 @@ void device_tensors(const char *stand_in_path, const std::string &folder) {
     there->next_epoch();
     host->load_file((there->save_file(folder + "/device.ols"), folder + "/device.ols"));
     there->to(cuda);
-    CHECK(there->soft_labels.device() == cuda && there->sums.device() == cuda && there->counts.device() == cuda && there->epoch() == 1);
+    EXPECT(there->soft_labels.device() == cuda && there->sums.device() == cuda && there->counts.device() == cuda && there->epoch() == 1);
     for (const at::ScalarType type : {at::kFloat, at::kDouble, at::kHalf, at::kBFloat16}) {
         const Tensor a = logits_for(0, {N, K}, type).requires_grad_(), b = logits_for(0, {N, K}, type).to(cuda).requires_grad_(), y = targets_for(0).to(cuda);
         const Tensor expected = host(a, targets_for(0));
         stand_in::wait();
         const long long waits = stand_in::get("synchronisations");
         const Tensor loss = there(b, y);
-        CHECK(stand_in::get("synchronisations") == waits && stand_in::get("queued") > 0);
-        CHECK(stand_in::get("last_stream") == reinterpret_cast<long long>(pretended_cuda::streams[1]));
+        EXPECT(stand_in::get("synchronisations") == waits && stand_in::get("queued") > 0);
+        EXPECT(stand_in::get("last_stream") == reinterpret_cast<long long>(pretended_cuda::streams[1]));
         (expected * 1024).backward();
         (loss * 1024).backward();
         const double within = type == at::kHalf ? 2e-3 : type == at::kBFloat16 ? 2e-2 : 1e-5;
-        CHECK(loss.device() == cuda && b.grad().device() == cuda && b.grad().scalar_type() == type);
-        CHECK(at::allclose(loss.to(cpu), expected, 1e-5, 1e-6) && at::allclose(b.grad().to(cpu), a.grad(), within, 1024 * 1e-6));
-        CHECK(at::equal(there->counts.to(cpu), host->counts));
+        EXPECT(loss.device() == cuda && b.grad().device() == cuda && b.grad().scalar_type() == type);
+        EXPECT(at::allclose(loss.to(cpu), expected, 1e-5, 1e-6) && at::allclose(b.grad().to(cpu), a.grad(), within, 1024 * 1e-6));
+        EXPECT(at::equal(there->counts.to(cpu), host->counts));
     }
     // Images in two layouts, Mixup, weights; one loss per sample; taking back.
     const Tensor image = logits_for(1, {2, K, 2, 3}), targets = targets_for(1).view({2, 2, 3}), v = at::linspace(0, 2, N).view({2, 2, 3});
@@ -419,31 +419,31 @@ void device_tensors(const char *stand_in_path, const std::string &folder) {
     };
     for (const at::MemoryFormat format : {at::MemoryFormat::Contiguous, at::MemoryFormat::ChannelsLast}) {
         const Tensor expected = host(image, targets, mixed(cpu)), loss = there(image.to(cuda).contiguous(format), targets.to(cuda), mixed(cuda));
-        CHECK(at::allclose(loss.to(cpu), expected, 1e-5, 1e-6));
+        EXPECT(at::allclose(loss.to(cpu), expected, 1e-5, 1e-6));
     }
     there->take_back(image.to(cuda), targets.to(cuda), mixed(cuda));
     host->take_back(image, targets, mixed(cpu));
-    CHECK(at::equal(there->counts.to(cpu), host->counts));
+    EXPECT(at::equal(there->counts.to(cpu), host->counts));
 
     // The end of an epoch, a clone, torch::save on the module's stream, and back to the host.
     there->next_epoch();
     host->next_epoch();
-    CHECK(there->report().epoch == 1 + 1 && there->report().rows_measured == host->report().rows_measured);
-    CHECK(at::allclose(there->soft_labels.to(cpu), host->soft_labels, 0, 1e-6));
+    EXPECT(there->report().epoch == 1 + 1 && there->report().rows_measured == host->report().rows_measured);
+    EXPECT(at::allclose(there->soft_labels.to(cpu), host->soft_labels, 0, 1e-6));
     OnlineLabelSmoothing copy(std::dynamic_pointer_cast<ols::torch::OnlineLabelSmoothingImpl>(there->clone()));
     std::stringstream archive;
     torch::save(there, archive);
     OnlineLabelSmoothing loaded(K);
     torch::load(loaded, archive);
-    CHECK(copy->soft_labels.device() == cuda && copy->epoch() == 2 && bytes_of(copy, folder) == bytes_of(there, folder));
-    CHECK(bytes_of(loaded, folder) == bytes_of(there, folder) && at::equal(loaded->soft_labels, there->soft_labels.to(cpu)));
+    EXPECT(copy->soft_labels.device() == cuda && copy->epoch() == 2 && bytes_of(copy, folder) == bytes_of(there, folder));
+    EXPECT(bytes_of(loaded, folder) == bytes_of(there, folder) && at::equal(loaded->soft_labels, there->soft_labels.to(cpu)));
     // Tensors that lie elsewhere are the library's error.
     THROWS(OLS_STATUS_INVALID_DEVICE, "logits.device = cpu|cuda:1", there(logits_for(0), targets_for(0)));
     THROWS(OLS_STATUS_INVALID_DEVICE, "targets.device = cpu", there(logits_for(0).to(cuda), targets_for(0)));
     THROWS(OLS_STATUS_INVALID_DEVICE, "logits.device = cuda:1|cpu", host(logits_for(0).to(cuda), targets_for(0).to(cuda)));
     const auto state = bytes_of(there, folder);
     there->to(cpu);
-    CHECK(there->soft_labels.device() == cpu && there->epoch() == 2 && bytes_of(there, folder) == state);
+    EXPECT(there->soft_labels.device() == cpu && there->epoch() == 2 && bytes_of(there, folder) == state);
 }
 
 } // namespace

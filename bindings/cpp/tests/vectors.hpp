@@ -266,7 +266,7 @@ void see_it_fail(const vec_case &c) {
 template <class Subject, class Skip>
 void run_all(const Skip &skip) {
     // The formula of the inputs first.
-    CHECK(vec_splitmix64(0, 0) == UINT64_C(0xe220a8397b1dcdaf));
+    EXPECT(vec_splitmix64(0, 0) == UINT64_C(0xe220a8397b1dcdaf));
     see_it_fail<Subject>(vec_cases[0]);
     std::map<std::string, int> files = {{"errors", 0}, {"epochs", 0}, {"layouts", 0}, {"options", 0}, {"sizes", 0}, {"special", 0}, {"targets", 0}, {"weights", 0}};
     int ran = 0, skipped = 0;
