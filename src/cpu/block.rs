@@ -93,7 +93,9 @@ impl<L: Storage, K: LineKernel<L>> Kernel<L::Real> for Any<L, K> {
             if copied {
                 logits.gather::<V>(&mut copies);
             }
-            let mut lines_of = |group: &Group<L::Real>| if copied { group.copied_lines::<L>(&mut copies) } else { group.lines::<L>() };
+            // One address for both: the kernel reads logits and writes gradients there.
+            let address = copies.as_mut_ptr();
+            let lines_of = |group: &Group<L::Real>| if copied { group.copied_lines::<L>(address) } else { group.lines::<L>() };
             let (lines, grad_lines) = (lines_of(&logits), grad.as_ref().map(lines_of));
             K::run_lines::<V>(LineTask { pass, logits: lines, grad: grad_lines, labels, found, scratch }, adder, losses);
             if copied && let Some(grad) = grad {

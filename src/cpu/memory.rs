@@ -92,18 +92,20 @@ impl<R: Arithmetic> Group<R> {
         Lines { base: base.cast(), step: step / size_of::<L>() as isize, count, classes }
     }
 
-    /// The copies of the rows that [`gather`](Self::gather) makes; `L` is what they are computed in.
+    /// The copies of the rows that [`gather`](Self::gather) makes at an address; `L` is what they are computed in.
     #[inline(always)]
-    pub fn copied_lines<L: Storage<Real = R>>(&self, copies: &mut [R]) -> Lines<L> {
+    pub fn copied_lines<L: Storage<Real = R>>(&self, copies: *mut R) -> Lines<L> {
         debug_assert!(L::DTYPE == R::DTYPE);
         let Self { count, classes, .. } = *self;
-        Lines { base: copies.as_mut_ptr().cast(), step: classes as isize, count, classes }
+        Lines { base: copies.cast(), step: classes as isize, count, classes }
     }
 
-    /// Whether rows follow each other without a gap.
+    /// How many stretches without a gap [`Layout::Rows`] is made of, and the entries of each: all rows are one where none is between them.
     #[inline(always)]
-    fn is_dense(&self) -> bool {
-        self.layout == Layout::Rows && self.step == self.class_step * self.classes as isize
+    fn stretches(&self) -> (usize, usize) {
+        debug_assert!(self.layout == Layout::Rows);
+        let is_dense = self.step == self.class_step * self.classes as isize;
+        if is_dense { (1, self.count * self.classes) } else { (self.count, self.classes) }
     }
 
     /// Copies all entries, widened, to rows without a gap. `to` has room for a vector more.
@@ -119,8 +121,8 @@ impl<R: Arithmetic> Group<R> {
             Layout::Columns => return unsafe { self.gather_columns::<V>(to) },
             Layout::Scattered => return self.gather_any(to),
         }
-        let (rows, length) = if self.is_dense() { (1, self.count * self.classes) } else { (self.count, self.classes) };
-        for row in 0..rows {
+        let (stretches, length) = self.stretches();
+        for row in 0..stretches {
             // SAFETY: the caller's promise, and that of `new`.
             unsafe { R::widen_all::<V>(self.dtype, self.at(row, 0), length, &mut to[row * length..], width, None) };
         }
@@ -182,8 +184,8 @@ impl<R: Arithmetic> Group<R> {
             // SAFETY: as above.
             Layout::Scattered => return unsafe { self.scatter_any(from) },
         }
-        let (rows, length) = if self.is_dense() { (1, self.count * self.classes) } else { (self.count, self.classes) };
-        for row in 0..rows {
+        let (stretches, length) = self.stretches();
+        for row in 0..stretches {
             // SAFETY: the caller's promise.
             unsafe { R::narrow_all::<V>(self.dtype, &from[row * length..], width, self.at(row, 0), length, None) };
         }
