@@ -4,7 +4,7 @@
 
 use super::adder::Adder;
 use super::block::{Kernel, Task};
-use super::exp::{Constants, Exp};
+use super::exp::Exp;
 use super::labels::{LANES, Labels, PerLane, lanes};
 use super::lanes::{Lanes, Real, Vectors};
 use super::pass::Pass;
@@ -263,7 +263,7 @@ fn largest<R: Real, V: Vectors>(logits: &[R]) -> (R::Lanes<V>, R::Lanes<V>) {
 /// The exponentials of `z - max`, class by class.
 #[inline(always)]
 fn exponentials<R: Real, V: Vectors>(max: R::Lanes<V>, z: &[R], to: &mut [R]) {
-    let (width, exp) = (R::Lanes::<V>::WIDTH, Exp::<R::Lanes<V>>::new(&Constants::new()));
+    let (width, exp) = (R::Lanes::<V>::WIDTH, Exp::<R>::constants().vectors::<R::Lanes<V>>());
     let pairs = z.chunks_exact(2 * width);
     if let [_, ..] = pairs.remainder() {
         let [e] = exp.nonpositive([R::Lanes::<V>::load(pairs.remainder()).sub(max)]);

@@ -58,20 +58,21 @@ impl Exponential for f64 {
     const FLUSHED: f64 = -709.1;
 }
 
-/// The constants of exp. A compiler that knew them would load them again for every use.
+/// The constants of exp: as numbers, or as vectors of them.
 #[derive(Clone, Copy)]
-pub(crate) struct Constants<R> {
-    log2_e: R,
-    magic: R,
-    minus_ln2: [R; 2],
-    coefficients: [R; MOST],
-    one: R,
-    flushed: R,
+pub(crate) struct Exp<T> {
+    log2_e: T,
+    magic: T,
+    minus_ln2: [T; 2],
+    coefficients: [T; MOST],
+    one: T,
+    flushed: T,
 }
 
-impl<R: Real> Constants<R> {
+impl<R: Real> Exp<R> {
+    /// The numbers. A compiler that knew them would load them again for every use.
     #[inline(always)]
-    pub fn new() -> Self {
+    pub fn constants() -> Self {
         let one = black_box(R::ONE);
         let mut coefficients = [one; MOST];
         let mut index = 0;
@@ -82,43 +83,23 @@ impl<R: Real> Constants<R> {
         let minus_ln2 = [black_box(R::MINUS_LN2[0]), black_box(R::MINUS_LN2[1])];
         Self { log2_e: black_box(R::LOG2_E), magic: black_box(R::MAGIC), minus_ln2, coefficients, one, flushed: black_box(R::FLUSHED) }
     }
-}
 
-/// exp, for vectors.
-#[derive(Clone, Copy)]
-pub(crate) struct Exp<L> {
-    log2_e: L,
-    magic: L,
-    minus_ln2: [L; 2],
-    coefficients: [L; MOST],
-    one: L,
-    flushed: L,
+    /// The vectors. Not to be kept across loops over chains: those of two registers would no longer be known to have the same number in both.
+    #[inline(always)]
+    pub fn vectors<L: Lanes<R>>(&self) -> Exp<L> {
+        let Self { log2_e, magic, minus_ln2: [high, low], one, flushed, .. } = *self;
+        let mut coefficients = [L::splat(one); MOST];
+        let mut index = 0;
+        while index < R::COEFFICIENTS.len() {
+            coefficients[index] = L::splat(self.coefficients[index]);
+            index += 1;
+        }
+        let minus_ln2 = [L::splat(high), L::splat(low)];
+        Exp { log2_e: L::splat(log2_e), magic: L::splat(magic), minus_ln2, coefficients, one: L::splat(one), flushed: L::splat(flushed) }
+    }
 }
 
 impl<L> Exp<L> {
-    /// Not to be kept across loops over chains: vectors of two registers would no longer be known to have the same number in both.
-    #[inline(always)]
-    pub fn new<R: Real>(constants: &Constants<R>) -> Self
-    where
-        L: Lanes<R>,
-    {
-        let one = L::splat(constants.one);
-        let mut coefficients = [one; MOST];
-        let mut index = 0;
-        while index < R::COEFFICIENTS.len() {
-            coefficients[index] = L::splat(constants.coefficients[index]);
-            index += 1;
-        }
-        Self {
-            log2_e: L::splat(constants.log2_e),
-            magic: L::splat(constants.magic),
-            minus_ln2: [L::splat(constants.minus_ln2[0]), L::splat(constants.minus_ln2[1])],
-            coefficients,
-            one,
-            flushed: L::splat(constants.flushed),
-        }
-    }
-
     /// `exp(x)` for lanes x <= 0, within 1.02 ulp (f32) or 2 ulp (f64) down to the smallest normal number; 0 below half of that; NaN for NaN.
     ///
     /// x = n*ln 2 + r with |r| <= ln 2 / 2; exp(r) is `1 + (r + r^2 * p(r))` with p in pairs of terms (Estrin), so that no step waits for more than
@@ -209,14 +190,14 @@ mod tests {
     /// exp of one number.
     fn exp_f32(x: f32) -> f32 {
         let mut first = [0.0];
-        Exp::new(&Constants::new()).nonpositive([<Portable as Vectors>::F32::splat(x)])[0].store_part(&mut first);
+        Exp::constants().vectors().nonpositive([<Portable as Vectors>::F32::splat(x)])[0].store_part(&mut first);
         first[0]
     }
 
     /// exp of one number.
     fn exp_f64(x: f64) -> f64 {
         let mut first = [0.0];
-        Exp::new(&Constants::new()).nonpositive([<Portable as Vectors>::F64::splat(x)])[0].store_part(&mut first);
+        Exp::constants().vectors().nonpositive([<Portable as Vectors>::F64::splat(x)])[0].store_part(&mut first);
         first[0]
     }
 

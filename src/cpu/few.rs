@@ -4,7 +4,7 @@
 
 use super::adder::Adder;
 use super::block::{LineKernel, LineTask};
-use super::exp::{Constants, Exp};
+use super::exp::Exp;
 use super::labels::{LANES, Labels, lanes};
 use super::lanes::{Lanes, Vectors};
 use super::memory::Lines;
@@ -49,7 +49,7 @@ impl<R: Arithmetic, const GENERAL: bool> LineKernel<R> for Few<GENERAL> {
             }
         }
 
-        let exp = Exp::<R::Lanes<V>>::new(&Constants::new());
+        let exp = Exp::<R>::constants().vectors::<R::Lanes<V>>();
         // What the gradient needs of the targets' entries.
         let mut of_targets = [[R::default(); LANES]; 2];
         for lane in 0..count {

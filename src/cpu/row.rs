@@ -1,7 +1,7 @@
 //! One row: lanes are classes. Its three sweeps, which lie in the cache: the maximum; the exponentials with three sums; the gradient and the
 //! statistics. Each goes on chain by chain, so that those of three rows can be done in turns (`rows`). `sums` has the order of all sums.
 
-use super::exp::{Constants, Exp};
+use super::exp::Exp;
 use super::lanes::{Lanes, Real, Vectors};
 use super::memory::prefetch;
 use super::softmax::term;
@@ -211,19 +211,13 @@ pub(super) struct ExpSweep<'a, L: Storage, V: Vectors, const GENERAL: bool> {
     max: L::Real,
     /// A whole number of vectors.
     exponentials: &'a mut [L::Real],
-    constants: Constants<L::Real>,
+    constants: Exp<L::Real>,
     totals: WideSums<L::Real, LanesOf<L, V>>,
 }
 
 impl<'a, L: Storage, V: Vectors, const GENERAL: bool> ExpSweep<'a, L, V, GENERAL> {
     #[inline(always)]
-    pub fn new(
-        z: &'a [L],
-        soft: SoftLabel<'a, L::Real>,
-        max: L::Real,
-        exponentials: &'a mut [L::Real],
-        constants: Constants<L::Real>,
-    ) -> Self {
+    pub fn new(z: &'a [L], soft: SoftLabel<'a, L::Real>, max: L::Real, exponentials: &'a mut [L::Real], constants: Exp<L::Real>) -> Self {
         Self { z, soft, max, exponentials, constants, totals: WideSums::new() }
     }
 
@@ -234,7 +228,7 @@ impl<'a, L: Storage, V: Vectors, const GENERAL: bool> ExpSweep<'a, L, V, GENERAL
         let exponentials = &mut self.exponentials[start..start + chain::<L, V>()];
         let soft = self.soft.range(start, chain::<L, V>());
         let max = LanesOf::<L, V>::splat(self.max);
-        let exp = Exp::<LanesOf<L, V>>::new(&self.constants);
+        let exp = self.constants.vectors::<LanesOf<L, V>>();
         let mut at = 0;
         while at < chain::<L, V>() {
             two::<L, V>(&exp, max, &z[at..at + 2 * width], &mut exponentials[at..at + 2 * width]);
@@ -252,13 +246,8 @@ impl<'a, L: Storage, V: Vectors, const GENERAL: bool> ExpSweep<'a, L, V, GENERAL
     pub fn rest(&mut self, start: usize) {
         if start != self.z.len() {
             let soft = self.soft.range(start, self.z.len() - start);
-            let sums = short_chain::<L, V, GENERAL>(
-                &Exp::new(&self.constants),
-                self.max,
-                &self.z[start..],
-                &soft,
-                &mut self.exponentials[start..],
-            );
+            let sums =
+                short_chain::<L, V, GENERAL>(&self.constants.vectors(), self.max, &self.z[start..], &soft, &mut self.exponentials[start..]);
             self.totals.add(&sums);
         }
     }
@@ -508,7 +497,7 @@ mod tests {
         first.rest(start);
         let (max, _) = first.finish().expect("the row is finite");
         let ahead = Ahead { grad: row.as_ptr(), sums: row.as_ptr().cast(), next_logits: row.as_ptr(), next_soft: soft_label.as_ptr() };
-        let mut second = ExpSweep::<R, Portable, false>::new(&row, soft, max, &mut exponentials, Constants::new());
+        let mut second = ExpSweep::<R, Portable, false>::new(&row, soft, max, &mut exponentials, Exp::constants());
         (0..chains).for_each(|index| second.chain(index, &ahead));
         second.rest(start);
         let mut found = Softmaxes::new();

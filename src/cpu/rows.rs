@@ -7,7 +7,7 @@
 
 use super::adder::Adder;
 use super::block::{LineKernel, LineTask};
-use super::exp::Constants;
+use super::exp::Exp;
 use super::labels::Labels;
 use super::lanes::{Real, Vectors};
 use super::row::{Ahead, ExpSweep, Factors, LastSweep, MaxSweep, SoftLabel, chain, distance_with_masked};
@@ -72,7 +72,7 @@ impl<L: Storage, const GENERAL: bool> LineKernel<L> for Rows<GENERAL> {
                 found.target_logits[target][lane] = row(lane)[labels.classes[target][lane]].widen().to_f64();
             }
         };
-        let constants = Constants::<L::Real>::new();
+        let constants = Exp::<L::Real>::constants();
         let mut finite = 0u32;
         if classes < TOGETHER {
             for lane in (0..losses.len()).filter(|lane| labels.is_active(*lane)) {

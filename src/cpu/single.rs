@@ -4,7 +4,7 @@
 
 use super::adder::Adder;
 use super::block::{LineKernel, LineTask};
-use super::exp::{Constants, Exp};
+use super::exp::Exp;
 use super::labels::{LANES, lanes};
 use super::lanes::{Lanes, Vectors};
 use super::row::{SoftLabel, distance_with_masked, part, part_f32, store_part, target_entry};
@@ -35,7 +35,7 @@ impl<R: Arithmetic> LineKernel<R> for Single {
             (found.max[lane], found.target_logits[0][lane]) = (maxima[lane].to_f64(), own[lane].to_f64());
         }
 
-        let exp = Exp::<R::Lanes<V>>::new(&Constants::new());
+        let exp = Exp::<R>::constants().vectors::<R::Lanes<V>>();
         let (mut own_e, mut own_q) = ([R::default(); LANES], [0f32; LANES]);
         for (lane, e_row) in exponentials.chunks_exact_mut(width).enumerate().take(count) {
             // SAFETY: the caller's promise.
