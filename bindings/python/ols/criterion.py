@@ -155,8 +155,7 @@ class Criterion:
         Raises:
             TypeError: a dtype. ValueError: a shape or value. IndexError: a target. RuntimeError: a device. Nothing is changed then.
         """
-        call = _Call(self, logits, target, sample_weight, target2, lam, stream)
-        call.batch.target_offset = target_offset
+        call = _Call(self, logits, target, sample_weight, target2, lam, target_offset, stream)
         call.batch.flags = _UPDATES[bool(update and self.training)]
         if grad_loss is not None:
             call.batch.grad_loss = call.number(grad_loss)
@@ -170,8 +169,7 @@ class Criterion:
         update: bool = True, stream: int | None = None,
     ) -> Any:  # fmt: skip
         """The loss alone, as in a call; in training mode it adds to the statistics."""
-        call = _Call(self, logits, target, sample_weight, target2, lam, stream)
-        call.batch.target_offset = target_offset
+        call = _Call(self, logits, target, sample_weight, target2, lam, target_offset, stream)
         call.batch.flags = _UPDATES[bool(update and self.training)]
         loss, loss_tensor = call.new_loss()
         call.run(lib.ols_forward, byref(loss_tensor), None)
@@ -182,8 +180,7 @@ class Criterion:
         target_offset: int = 0, out: Any = None, stream: int | None = None,
     ) -> Any:  # fmt: skip
         """The gradient alone, recomputed; no state is touched."""
-        call = _Call(self, logits, target, sample_weight, target2, lam, stream)
-        call.batch.target_offset = target_offset
+        call = _Call(self, logits, target, sample_weight, target2, lam, target_offset, stream)
         if grad_loss is not None:
             call.batch.grad_loss = call.number(grad_loss)
         gradient, tensor = call.new_gradient(out)
@@ -195,8 +192,7 @@ class Criterion:
         take_back: bool = False, stream: int | None = None,
     ) -> None:  # fmt: skip
         """Adds to the statistics from given probabilities, in [0, 1], of the shape of logits, in training mode only; or takes them back, in both."""
-        call = _Call(self, probabilities, target, sample_weight, target2, lam, stream)
-        call.batch.target_offset = target_offset
+        call = _Call(self, probabilities, target, sample_weight, target2, lam, target_offset, stream)
         call.batch.flags = _abi.BATCH_TAKE_BACK if take_back else _UPDATES[self.training]
         call.run(lib.ols_accumulate)
 
@@ -205,8 +201,8 @@ class Criterion:
         stream: int | None = None,
     ) -> None:  # fmt: skip
         """Takes a batch back that was added, exactly; the arguments are those that it was added with. RuntimeError for more than was added."""
-        call = _Call(self, logits, target, sample_weight, target2, lam, stream)
-        call.batch.target_offset, call.batch.flags = target_offset, _abi.BATCH_TAKE_BACK
+        call = _Call(self, logits, target, sample_weight, target2, lam, target_offset, stream)
+        call.batch.flags = _abi.BATCH_TAKE_BACK
         call.run(lib.ols_forward, None, None)
 
     # ---- epochs, mode, settings
@@ -343,12 +339,15 @@ _DEFAULTS = {name: value for name, value in _DEFAULTS.items() if name != "device
 class _Call:
     """A batch of borrowed tensors, and outputs of their kind."""
 
-    def __init__(self, criterion: Criterion, logits: Any, target: Any, sample_weight: Any, target2: Any, lam: Any, stream: int | None) -> None:
+    def __init__(
+        self, criterion: Criterion, logits: Any, target: Any, sample_weight: Any, target2: Any, lam: Any, target_offset: int, stream: int | None
+    ) -> None:  # fmt: skip
         self.core, self.stream = criterion._core, stream
         self.logits, self.target = self.borrow("logits", logits, 2), self.borrow("target", target, 1)
         self.kept: list[object] = []
         self.batch = batch_init()
         self.batch.logits, self.batch.targets, self.batch.stream = self.logits.tensor, self.target.tensor, stream
+        self.batch.target_offset = target_offset
         for name, value in (("sample_weights", sample_weight), ("targets2", target2)):
             if value is not None:
                 self.kept.append(self.borrow(name, value, 1))
