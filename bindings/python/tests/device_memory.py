@@ -8,6 +8,7 @@ import device_arrays as xp  # before ols
 import ml_dtypes
 import numpy as np
 from device_arrays import Array, counted
+from refused import raises
 
 import ols
 
@@ -20,15 +21,6 @@ def batch(dtype=np.float32, label=np.int64, shape=()):
     target = np.random.randint(K, size=(N, *shape)).astype(label)
     logits = np.random.randn(N, K, *shape) + 2 * np.moveaxis(np.eye(K)[target], -1, 1)
     return logits.astype(dtype), target
-
-
-def raises(kind, text, function, *arguments, **options):
-    try:
-        function(*arguments, **options)
-    except kind as error:
-        assert text in str(error), error
-    else:
-        raise AssertionError(f"{kind.__name__} ({text}) was not raised")
 
 
 def close(there, host, dtype="float32"):

@@ -11,6 +11,7 @@ import sys
 from types import SimpleNamespace
 
 import torch
+from refused import raises
 
 pretended = ctypes.CDLL(os.environ["OLS_TEST_TORCH_CUDA"])
 pretended.stream.restype = ctypes.c_void_p
@@ -36,15 +37,6 @@ def counted(name):
 def batch(dtype=torch.float32, shape=()):
     target = torch.randint(K, (N, *shape))
     return (torch.randn(N, K, *shape) + 2 * torch.eye(K)[target].movedim(-1, 1)).to(dtype), target
-
-
-def raises(kind, text, function, *arguments, **options):
-    try:
-        function(*arguments, **options)
-    except kind as error:
-        assert text in str(error), error
-    else:
-        raise AssertionError(f"{kind.__name__} ({text}) was not raised")
 
 
 def backward(loss, incoming=1.0):

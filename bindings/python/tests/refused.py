@@ -1,0 +1,10 @@
+"""What the scenarios in processes of their own share."""
+
+
+def raises(kind, text, function, *arguments, **options):
+    try:
+        function(*arguments, **options)
+    except kind as error:
+        assert text in str(error), error
+    else:
+        raise AssertionError(f"{kind.__name__} ({text}) was not raised")
