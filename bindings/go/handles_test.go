@@ -67,7 +67,7 @@ func TestR11CloseTwiceAndUseAfterClose(t *testing.T) {
 func TestR10ForgottenCriteriaAreDestroyed(t *testing.T) {
 	waitFor := func(count int64) {
 		t.Helper()
-		for deadline := time.Now().Add(20 * time.Second); capi.Live() != count; time.Sleep(time.Millisecond) {
+		for deadline := time.Now().Add(120 * time.Second); capi.Live() != count; time.Sleep(time.Millisecond) {
 			runtime.GC()
 			if time.Now().After(deadline) {
 				t.Fatalf("%d criteria are alive, not %d", capi.Live(), count)

@@ -34,7 +34,7 @@ def main():
         left_over.unlink()
     environment = dict(os.environ, GLOO_SOCKET_IFNAME="lo", OMP_NUM_THREADS="1")
     processes = [subprocess.Popen([sys.executable, __file__, library, folder, str(rank)], env=environment) for rank in range(RANKS)]
-    codes = [process.wait(timeout=120) for process in processes]
+    codes = [process.wait(timeout=600) for process in processes]
     assert codes == [0] * RANKS, f"the processes ended with {codes}"
     alone = (folder / "alone.ols").read_bytes()
     for rank in range(RANKS):

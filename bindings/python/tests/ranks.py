@@ -199,7 +199,7 @@ def devices():
     assert torch.equal(before[1], criterion.soft_labels)
 
 
-dist.init_process_group("gloo", init_method=f"file://{FOLDER}/store", rank=RANK, world_size=RANKS, timeout=timedelta(seconds=60))
+dist.init_process_group("gloo", init_method=f"file://{FOLDER}/store", rank=RANK, world_size=RANKS, timeout=timedelta(seconds=300))
 torch.set_num_threads(1)
 for scenario in sys.argv[4:]:
     globals()[scenario]()

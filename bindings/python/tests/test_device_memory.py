@@ -37,7 +37,7 @@ def torch_cuda():
 
 def run(program, scenario, **environment):
     result = subprocess.run(
-        [sys.executable, "-W", "error", HERE / program, scenario], capture_output=True, text=True, env={**os.environ, **environment}, timeout=120
+        [sys.executable, "-W", "error", HERE / program, scenario], capture_output=True, text=True, env={**os.environ, **environment}, timeout=600
     )
     assert (result.returncode, result.stdout) == (0, "held\n"), result.stderr
 

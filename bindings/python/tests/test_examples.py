@@ -13,7 +13,7 @@ from conftest import ROOT
 
 def run(folder, *arguments):
     program = ROOT / "examples" / "python" / "train.py"
-    done = subprocess.run([sys.executable, program, *arguments], capture_output=True, text=True, cwd=folder, timeout=200)
+    done = subprocess.run([sys.executable, program, *arguments], capture_output=True, text=True, cwd=folder, timeout=600)
     assert done.returncode == 0, done.stderr
     assert (folder / "soft_labels.png").read_bytes()[:4] == b"\x89PNG"
     return float(re.findall(r"test accuracy ([\d.]+)%", done.stdout)[-1]), done.stdout

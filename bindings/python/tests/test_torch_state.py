@@ -324,7 +324,7 @@ def test_r15_parent_and_child_of_a_fork_go_on_equally():
     queue = context.Queue()
     child = context.Process(target=_work, args=(criterion, queue))
     child.start()
-    theirs = queue.get(timeout=60)
+    theirs = queue.get(timeout=300)
     child.join(60)
     assert child.exitcode == 0
     for one, other in zip(go_on(criterion), theirs):
