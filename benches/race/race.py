@@ -7,6 +7,7 @@ import os
 import statistics
 import sys
 import time
+from functools import partial
 
 import torch
 
@@ -19,6 +20,8 @@ import report
 from gate import Truth
 
 NOW = time.perf_counter_ns
+# Processors that others may use while a case is timed.
+CALM = 0.1
 
 
 def timed(function, arguments, repetitions):
@@ -116,6 +119,18 @@ def race(library, batch, shape, dtype, threads, options):
     return case
 
 
+def calmest(measure, tries):
+    """The case that others disturbed least, of up to so many; the first one that is calm ends it."""
+    others = record.others_used
+    case = measure()
+    for _ in range(tries - 1):
+        if others(case) <= CALM:
+            break
+        print(f"\n{case['shape']} {case['dtype']}: others used {others(case):.2f} processors; once more", flush=True)
+        case = min(case, measure(), key=others)
+    return case
+
+
 def next_epoch(library, classes, threads, options):
     """The end of an epoch, all classes measured, beside a copy of S. The statistics are put back before each, outside of the time."""
     criterion = libols.Criterion(library, inputs.soft_labels(classes), inputs.ALPHA, threads)
@@ -151,11 +166,12 @@ def arguments():
     parser.add_argument("--epochs", help="K for next_epoch; 21841 needs 10 GB of memory", default="1000,10000,21841")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--budget", type=float, default=40, help="milliseconds of a contestant's turn")
+    parser.add_argument("--tries", type=int, default=3, help="how often a case that others disturb is measured, until it is calm")
     parser.add_argument("--write-docs", action="store_true", help="puts tables and plot into docs/benchmarks.md and docs/benchmarks.png")
     options = parser.parse_args()
     if options.quick:
         options.shapes, options.threads, options.compile, options.epochs = "128x10,256x100", "1", False, "100"
-        options.rounds, options.budget = min(options.rounds, 3), min(options.budget, 5)
+        options.rounds, options.budget, options.tries = min(options.rounds, 3), min(options.budget, 5), 1
     options.shapes, options.contestants = options.shapes.split(","), options.contestants.split(",")
     if unknown := set(options.shapes) - set(every):
         parser.error(f"unknown shapes: {unknown}")
@@ -175,7 +191,7 @@ def main():
         for dtype in options.dtypes.split(",") if len(shape) == 2 else ["f32"]:
             batch = inputs.make(shape, inputs.DTYPES[dtype])
             for threads in options.threads:
-                result["cases"].append(race(library, batch, shape, dtype, threads, options))
+                result["cases"].append(calmest(partial(race, library, batch, shape, dtype, threads, options), options.tries))
                 report.show(result["cases"][-1])
                 if options.python:
                     python.show(result["cases"][-1]["python"])

@@ -31,6 +31,11 @@ def busy_seconds():
     return (sum(fields) - fields[3] - fields[4]) / os.sysconf("SC_CLK_TCK")
 
 
+def others_used(case):
+    """Processors that others used while a case was timed, its section of Python included."""
+    return max(case["others_used"], case.get("python", case)["others_used"])
+
+
 def write_section(name, markdown):
     """Puts it between the page's marks of that name."""
     begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"

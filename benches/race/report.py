@@ -88,7 +88,7 @@ def markdown(result):
     out = [
         f"Measured on {result['date']} by `benches/race/run {' '.join(result['arguments'])}` at {versions['commit']}: {machine['cpu']} ({machine['simd']}), "
         f"{machine['threads']} threads, PyTorch {versions['torch']}, Python {versions['python']}. Others used up to "
-        f"{max(case['others_used'] for case in result['cases']):.2f} processors meanwhile. libols and the copy carry a ctypes call, "
+        f"{max(map(record.others_used, result['cases'])):.2f} processors meanwhile. libols and the copy carry a ctypes call, "
         f"{result['ctypes_call_ns']:.0f} ns when it does nothing.", "",
     ]  # fmt: skip
     for threads in sorted({case["threads"] for case in result["cases"]}):
@@ -144,7 +144,7 @@ def finish(result, work, write_docs):
     result["machine"]["load_after"] = os.getloadavg()[0]
     for line in ["", "Bars (one thread, f32): eager module | compiled | cross entropy | at most x copy", *bars(result)]:
         print(line)
-    worst = max((case["others_used"] for case in result["cases"]), default=0)
+    worst = max(map(record.others_used, result["cases"]), default=0)
     if worst > 0.2:
         print(f"\nothers used up to {worst:.2f} processors meanwhile: not a calm machine. Read its ratios with care and its times not at all")
     path = os.path.join(work, "cpu.json")
