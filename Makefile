@@ -23,10 +23,10 @@ FILL = sed -e 's|@PREFIX@|$(PC_PREFIX)|; s|@LIBDIR@|$(LIBDIR)|; s|@VERSION@|$(VE
 	-e 's|@CMAKE_TO_PREFIX@|$(CMAKE_TO_PREFIX)|; s|@SYSTEM_LIBRARIES@|$(SYSTEM_LIBRARIES)|; s|@POINTER_BYTES@|$(shell expr $$(getconf LONG_BIT) / 8)|'
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo example-c example-cpp example-go example-julia test setup lint test-c test-cpp test-cuda test-go test-julia test-python test-rust test-install test-ring test-demo check-cuda bench bench-languages install uninstall dist clean bless
+.PHONY: help build demo example-c example-cpp example-go example-julia test setup lint test-avx512 test-c test-cpp test-cuda test-go test-julia test-python test-rust test-install test-ring test-demo check-cuda bench bench-languages install uninstall dist clean bless
 
 help: ## lists the targets
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
 
 build: ## builds libols.so and libols.a in release mode
 	$(CARGO) build --release --locked
@@ -51,7 +51,7 @@ example-julia: ## trains on the digits from Julia (ARGS="--help" for more); inst
 
 test: setup lint test-rust test-c ## sets up what tests need and runs everything, the wrappers' suites two at a time (CI's command)
 	bindings/julia/setup
-	tests/side-by-side test-python test-go test-cpp test-julia test-install test-ring test-demo
+	tests/side-by-side test-python test-avx512 test-go test-cpp test-julia test-install test-ring test-demo
 
 setup: ## installs the compilers that the tests need (Debian), or says what is missing
 	tests/setup
@@ -75,6 +75,9 @@ test-rust: setup ## unit, property, conformance, CUDA and documentation tests, t
 
 test-c: setup ## the C ABI from C and C++: header, misuse, conformance, sanitizers, installed tree
 	tests/c/run
+
+test-avx512: setup ## the kernels' tests on an emulated processor with AVX-512, where this one has none; installs the emulator and a kernel for it on Debian
+	tests/avx512/run
 
 test-cpp: setup ## the C++ wrapper and the LibTorch module, with the documentation's programs and the example (PyTorch's wheel: 5 GB, once)
 	bindings/cpp/tests/run

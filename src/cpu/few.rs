@@ -5,7 +5,7 @@
 use super::adder::Adder;
 use super::block::{LineKernel, LineTask};
 use super::exp::Exp;
-use super::labels::{LANES, Labels, lanes};
+use super::labels::{LANES, Labels, equal_lanes, lanes};
 use super::lanes::{Lanes, Vectors};
 use super::memory::Lines;
 use super::pass::Pass;
@@ -62,10 +62,9 @@ impl<R: Arithmetic, const GENERAL: bool> LineKernel<R> for Few<GENERAL> {
                 of_target[lane] = exponentials[classes[lane]];
             }
         }
-        let mut right = 0u32;
+        let mut right = equal_lanes::<R, V>(&own_logits, &maxima);
         for lane in 0..LANES {
             found.max[lane] = maxima[lane].to_f64();
-            right |= u32::from(own_logits[lane] == maxima[lane]) << lane;
         }
         let finite = found.finish::<R>(0..LANES, labels, scale, |lane, max| {
             // SAFETY: the caller's promise; gradients are not written yet.

@@ -1,6 +1,7 @@
 //! What comes with the logits of a group of samples, a lane for each.
 #![allow(unsafe_code, reason = "targets are read through the caller's addresses, after all checks")]
 
+use super::lanes::{Lanes, Real, Vectors};
 use super::pass::Pass;
 use crate::samples::{Place, Sample};
 
@@ -9,6 +10,17 @@ pub(super) const LANES: usize = 16;
 
 /// A number for each lane.
 pub(super) type PerLane = [f64; LANES];
+
+/// A bit for each lane in which both have the same number.
+#[inline(always)]
+pub(super) fn equal_lanes<R: Real, V: Vectors>(a: &[R; LANES], b: &[R; LANES]) -> u32 {
+    let width = R::Lanes::<V>::WIDTH;
+    let mut bits = 0;
+    for start in (0..LANES).step_by(width) {
+        bits |= R::Lanes::<V>::load(&a[start..]).equal(R::Lanes::<V>::load(&b[start..])) << start;
+    }
+    bits
+}
 
 /// The labels of up to [`LANES`] samples; lanes without one have class 0.
 pub(super) struct Labels {

@@ -5,7 +5,7 @@
 use super::adder::Adder;
 use super::block::{LineKernel, LineTask};
 use super::exp::Exp;
-use super::labels::{LANES, lanes};
+use super::labels::{LANES, equal_lanes, lanes};
 use super::lanes::{Lanes, Vectors};
 use super::row::{SoftLabel, distance_with_masked, part, part_f32, store_part, target_entry};
 use super::storage::Arithmetic;
@@ -29,9 +29,8 @@ impl<R: Arithmetic> LineKernel<R> for Single {
             maxima[lane] = part::<R, V>(z).keep(classes, lowest).reduce_max();
             own[lane] = z[labels.own[lane]];
         }
-        let mut right = 0u32;
+        let mut right = equal_lanes::<R, V>(&own, &maxima);
         for lane in 0..LANES {
-            right |= u32::from(own[lane] == maxima[lane]) << lane;
             (found.max[lane], found.target_logits[0][lane]) = (maxima[lane].to_f64(), own[lane].to_f64());
         }
 
