@@ -63,8 +63,8 @@ impl<R: Arithmetic, const GENERAL: bool> LineKernel<R> for Few<GENERAL> {
             }
         }
         let mut right = equal_lanes::<R, V>(&own_logits, &maxima);
-        for lane in 0..LANES {
-            found.max[lane] = maxima[lane].to_f64();
+        for (wide, max) in found.max.iter_mut().zip(&maxima) {
+            *wide = max.to_f64();
         }
         let finite = found.finish::<R>(0..LANES, labels, scale, |lane, max| {
             // SAFETY: the caller's promise; gradients are not written yet.
