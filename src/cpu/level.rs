@@ -125,18 +125,16 @@ mod tests {
             let gradient = (0..logits.len()).map(|index| if index / classes == 3 { L::default() } else { gradient[at(index)] });
             bits.extend(bytemuck::cast_slice::<L::Loss, u8>(&losses).iter().map(|&byte| u64::from(byte)));
             bits.extend(bytemuck::cast_slice::<L, u8>(&gradient.collect::<Vec<_>>()).iter().map(|&byte| u64::from(byte)));
+            bits.extend((0..classes).flat_map(|class| criterion.sums(class).to_vec()).map(|sum| sum as u64));
             bits.extend(criterion.counts().iter().chain(criterion.counters()).map(|&count| count as u64));
             assert!(criterion.counts().iter().sum::<i64>() > 5);
-            // The rows of classes that have no right sample are nobody's.
-            let measured: Vec<usize> = (0..classes).filter(|&class| criterion.counts()[class] > 0).collect();
-            bits.extend(measured.iter().flat_map(|&class| criterion.sums(class).to_vec()).map(|sum| sum as u64));
             criterion.next_epoch().unwrap();
-            bits.extend(measured.iter().flat_map(|&class| criterion.soft_label(class).to_vec()).map(|s| u64::from(s.to_bits())));
+            bits.extend((0..classes).flat_map(|class| criterion.soft_label(class).to_vec()).map(|s| u64::from(s.to_bits())));
         }
         bits
     }
 
-    /// Compares all levels and layouts with rows at the best level.
+    /// Compares all levels and layouts with rows at the best level, which come a second time as well.
     fn compare<L: Logit + Element + bytemuck::NoUninit + Default>(classes: usize, to_logit: impl Fn(f64) -> L + Copy)
     where
         L::Loss: bytemuck::NoUninit,
@@ -145,13 +143,9 @@ mod tests {
         let best = *levels.last().unwrap();
         let expected = results(best, classes, false, to_logit);
         for (level, columns) in levels.into_iter().flat_map(|level| [(level, false), (level, true)]) {
-            if (level, columns) != (best, false) {
-                let (how, dtype) = (if columns { "columns" } else { "rows" }, L::DTYPE);
-                assert!(
-                    results(level, classes, columns, to_logit) == expected,
-                    "{level:?} in {how} differs from {best:?} at {classes} classes, {dtype:?}"
-                );
-            }
+            let (how, dtype) = (if columns { "columns" } else { "rows" }, L::DTYPE);
+            let found = results(level, classes, columns, to_logit);
+            assert!(found == expected, "{level:?} in {how} differs from {best:?} at {classes} classes, {dtype:?}");
         }
     }
 
@@ -169,9 +163,11 @@ mod tests {
         }
     }
 
-    /// The sweeps of several rows alternate.
+    /// Apart from the others, as the emulated processor of `tests/avx512` is too slow for so large a state.
     #[test]
     fn every_level_and_layout_gives_the_same_bits_of_thousands_of_classes() {
-        compare_dtypes(2049);
+        for classes in [1000, 2049] {
+            compare_dtypes(classes);
+        }
     }
 }
