@@ -5,7 +5,7 @@
 use super::adder::Adder;
 use super::block::{Kernel, Task};
 use super::exp::Exp;
-use super::labels::{LANES, Labels, PerLane, lanes};
+use super::labels::{LANES, Labels, PerLane, equal_lanes, lanes};
 use super::lanes::{Lanes, Real, Vectors};
 use super::pass::Pass;
 use super::row::{SoftLabel, distance_with_masked, part_f32, target_entry};
@@ -118,12 +118,9 @@ impl<R: Real> Vector<'_, R> {
             let counts = labels.is_active(lane) && self.pass.divisor != 0.0;
             *to = if counts { labels.weights[lane] * found.loss[lane] } else { 0.0 };
         }
-        let mut right = 0;
-        for (lane, (&argmax, &own)) in argmax.iter().zip(&labels.own).enumerate() {
-            // The class as a number, by the bits of 2^52 and it: processors have no conversion of 64-bit integers in vectors.
-            let own = f64::from_bits(own as u64 | 0x4330_0000_0000_0000) - 4_503_599_627_370_496.0;
-            right |= u32::from(argmax == own) << lane;
-        }
+        // The classes as numbers, by the bits of 2^52 and them: processors have no conversion of 64-bit integers in vectors.
+        let own = labels.own.map(|own| f64::from_bits(own as u64 | 0x4330_0000_0000_0000) - 4_503_599_627_370_496.0);
+        let mut right = equal_lanes::<f64, V>(&argmax, &own);
         right &= finite;
         for lane in lanes(right) {
             if !adder.count(labels.own[lane]) {
