@@ -11,6 +11,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[3]
 HEADER = ROOT / "include" / "ols.h"
 VECTORS = ROOT / "tests" / "vectors"
+# Seconds after which a process counts as hanging, on a machine however busy.
+PATIENCE = 900
 
 
 @pytest.fixture(autouse=True)
@@ -43,7 +45,7 @@ def compile_c(source: str, output: Path, *flags: str) -> Path:
 
 def python(code: str, **environment: str) -> subprocess.CompletedProcess:
     """Runs code in a Python of its own."""
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, **environment}, timeout=600, cwd="/")
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, **environment}, timeout=PATIENCE, cwd="/")
 
 
 def run_ranks(program: str, folder: Path, ranks: int, *arguments: str, **environment: str) -> list[str]:
@@ -55,7 +57,7 @@ def run_ranks(program: str, folder: Path, ranks: int, *arguments: str, **environ
         for rank in range(ranks)
     ]
     try:
-        printed = [worker.communicate(timeout=600) for worker in workers]
+        printed = [worker.communicate(timeout=PATIENCE) for worker in workers]
     finally:
         for worker in workers:
             worker.kill()

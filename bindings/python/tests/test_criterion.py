@@ -9,7 +9,7 @@ import threading
 import ml_dtypes
 import numpy as np
 import pytest
-from conftest import ROOT, compile_c, python
+from conftest import PATIENCE, ROOT, compile_c, python
 
 import ols
 
@@ -288,8 +288,8 @@ def test_r15_fork():
     queue = context.Queue()
     child = context.Process(target=_child, args=(criterion, logits, target, queue))
     child.start()
-    theirs = queue.get(timeout=300)
-    child.join(60)
+    theirs = queue.get(timeout=PATIENCE)
+    child.join(PATIENCE)
     criterion(logits, target)
     criterion.next_epoch()
     np.testing.assert_array_equal(criterion.soft_labels, theirs)
@@ -346,7 +346,7 @@ def test_jax_arrays():
 
 
 def test_the_jax_example_runs():
-    run = subprocess.run([sys.executable, ROOT / "examples" / "python" / "jax_custom_vjp.py"], capture_output=True, text=True, timeout=600)
+    run = subprocess.run([sys.executable, ROOT / "examples" / "python" / "jax_custom_vjp.py"], capture_output=True, text=True, timeout=PATIENCE)
     assert run.returncode == 0, run.stderr
     epochs = [line for line in run.stdout.splitlines() if line.startswith("epoch")]
     assert len(epochs) == 5

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT
+from conftest import PATIENCE, ROOT
 
 HERE = Path(__file__).parent
 
@@ -37,7 +37,7 @@ def torch_cuda():
 
 def run(program, scenario, **environment):
     result = subprocess.run(
-        [sys.executable, "-W", "error", HERE / program, scenario], capture_output=True, text=True, env={**os.environ, **environment}, timeout=600
+        [sys.executable, "-W", "error", HERE / program, scenario], capture_output=True, text=True, env={**os.environ, **environment}, timeout=PATIENCE
     )
     assert (result.returncode, result.stdout) == (0, "held\n"), result.stderr
 

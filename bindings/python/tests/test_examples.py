@@ -8,12 +8,12 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import PATIENCE, ROOT
 
 
 def run(folder, *arguments):
     program = ROOT / "examples" / "python" / "train.py"
-    done = subprocess.run([sys.executable, program, *arguments], capture_output=True, text=True, cwd=folder, timeout=600)
+    done = subprocess.run([sys.executable, program, *arguments], capture_output=True, text=True, cwd=folder, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
     assert (folder / "soft_labels.png").read_bytes()[:4] == b"\x89PNG"
     return float(re.findall(r"test accuracy ([\d.]+)%", done.stdout)[-1]), done.stdout

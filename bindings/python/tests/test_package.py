@@ -9,7 +9,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from conftest import PATIENCE, ROOT
 
 import ols
 
@@ -45,7 +45,9 @@ def test_pip_installs_it_where_there_is_no_torch(tmp_path):
     """`pip install ./bindings/python` as a user runs it, with the build's isolation; then a step without PyTorch."""
     venv.create(tmp_path / "venv", with_pip=True)
     python = tmp_path / "venv" / "bin" / "python"
-    subprocess.run([python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", ROOT / "bindings" / "python"], check=True, timeout=900)
+    subprocess.run(
+        [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", ROOT / "bindings" / "python"], check=True, timeout=PATIENCE
+    )
     code = (
         "import ols, numpy as np, sys; c = ols.Criterion(3); print(c(np.eye(3, dtype='f4'), np.arange(3))[0], c.next_epoch().rows_measured);"
         "print(sorted(m for m in ('torch', 'jax') if m in sys.modules)); ols.OnlineLabelSmoothing"
@@ -65,7 +67,7 @@ def test_a_named_library_is_packed(tmp_path):
     subprocess.run(
         [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--disable-pip-version-check", "-w", tmp_path,
          ROOT / "bindings" / "python"],
-        check=True, env={**os.environ, "OLS_LIBRARY": str(library), "CARGO": "/bin/false"}, timeout=600,
+        check=True, env={**os.environ, "OLS_LIBRARY": str(library), "CARGO": "/bin/false"}, timeout=PATIENCE,
     )  # fmt: skip
     (built,) = tmp_path.glob("libols-*.whl")
     with zipfile.ZipFile(built) as archive:

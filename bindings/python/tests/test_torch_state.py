@@ -8,6 +8,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from conftest import PATIENCE
 from test_torch_loss import batch
 
 import ols
@@ -324,8 +325,8 @@ def test_r15_parent_and_child_of_a_fork_go_on_equally():
     queue = context.Queue()
     child = context.Process(target=_work, args=(criterion, queue))
     child.start()
-    theirs = queue.get(timeout=300)
-    child.join(60)
+    theirs = queue.get(timeout=PATIENCE)
+    child.join(PATIENCE)
     assert child.exitcode == 0
     for one, other in zip(go_on(criterion), theirs):
         np.testing.assert_array_equal(one.numpy(), other)
