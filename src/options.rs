@@ -4,7 +4,7 @@ use crate::error::{Result, fail};
 use crate::state::try_copy;
 use crate::tensor::Device;
 
-/// How the losses of a batch become one number (spec: "The loss").
+/// How the losses of a batch become one number ([`mod@crate::reference`] has the formulas).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Reduction {
     /// One loss per sample, times its sample weight.
@@ -300,6 +300,12 @@ pub(crate) fn validate_soft_labels(name: &str, classes: usize, values: impl Iter
         }
     }
     Ok(())
+}
+
+/// A power of two to divide class weights by, so that the largest is in [1, 2), or the smallest normal number: divided, all fit a narrower type.
+pub(crate) fn scale_of_weights(weights: &[f64]) -> f64 {
+    let largest = weights.iter().copied().fold(0.0, f64::max);
+    f64::from_bits(largest.to_bits() & f64::INFINITY.to_bits()).max(f64::MIN_POSITIVE)
 }
 
 /// The rule for weights and soft labels.

@@ -230,14 +230,15 @@ impl Samples {
             let bytes = tensor.check(name)?;
             Ok((if one { PerSample::one(tensor) } else { PerSample::new(tensor) }, bytes))
         };
+        match (&batch.targets2, &batch.lam) {
+            (Some(_), None) => fail!(InvalidArgument, "targets2 is given, but lam is not"),
+            (None, Some(_)) => fail!(InvalidArgument, "lam is given, but targets2 is not"),
+            _ => {}
+        }
         let targets = per_sample("targets", &batch.targets, false, TARGETS)?;
         let targets2 = batch.targets2.as_ref().map(|tensor| per_sample("targets2", tensor, false, TARGETS)).transpose()?;
         let weights = batch.sample_weights.as_ref().map(|tensor| per_sample("sample_weights", tensor, false, REALS)).transpose()?;
         let lam = batch.lam.as_ref().map(|tensor| per_sample("lam", tensor, true, REALS)).transpose()?;
-        if targets2.is_some() != lam.is_some() {
-            let (there, missing) = if lam.is_some() { ("lam", "targets2") } else { ("targets2", "lam") };
-            fail!(InvalidArgument, "{there} is given without {missing}");
-        }
         let each = options.reduction == Reduction::None;
         if let Some(tensor) = &batch.grad_loss
             && !tensor.is_one_value()

@@ -13,6 +13,8 @@ from .library import NO_UPDATE, TAKE_BACK, Criterion, Library
 SIZES = [2, 3, 7, 8, 9, 10, 21, 31, 32, 33, 64, 100, 255, 256, 257, 1000, 1024, 2047, 2048, 2049, 4096, 5003, 21841, 32768]
 # Both sides of the numbers of samples from which on a block takes more than once its share, K and N: a sample each, 8 lanes, a warp, a block per row.
 MANY = [(9, 131_072), (9, 131_074), (100, 32_768), (100, 32_770), (300, 4096), (300, 4098), (2049, 4098)]
+# Both sides of the number of pixels from which on a warp of the kernel for images takes more than 32.
+MANY_PIXELS = [131_072, 262_146]
 QUICK_SIZES = [3, 32, 33, 257, 2049]
 DTYPES = [torch.float32, torch.bfloat16, torch.float16, torch.float64]
 LAYOUTS = ["rows", "padded", "odd", "images", "class last", "in place"]
@@ -185,6 +187,7 @@ def plan(cuda, quick):
         cases += [(classes, dtype, layout, 34) for classes, dtype in fits for layout in ("rows", "images")]
     if cuda and not quick:
         cases += [(classes, DTYPES[(at + turn) % 4], LAYOUTS[(at + 3 * turn) % 6], n) for at, (classes, n) in enumerate(MANY) for turn in range(2)]
+        cases += [(21, dtype, "images", n) for dtype in (torch.float32, torch.bfloat16) for n in MANY_PIXELS]
     grid = (21,) if quick else (5, 21, 32, 150)
     return cases + [(classes, dtype, layout, None) for classes in grid for dtype in DTYPES for layout in LAYOUTS], left_out
 

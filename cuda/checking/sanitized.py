@@ -143,7 +143,7 @@ def main():
         try:
             library.load(path)  # and keeps the kernels loaded
         except Error as error:
-            if path == "plain" or error.status != abi.Status.UNSUPPORTED or "OLS_CUDA_PATH" not in str(error):
+            if path == "plain" or error.status != abi.Status.UNSUPPORTED:
                 raise
             print(f"{path}: nothing to check: {error}", flush=True)
             continue

@@ -46,7 +46,7 @@ def cell(it):
     return f"{graph} [{eager}]"
 
 
-def bar_of(key, it):
+def bar_of(key, it, device):
     if key not in BARS or "graph_us" not in it.get("libols", {}):
         return ""
     text, bar = BARS[key]
@@ -54,6 +54,8 @@ def bar_of(key, it):
         limit = bar(it)
     except KeyError:
         return "not measured"
+    if text.isdigit() and "H200" not in device:
+        return f"{text} is an H200's"
     return f"{'met' if it['libols']['graph_us'] <= limit else 'MISSED'}: {limit:.1f} ({text})"
 
 
@@ -66,7 +68,8 @@ def ratios(key, it):
         if clock in ours and clock in other:
             wanted = 1 if name == "liger" else bars.get(key.split()[0])
             ratio = other[clock] / ours[clock]
-            found.append(f"{name} {ratio:.1f}x" + (f" ({wanted}{'' if ratio >= wanted else ' MISSED'})" if wanted else ""))
+            eagerly = f", eagerly {other['eager_us'] / ours['eager_us']:.1f}x" if clock == "graph_us" and "eager_us" in ours and "eager_us" in other else ""
+            found.append(f"{name} {ratio:.1f}x" + (f" ({wanted}{'' if ratio >= wanted else ' MISSED'})" if wanted else "") + eagerly)
     return ", ".join(found)
 
 
@@ -87,7 +90,7 @@ def render(results):
     lines.append(f"{'shape':24}" + "".join(f"{name:>20}" for name in COLUMNS) + f"{'bar':>28}")
     for key, it in shapes.items():
         it["copied_mb"] = 2 * logits_mb(key)
-        lines.append(f"{key:24}" + "".join(f"{cell(it.get(name)):>20}" for name in COLUMNS) + f"{bar_of(key, it):>28}")
+        lines.append(f"{key:24}" + "".join(f"{cell(it.get(name)):>20}" for name in COLUMNS) + f"{bar_of(key, it, known.get('device', '')):>28}")
     lines.append("")
     for key, it in shapes.items():
         ours = it.get("libols", {})

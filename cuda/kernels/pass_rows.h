@@ -35,33 +35,25 @@ struct Unused {};
 template <bool CONDITION, class A, class B> struct Choose { typedef A Type; };
 template <class A, class B> struct Choose<false, A, B> { typedef B Type; };
 
-// Calls item(i, k) for the classes of a lane in [first, last), and end_four() after every fourth one.
-template <int LANES, int ITEMS, class Item, class End> DEVICE void for_items(int first, int last, int lane, Item item, End end_four) {
+// Calls four(i, k) for the classes of a lane in [first, last), four at a time: item i is class k, i + 1 is k + LANES, and so on. The last ones may lie
+// behind `last`; what they are must change nothing then. So there are no branches between them, and they go on side by side.
+template <int LANES, int ITEMS, class Four> DEVICE void for_fours(int first, int last, int lane, Four four) {
     if (ITEMS > 0) {
         UNROLL
-        for (int i = 0; i < ITEMS; ++i) {
-            int k = lane + i * LANES;
-            if (k < last) item(i, k);
-            if (i % 4 == 3) end_four();
-        }
+        for (int i = 0; i < ITEMS; i += 4)
+            if (first + i * LANES < last) four(i, first + lane + i * LANES);
     } else {
-        for (int k = first + lane; k < last; k += 4 * LANES) {
-            UNROLL
-            for (int i = 0; i < 4; ++i)
-                if (k + i * LANES < last) item(0, k + i * LANES);
-            end_four();
-        }
+        UNROLL_NOT
+        for (int begin = first; begin < last; begin += 4 * LANES) four(0, begin + lane);
     }
 }
-
-struct Nothing {
-    DEVICE void operator()() const {}
-};
 
 template <class T, int LANES, int ITEMS, class Way> struct RowPass {
     typedef typename Storage<T>::Real Real;
     enum { THREADS = LANES <= 32 ? 256 : LANES, GROUPS = THREADS / LANES, WARPS = LANES <= 32 ? 1 : LANES / 32, FEW = LANES == 8, MOST = FEW ? 32 : 1 };
     // Classes that the lanes go through at once.
+    // Of a four, so many go on side by side; for more there are no registers in f64.
+    enum { SIDE = ITEMS == 0 && sizeof(Real) == 8 ? 1 : 4 };
     enum { TILE = LANES * (ITEMS > 0 ? ITEMS : 4), BULK = Way::BULK, CLUSTER = Way::BLOCKS > 1 };
     typedef RowExchange<Real, WARPS> Exchange;
     typedef typename Choose<CLUSTER, ClusterExchange<Real, LANES>, Unused>::Type OfCluster;
@@ -75,13 +67,14 @@ template <class T, int LANES, int ITEMS, class Way> struct RowPass {
     T *cache;
     int lane, statistics;
     double divisor;
+    bool knows_divisor;
     int part, first, last; // classes of a part of the row; those of this block
     bool leader;           // of the lanes of a row, in all of its blocks
     int buffer = 0;
 
-    DEVICE RowPass(const Pass &pass, Exchange &exchange, PrivateStatistics<MOST> &own, OfCluster &cluster, OfBulk &bulk, T *cache, double divisor)
+    DEVICE RowPass(const Pass &pass, Exchange &exchange, PrivateStatistics<MOST> &own, OfCluster &cluster, OfBulk &bulk, T *cache)
         : pass(pass), exchange(exchange), own(own), cluster(cluster), bulk(bulk), cache(cache), lane(threadIdx.x % LANES),
-          statistics(statistics_of(pass)), divisor(divisor), part(pass.classes), first(0), last(pass.classes) {
+          statistics(statistics_of(pass)), divisor(0), knows_divisor(false), part(pass.classes), first(0), last(pass.classes) {
         if (ITEMS == 0) part = ((pass.classes - 1) / TILE / PARTS + 1) * TILE;
         leader = lane == 0;
         if constexpr (CLUSTER) {
@@ -197,7 +190,12 @@ template <class T, int LANES, int ITEMS, class Way> struct RowPass {
         Real value[ITEMS > 0 ? ITEMS : 1];
         Real max = -Arithmetic<Real>::infinity();
         if (ITEMS > 0) {
-            if (there) for_items<LANES, ITEMS>(0, classes, lane, [&](int i, int k) { value[i] = Storage<T>::load(logits + k * step); }, Nothing());
+            if (there)
+                for_fours<LANES, ITEMS>(0, classes, lane, [&](int i, int k) {
+                    UNROLL
+                    for (int j = 0; j < 4; ++j)
+                        value[i + j] = k + j * LANES < classes ? Storage<T>::load(logits + (k + j * LANES) * step) : -Arithmetic<Real>::infinity();
+                });
         } else {
             // Many loads on their way at once: this sweep waits for the memory alone.
             const int LOADS = CLUSTER || sizeof(T) == 8 ? 4 : 8;
@@ -215,15 +213,47 @@ template <class T, int LANES, int ITEMS, class Way> struct RowPass {
                 }
             }
         }
-        auto logit = [&](int i, int k) -> Real {
-            if (ITEMS > 0) return value[i];
-            return pass.cached ? Storage<T>::load(cache + (k - first)) : Storage<T>::load(logits + k * step);
+        // Logits of a row that is not in registers; -inf behind `end`.
+        auto logits_of = [&](int k, int end, Real *z) {
+            UNROLL
+            for (int j = 0; j < SIDE; ++j) z[j] = -Arithmetic<Real>::infinity();
+            if (pass.cached) {
+                UNROLL
+                for (int j = 0; j < SIDE; ++j)
+                    if (k + j * LANES < end) z[j] = Storage<T>::load(cache + (k + j * LANES - first));
+            } else {
+                UNROLL
+                for (int j = 0; j < SIDE; ++j)
+                    if (k + j * LANES < end) z[j] = Storage<T>::load(logits + (k + j * LANES) * step);
+            }
         };
 
         const Sample sample = begin_sample(pass, there, at, leader);
         const SoftLabel<Real> soft(pass, sample);
         const int counted = sample.counted();
         const TargetLogits<Real> at_targets(sample, soft.mixed, logits, step);
+        if (WARPS == 1) __syncwarp(); // before another lane writes a gradient over them
+        // Neither do the soft labels wait for the maximum.
+        float label[ITEMS > 0 ? ITEMS : 1];
+        if (ITEMS > 0 && there && sample.takes_part)
+            for_fours<LANES, ITEMS>(0, classes, lane, [&](int i, int k) {
+                UNROLL
+                for (int j = 0; j < 4; ++j) label[i + j] = k + j * LANES < classes ? __ldg(soft.first_row + k + j * LANES) : 0.0f;
+            });
+        auto soft_labels_of = [&](const SoftLabel<Real> &soft, int i, int k, int end, Real *q) {
+            float entries[SIDE];
+            UNROLL
+            for (int j = 0; j < SIDE; ++j) {
+                if (ITEMS > 0) entries[j] = label[i + j];
+                else entries[j] = k + j * LANES < end ? __ldg(soft.first_row + k + j * LANES) : 0.0f;
+            }
+            soft.template some<SIDE>(entries, k, LANES, end, q);
+        };
+        if (!knows_divisor) {
+            // While the logits are on their way.
+            divisor = find_divisor<THREADS>(pass);
+            knows_divisor = true;
+        }
         i64 seen = 0;
         if (statistics == STATISTICS_ADD && sample.takes_part && leader) seen = *(const volatile i64 *)(pass.state.counts + counted);
         if (WARPS > 1) {
@@ -233,7 +263,10 @@ template <class T, int LANES, int ITEMS, class Way> struct RowPass {
         }
 
         if (ITEMS > 0 && there)
-            for_items<LANES, ITEMS>(0, classes, lane, [&](int i, int) { max = Arithmetic<Real>::max(max, value[i]); }, Nothing());
+            for_fours<LANES, ITEMS>(0, classes, lane, [&](int i, int) {
+                UNROLL
+                for (int j = 0; j < 4; ++j) max = Arithmetic<Real>::max(max, value[i + j]);
+            });
         max = group_max(max);
         if (WARPS > 1) seen = exchange.count;
         const bool may_fill_up = statistics == STATISTICS_ADD && may_fill(pass, seen);
@@ -242,22 +275,30 @@ template <class T, int LANES, int ITEMS, class Way> struct RowPass {
         bool earlier = false;
         for (int begin = first; begin < last && there && sample.takes_part; begin += CLUSTER ? last : part) {
             LaneSum<Real> sum, mass, distance;
-            for_items<LANES, ITEMS>(
-                begin, begin + part < last ? begin + part : last, lane,
-                [&](int i, int k) {
-                    Real z = logit(i, k), q = soft(k);
-                    Real e = Arithmetic<Real>::exp(z - max);
-                    if (ITEMS > 0) value[i] = e;
-                    sum.add(e);
-                    mass.add(q);
-                    distance.add(q == 0 ? (Real)0 : q * (max - z));
-                    earlier = earlier || (z == max && k < counted);
-                },
-                [&]() {
-                    sum.end_four();
-                    mass.end_four();
-                    distance.end_four();
-                });
+            const int end = begin + part < last ? begin + part : last;
+            for_fours<LANES, ITEMS>(begin, end, lane, [&](int first_item, int first_class) {
+                UNROLL_NOT
+                for (int s = 0; s < 4; s += SIDE) {
+                    const int i = first_item + s, k = first_class + s * LANES;
+                    Real z[SIDE], q[SIDE];
+                    soft_labels_of(soft, i, k, end, q);
+                    if (ITEMS == 0) logits_of(k, end, z);
+                    UNROLL
+                    for (int j = 0; j < SIDE; ++j) {
+                        if (ITEMS > 0) z[j] = value[i + j];
+                        // Behind the end: exp(-inf) = 0 and q = 0.
+                        Real e = Arithmetic<Real>::exp(z[j] - max);
+                        if (ITEMS > 0) value[i + j] = e;
+                        sum.add(e);
+                        mass.add(q[j]);
+                        distance.add(q[j] == 0 ? (Real)0 : q[j] * (max - z[j]));
+                        earlier = earlier || (z[j] == max && k + j * LANES < counted);
+                    }
+                }
+                sum.end_four();
+                mass.end_four();
+                distance.end_four();
+            });
             sums = sums + Sums{sum.value(), mass.value(), distance.value()};
         }
         sums = group_sums(sums, earlier);
@@ -272,20 +313,24 @@ template <class T, int LANES, int ITEMS, class Way> struct RowPass {
             if constexpr (CLUSTER) cluster_sync(); // each block has read the whole row, which the gradient may replace
         }
 
-        auto exponential = [&](int i, int k) -> Real { return ITEMS > 0 ? value[i] : Arithmetic<Real>::exp(logit(i, k) - max); };
+        auto exponentials_of = [&](int i, int k, int end, Real *e) {
+            if (ITEMS == 0) logits_of(k, end, e);
+            UNROLL
+            for (int j = 0; j < SIDE; ++j) e[j] = ITEMS > 0 ? value[i + j] : Arithmetic<Real>::exp(e[j] - max);
+        };
         if constexpr (CLUSTER) {
             // Read once more: there are no registers to keep it in meanwhile.
             const Sample again = read_sample(pass, at);
-            return finish(there, at, again, SoftLabel<Real>(pass, again), max, sums, at_targets, earlier, may_fill_up, exponential);
+            return finish(there, at, again, SoftLabel<Real>(pass, again), max, sums, at_targets, earlier, may_fill_up, exponentials_of, soft_labels_of);
         } else {
-            return finish(there, at, sample, soft, max, sums, at_targets, earlier, may_fill_up, exponential);
+            return finish(there, at, sample, soft, max, sums, at_targets, earlier, may_fill_up, exponentials_of, soft_labels_of);
         }
     }
 
     // What a row comes to, once its sums are known: loss, count, and the third sweep.
-    template <class Exponential>
+    template <class Exponentials, class Labels>
     DEVICE double finish(bool there, Place at, const Sample &sample, const SoftLabel<Real> &soft, Real max, Sums sums,
-                         const TargetLogits<Real> &at_targets, bool earlier, bool may_fill_up, Exponential exponential) {
+                         const TargetLogits<Real> &at_targets, bool earlier, bool may_fill_up, Exponentials exponentials_of, Labels soft_labels_of) {
         const RowResult<Real> row = finish_row(pass, at, sample, soft, max, sums, at_targets, divisor);
         if (there && leader && pass.reduction == REDUCTION_NONE && pass.loss.data) write_real(pass.loss, at, row.loss);
         if (leader && sample.takes_part && row.plain) count_skipped(pass, statistics);
@@ -293,7 +338,7 @@ template <class T, int LANES, int ITEMS, class Way> struct RowPass {
         Real counted_logit = counted == sample.first ? at_targets.first : at_targets.second;
         bool right = !row.plain && counted_logit == max && !earlier;
         bool adds = count_row(right, counted, may_fill_up);
-        if (there) write_row(at, exponential, row, soft, max, at_targets, adds, counted);
+        if (there) write_row(at, exponentials_of, soft_labels_of, row, soft, max, at_targets, adds, counted);
         return there ? row.loss : 0.0;
     }
 
@@ -330,9 +375,9 @@ template <class T, int LANES, int ITEMS, class Way> struct RowPass {
     }
 
     // The third sweep: the gradient, and p to the statistics.
-    template <class Exponential>
-    DEVICE void write_row(Place at, Exponential exponential, const RowResult<Real> &row, const SoftLabel<Real> &soft, Real max,
-                          const TargetLogits<Real> &at_targets, bool adds, int counted) {
+    template <class Exponentials, class Labels>
+    DEVICE void write_row(Place at, Exponentials exponentials_of, Labels soft_labels_of, const RowResult<Real> &row, const SoftLabel<Real> &soft,
+                          Real max, const TargetLogits<Real> &at_targets, bool adds, int counted) {
         const bool wanted = pass.grad.data != 0;
         if (!wanted && !adds) return;
         T *grad = row_at<T>(pass.grad, at);
@@ -346,18 +391,29 @@ template <class T, int LANES, int ITEMS, class Way> struct RowPass {
         const i64 sign = statistics == STATISTICS_TAKE_BACK ? -1 : 1;
         for (int begin = first; begin < last; begin += TILE) {
             const int count = begin + TILE < last ? (int)TILE : last - begin;
-            UNROLL
-            for (int i = 0; i < TILE / LANES; ++i) {
-                int k = begin + lane + i * LANES;
-                if (k >= last) continue;
-                Real e = exponential(i, k);
-                if (wanted) Storage<T>::store(grad + k * step, gradient_entry(row, soft, k, e));
-                if (!adds) continue;
-                int units = round_units(e * to_units);
-                if constexpr (BULK) bulk.put(buffer, sums, begin, count, k, sign * (i64)units);
-                else if (FEW) own.add(counted * pass.classes + k, (unsigned)units);
-                else add_i64(sums + k, sign * (i64)units);
-            }
+            for_fours<LANES, TILE / LANES>(begin, last, lane, [&](int first_item, int first_class) {
+                UNROLL_NOT
+                for (int s = 0; s < 4; s += SIDE) {
+                    const int i = first_item + s, k = first_class + s * LANES;
+                    Real e[SIDE], q[SIDE];
+                    exponentials_of(i, k, last, e);
+                    if (wanted) {
+                        soft_labels_of(soft, i, k, last, q);
+                        UNROLL
+                        for (int j = 0; j < SIDE; ++j)
+                            if (k + j * LANES < last) Storage<T>::store(grad + (k + j * LANES) * step, gradient_entry(row, q[j], e[j]));
+                    }
+                    if (!adds) continue;
+                    UNROLL
+                    for (int j = 0; j < SIDE; ++j) {
+                        int at = k + j * LANES, units = round_units(e[j] * to_units);
+                        if (at >= last) continue;
+                        if constexpr (BULK) bulk.put(buffer, sums, begin, count, at, sign * (i64)units);
+                        else if (FEW) own.add(counted * pass.classes + at, (unsigned)units);
+                        else add_i64(sums + at, sign * (i64)units);
+                    }
+                }
+            });
             if constexpr (BULK) {
                 if (adds) {
                     bulk.send(buffer, sums, begin, count, lane == 0);
@@ -382,7 +438,7 @@ template <class T, int LANES, int ITEMS, class Way = PlainWay> DEVICE void pass_
     __shared__ double losses[Rows::GROUPS];
     DYNAMIC_SHARED(T, cache);
     if (Rows::FEW) own.clear(pass.classes);
-    Rows rows(pass, exchange, own, cluster, bulk, cache, find_divisor<Rows::THREADS>(pass));
+    Rows rows(pass, exchange, own, cluster, bulk, cache);
     // From here on, until its last barrier, a cluster's blocks write into each other's memory.
     if constexpr (Rows::CLUSTER) cluster_sync();
     const int group = threadIdx.x / LANES;

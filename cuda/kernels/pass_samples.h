@@ -97,7 +97,7 @@ template <class T> struct SamplePass {
         UNROLL_BY_FOUR
         for (int k = 0; k < pass.classes; ++k) {
             Real e = there ? Arithmetic<Real>::exp(Storage<T>::load(logits + k * pass.logits.step) - max) : (Real)0;
-            if (wanted) Storage<T>::store(grad + k * pass.grad.step, row.plain ? row.constant : gradient_entry(row, soft, k, e));
+            if (wanted) Storage<T>::store(grad + k * pass.grad.step, row.plain ? row.constant : gradient_entry(row, soft(k), e));
             int units = adds ? round_units(e * to_units) : 0;
             if (voters && together) {
                 // At most 32 * 2^30 and some: two words.

@@ -24,10 +24,10 @@ template <int THREADS> DEVICE double block_sum(double value) {
     return sum;
 }
 
-// True in the block that gets here last; all that the others wrote before can then be read, past the L1 cache.
+// True in the block that gets here last; all that the others wrote before can then be read, past the L1 cache. The fence of thread 0 stands for its whole
+// block, whose writes the barrier puts before it.
 static DEVICE bool is_last_block(unsigned *ticket) {
     __shared__ bool last;
-    __threadfence();
     __syncthreads();
     if (threadIdx.x == 0) {
         __threadfence();
@@ -39,6 +39,19 @@ static DEVICE bool is_last_block(unsigned *ticket) {
     }
     __syncthreads();
     return last;
+}
+
+// A thread's share of the sum of what other blocks stored, with eight loads on their way at once: nothing else runs any more.
+template <int THREADS> DEVICE double stored_share(const double *stored, unsigned count) {
+    double share = 0;
+    for (unsigned begin = threadIdx.x; begin < count; begin += 8 * THREADS) {
+        double part[8];
+        UNROLL
+        for (int i = 0; i < 8; ++i) part[i] = begin + i * THREADS < count ? __ldcg(stored + begin + i * THREADS) : 0.0;
+        UNROLL
+        for (int i = 0; i < 8; ++i) share = share + part[i];
+    }
+    return share;
 }
 
 // The mean's divisor, for every thread of a block.
@@ -60,10 +73,7 @@ static DEVICE void divisor_kernel(const Pass &pass) {
     share = block_sum<256>(share);
     if (threadIdx.x == 0) pass.scratch->divisors[blockIdx.x] = share;
     if (!is_last_block(&pass.scratch->divisor_ticket)) return;
-    double sum = 0;
-    const volatile double *divisors = pass.scratch->divisors;
-    for (unsigned block = threadIdx.x; block < gridDim.x; block += 256) sum = sum + divisors[block];
-    sum = block_sum<256>(sum);
+    double sum = block_sum<256>(stored_share<256>(pass.scratch->divisors, gridDim.x));
     if (threadIdx.x == 0) pass.scratch->divisor = sum;
 }
 
@@ -71,10 +81,7 @@ static DEVICE void divisor_kernel(const Pass &pass) {
 template <int THREADS> DEVICE void reduce_loss(const Pass &pass, unsigned slots, double divisor) {
     if (pass.reduction == REDUCTION_NONE || !pass.loss.data) return;
     if (!is_last_block(&pass.scratch->loss_ticket)) return;
-    double sum = 0;
-    const volatile double *losses = pass.scratch->loss;
-    for (unsigned slot = threadIdx.x; slot < slots; slot += THREADS) sum = sum + losses[slot];
-    sum = block_sum<THREADS>(sum);
+    double sum = block_sum<THREADS>(stored_share<THREADS>(pass.scratch->loss, slots));
     if (threadIdx.x == 0) write_real(pass.loss, Place{0, 0}, divisor == 0.0 ? 0.0 : sum / divisor);
 }
 

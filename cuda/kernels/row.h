@@ -40,6 +40,21 @@ template <class Real> struct SoftLabel {
         if (mixed) q = Arithmetic<Real>::fma((Real)__ldg(second_row + k), second_scale, q);
         return weights ? q * weight(k) : q;
     }
+    // The same for COUNT classes, `step` apart, of those below `last`, and 0 for the others. `first` has the entries of the first row, 0 behind `last`.
+    template <int COUNT> DEVICE void some(const float *first, int k, int step, int last, Real *q) const {
+        UNROLL
+        for (int j = 0; j < COUNT; ++j) q[j] = (Real)first[j] * first_scale;
+        if (mixed) {
+            UNROLL
+            for (int j = 0; j < COUNT; ++j)
+                if (k + j * step < last) q[j] = Arithmetic<Real>::fma((Real)__ldg(second_row + k + j * step), second_scale, q[j]);
+        }
+        if (weights) {
+            UNROLL
+            for (int j = 0; j < COUNT; ++j)
+                if (k + j * step < last) q[j] = q[j] * weight(k + j * step);
+        }
+    }
     // The soft part of q from the same numbers, exactly enough for a target's entry.
     DEVICE double wide(int k) const {
         double q = (double)first_row[k] * (double)first_scale;
@@ -110,9 +125,9 @@ DEVICE RowResult<Real> finish_row(const Pass &pass, Place at, const Sample &samp
     return row;
 }
 
-// One entry of the gradient, as if it were no target's.
-template <class Real> DEVICE Real gradient_entry(const RowResult<Real> &row, const SoftLabel<Real> &soft, int k, Real e) {
-    return Arithmetic<Real>::fma(e, row.to_p, -(soft(k) * row.to_q));
+// One entry of the gradient, as if it were no target's; q is its soft part.
+template <class Real> DEVICE Real gradient_entry(const RowResult<Real> &row, Real q, Real e) {
+    return Arithmetic<Real>::fma(e, row.to_p, -(q * row.to_q));
 }
 
 // The entry of target 0 or 1 again, with its hard label: in f64, rounded once.

@@ -353,12 +353,14 @@ inline unsigned __ballot_sync(unsigned mask, int vote) {
         if (mask >> lane & 1) votes |= unsigned(slots[lane]) << lane;
     return votes;
 }
+inline void __syncwarp() { cpucuda::exchange(~0u, 0); }
 inline int __any_sync(unsigned mask, int vote) { return __ballot_sync(mask, vote) != 0; }
 inline int __all_sync(unsigned mask, int vote) { return __ballot_sync(mask, !vote) == 0; }
 template <class T> T atomicAdd(T *p, T value) { return cpucuda::update(p, [value](T old) { return T(old + value); }); }
 template <class T> T atomicExch(T *p, T value) { return cpucuda::update(p, [value](T) { return value; }); }
 template <class T> T atomicCAS(T *p, T compare, T value) { return cpucuda::update(p, [compare, value](T old) { return old == compare ? value : old; }); }
 template <class T> T __ldg(const T *p) { return *p; }
+template <class T> T __ldcg(const T *p) { return *const_cast<const volatile T *>(p); }
 inline int __ffs(int bits) { return __builtin_ffs(bits); }
 inline int __float_as_int(float x) { return cpucuda::unpack<int>(cpucuda::pack(x)); }
 inline float __int_as_float(int x) { return cpucuda::unpack<float>(cpucuda::pack(x)); }

@@ -81,13 +81,15 @@ impl ols_batch_t {
             0 => Update::Add,
             OLS_BATCH_NO_UPDATE => Update::None,
             OLS_BATCH_TAKE_BACK => Update::TakeBack,
-            3 => fail!(InvalidArgument, "batch.flags has OLS_BATCH_NO_UPDATE and OLS_BATCH_TAKE_BACK, which exclude each other"),
+            flags if flags == OLS_BATCH_NO_UPDATE | OLS_BATCH_TAKE_BACK => {
+                fail!(InvalidArgument, "batch.flags has OLS_BATCH_NO_UPDATE and OLS_BATCH_TAKE_BACK, which exclude each other")
+            }
             flags => fail!(InvalidArgument, "batch.flags = {flags:#x} has bits outside {:#x}", OLS_BATCH_NO_UPDATE | OLS_BATCH_TAKE_BACK),
         };
         if self.reserved != 0 {
             fail!(InvalidArgument, "batch.reserved = {} is not 0", self.reserved);
         }
-        let raw = RawBatch {
+        Ok(RawBatch {
             logits: self.logits.to_raw("logits")?,
             targets: self.targets.to_raw("targets")?,
             sample_weights: self.sample_weights.to_optional_raw("sample_weights")?,
@@ -97,12 +99,7 @@ impl ols_batch_t {
             target_offset: self.target_offset,
             update,
             stream: self.stream,
-        };
-        match (&raw.targets2, &raw.lam) {
-            (Some(_), None) => fail!(InvalidArgument, "targets2 is given, but lam is not"),
-            (None, Some(_)) => fail!(InvalidArgument, "lam is given, but targets2 is not"),
-            _ => Ok(raw),
-        }
+        })
     }
 }
 

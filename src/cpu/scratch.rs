@@ -7,6 +7,7 @@ use super::pool::Pool;
 use super::sums::CHAIN;
 use super::{block, columns};
 use crate::error::Result;
+use crate::options::scale_of_weights;
 use crate::samples::{BLOCK, Samples};
 use crate::state::{Matrix, try_vec};
 use crate::tensor::DType;
@@ -81,9 +82,9 @@ impl Scratch {
             if self.locks.is_none() {
                 self.locks = Some(Locks::new()?);
             }
-            if self.pool.as_ref().is_none_or(|pool| !pool.is_ours() || pool.threads() < threads) {
+            if self.pool.as_ref().is_none_or(|pool| !pool.is_ours() || pool.wanted() < threads) {
                 self.pool = None; // ends its threads
-                self.pool = Some(Pool::new(threads)?);
+                self.pool = Some(Pool::new(threads));
             }
         }
         Ok(())
@@ -153,7 +154,7 @@ impl<R: Real> ClassWeights<R> {
             self.scaled = try_vec("class weights", classes)?;
             self.scaled.clear();
         }
-        self.scale = power_of_two_below(weights.iter().copied().fold(0.0, f64::max));
+        self.scale = scale_of_weights(weights);
         self.scaled.extend(weights.iter().map(|&weight| R::from_f64(weight / self.scale)));
         Ok(())
     }
@@ -173,9 +174,4 @@ fn apart<R>(length: usize) -> usize {
     const PAGE: usize = 4096;
     let page = PAGE / size_of::<R>();
     length.next_multiple_of(page) + page / 2
-}
-
-/// The largest power of two that is not above `value`; at least the smallest normal number.
-fn power_of_two_below(value: f64) -> f64 {
-    f64::from_bits(value.to_bits() & f64::INFINITY.to_bits()).max(f64::MIN_POSITIVE)
 }

@@ -24,7 +24,7 @@ use driver::{Current, Device, DeviceMemory, Stream};
 use variants::{Module, Path};
 
 use crate::error::Result;
-use crate::options::{Initial, Options};
+use crate::options::{Initial, Options, scale_of_weights};
 use crate::state::{State, StateMemory, try_vec};
 
 /// The names of the kernels in `cuda/ols.ptx` and in `cuda/hopper.ptx`, for tests.
@@ -126,7 +126,7 @@ impl Backend {
         let mut scaled32 = try_vec::<f32>("class weights", classes)?;
         self.weighted = options.class_weights.is_some();
         if let (Some(values), Some(weights)) = (&options.class_weights, &mut self.weights) {
-            weights.scale = power_of_two_below(values.iter().copied().fold(0.0, f64::max));
+            weights.scale = scale_of_weights(values);
             for ((scaled, scaled32), value) in scaled.iter_mut().zip(&mut scaled32).zip(values) {
                 *scaled = value / weights.scale;
                 *scaled32 = *scaled as f32;
@@ -177,9 +177,4 @@ impl Drop for Backend {
             let _ = current.leave();
         }
     }
-}
-
-/// The largest power of two that is not above `value`; at least the smallest normal number.
-fn power_of_two_below(value: f64) -> f64 {
-    f64::from_bits(value.to_bits() & f64::INFINITY.to_bits()).max(f64::MIN_POSITIVE)
 }
