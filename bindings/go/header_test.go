@@ -128,8 +128,8 @@ func TestR22Defaults(t *testing.T) {
 		is := []any{options.Classes, *options.Alpha, *options.Smoothing, *options.Momentum, *options.FreezeAbove, *options.MinCount, *options.IgnoreIndex,
 			int32(options.Initial) - 1, int32(options.EmptyClass) - 1, int32(options.Reduction) - 1, int32(options.Mode) - 1,
 			int32(options.Device.Type), int32(options.Device.ID), *options.Threads, options.ClassWeights.IsZero(), options.InitialSoftLabels.IsZero()}
-		was := []any{6, want.Alpha, want.Smoothing, want.Momentum, want.FreezeAbove, want.MinCount, want.IgnoreIndex, want.Initial, want.EmptyClass,
-			want.Reduction, want.Mode, want.DeviceType, want.DeviceID, want.Threads, true, true}
+		was := []any{6, want.Alpha, want.Smoothing, want.Momentum, want.FreezeAbove, int(want.MinCount), int(want.IgnoreIndex), want.Initial, want.EmptyClass,
+			want.Reduction, want.Mode, want.DeviceType, want.DeviceID, int(want.Threads), true, true}
 		if !reflect.DeepEqual(is, was) {
 			t.Errorf("preset %v: %v is not %v", preset, is, was)
 		}
@@ -139,8 +139,8 @@ func TestR22Defaults(t *testing.T) {
 // Every option arrives, and comes back.
 func TestOptionsRoundTrip(t *testing.T) {
 	given := ols.Options{
-		Classes: 2, Alpha: ols.Ptr(0.0), Momentum: ols.Ptr(0.5), FreezeAbove: ols.Ptr(0.75), MinCount: ols.Ptr(int64(3)),
-		IgnoreIndex: ols.Ptr(int64(-7)), EmptyClass: ols.EmptyClassOneHot, Reduction: ols.ReductionNone, Mode: ols.Eval, Threads: ols.Ptr(int32(2)),
+		Classes: 2, Alpha: ols.Ptr(0.0), Momentum: ols.Ptr(0.5), FreezeAbove: ols.Ptr(0.75), MinCount: ols.Ptr(3),
+		IgnoreIndex: ols.Ptr(-7), EmptyClass: ols.EmptyClassOneHot, Reduction: ols.ReductionNone, Mode: ols.Eval, Threads: ols.Ptr(2),
 		ClassWeights: ols.Vector([]float32{0.5, 2}), InitialSoftLabels: ols.Matrix([]float64{1, 2, 3, 4}, 2, 2),
 	}
 	first := newCriterion(t, given)

@@ -26,7 +26,7 @@ type Options struct {
 	// EmptyClass says what becomes of a class that was not measured in an epoch.
 	EmptyClass EmptyClass
 	// MinCount is how many samples of a class in an epoch make it measured, at least 1.
-	MinCount *int64
+	MinCount *int
 	// Momentum is the share of the old soft label in the new one, in [0, 1).
 	Momentum *float64
 	// FreezeAbove: a class whose largest soft label is at least this keeps its row for good; greater than 0, +Inf: never. A smoothing of 0.1
@@ -35,7 +35,7 @@ type Options struct {
 	// ClassWeights is w (K), float32 or float64, finite and >= 0; copied.
 	ClassWeights Tensor
 	// IgnoreIndex: a sample with this target takes no part.
-	IgnoreIndex *int64
+	IgnoreIndex *int
 	// Reduction says how the losses of a batch become one number.
 	Reduction Reduction
 	// Mode is the mode to begin in.
@@ -43,7 +43,7 @@ type Options struct {
 	// Device is where the tensors of a call live.
 	Device Device
 	// Threads is the most threads that a call may use; 0: as many as the process may run on. Results do not depend on it.
-	Threads *int32
+	Threads *int
 
 	// SoftLabels (K, K) float32, Sums (K, K) int64, Counts (K) int64 and Counters (NumCounters) int64 may name memory of the caller's for the
 	// state; what is not given is the library's own. Rows are contiguous and may lie further apart than K. Go memory is pinned until Close.
@@ -158,9 +158,9 @@ func set[T ~int32](field *int32, value, last T, name string) error {
 	return nil
 }
 
-func setNumber[T any](field *T, value *T) {
+func setNumber[F, V int | int32 | int64 | float64](field *F, value *V) {
 	if value != nil {
-		*field = *value
+		*field = F(*value)
 	}
 }
 
@@ -203,6 +203,9 @@ func (o *Options) complete() (capi.Options, capi.OptionsData, error) {
 	setNumber(&options.Momentum, o.Momentum)
 	setNumber(&options.FreezeAbove, o.FreezeAbove)
 	setNumber(&options.IgnoreIndex, o.IgnoreIndex)
+	if o.Threads != nil && int(int32(*o.Threads)) != *o.Threads {
+		return options, data, &Error{InvalidArgument, fmt.Sprintf("ols.New: options: n_threads = %d does not fit 32 bits", *o.Threads)}
+	}
 	setNumber(&options.Threads, o.Threads)
 	options.DeviceType = device
 	if o.Device.ID != 0 {

@@ -79,20 +79,21 @@ func (c *Criterion) Options() (Options, error) {
 	if err := failure(result); err != nil {
 		return Options{}, err
 	}
+	minCount, ignoreIndex, threads := int(all.MinCount), int(all.IgnoreIndex), int(all.Threads)
 	options := Options{
 		Classes:     int(all.NumClasses),
 		Alpha:       &all.Alpha,
 		Initial:     Initial(all.Initial + 1),
 		Smoothing:   &all.Smoothing,
 		EmptyClass:  EmptyClass(all.EmptyClass + 1),
-		MinCount:    &all.MinCount,
+		MinCount:    &minCount,
 		Momentum:    &all.Momentum,
 		FreezeAbove: &all.FreezeAbove,
-		IgnoreIndex: &all.IgnoreIndex,
+		IgnoreIndex: &ignoreIndex,
 		Reduction:   Reduction(all.Reduction + 1),
 		Mode:        Mode(all.Mode + 1),
 		Device:      Device{DeviceType(all.DeviceType), int(all.DeviceID)},
-		Threads:     &all.Threads,
+		Threads:     &threads,
 	}
 	k := core.classes
 	if weights != nil {

@@ -198,7 +198,7 @@ func TestR18LabelsFromOne(t *testing.T) {
 	for i, target := range targets {
 		fromOne[i] = target + 1
 	}
-	criterion := newCriterion(t, ols.Options{Classes: 4, IgnoreIndex: ols.Ptr(int64(0))})
+	criterion := newCriterion(t, ols.Options{Classes: 4, IgnoreIndex: ols.Ptr(0)})
 	batch := ols.Batch{Logits: ols.Matrix(logits, 6, 4), Targets: ols.Vector(fromOne), TargetOffset: 1}
 	again, err := criterion.Loss(&batch)
 	must(t, err)

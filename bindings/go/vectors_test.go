@@ -45,11 +45,11 @@ type vectorOptions struct {
 	Alpha        hex           `json:"alpha"`
 	Initial      vectorInitial `json:"initial"`
 	EmptyClass   string        `json:"empty_class"`
-	MinCount     int64         `json:"min_count"`
+	MinCount     int           `json:"min_count"`
 	Momentum     hex           `json:"momentum"`
 	FreezeAbove  *hex          `json:"freeze_above"`
 	ClassWeights []hex         `json:"class_weights"`
-	IgnoreIndex  int64         `json:"ignore_index"`
+	IgnoreIndex  int           `json:"ignore_index"`
 	Reduction    string        `json:"reduction"`
 	Mode         string        `json:"mode"`
 }

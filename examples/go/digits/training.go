@@ -41,7 +41,7 @@ func newTrial(loss loss, noisy bool, s *settings, classes int) (trial, error) {
 	options := loss.options(s)
 	options.Classes = classes
 	// The trials share the processor among them, one thread each.
-	options.Threads = ols.Ptr(int32(1))
+	options.Threads = ols.Ptr(1)
 	criterion, err := ols.New(options)
 	return trial{loss, noisy, criterion}, err
 }

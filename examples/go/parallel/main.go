@@ -104,7 +104,7 @@ func train(data *images.Data, workers, epochs int) (outcome, error) {
 	criteria := make([]*ols.Criterion, workers)
 	for i := range criteria {
 		// The sum: a worker does not know the size of the whole batch, and the bits of a row do not depend on its neighbours.
-		criterion, err := ols.New(ols.Options{Classes: data.Classes, Reduction: ols.ReductionSum, Threads: ols.Ptr(int32(1))})
+		criterion, err := ols.New(ols.Options{Classes: data.Classes, Reduction: ols.ReductionSum, Threads: ols.Ptr(1)})
 		if err != nil {
 			return outcome{}, err
 		}
