@@ -92,8 +92,8 @@ void state() {
     std::int64_t total = 0;
     for (const std::int64_t count : stand_in::read(static_cast<const std::int64_t *>(statistics.counts.data), K)) total += count;
     EXPECT(total == 8 && there.soft_labels_tensor().raw().device_type == OLS_DEVICE_CUDA);
-    THROWS(OLS_STATUS_INVALID_DEVICE, "statistics|statistics_tensor", there.statistics());
-    THROWS(OLS_STATUS_INVALID_DEVICE, "soft_labels|soft_labels_tensor", there.soft_labels());
+    THROWS(OLS_STATUS_INVALID_DEVICE, "statistics|use statistics_tensors", there.statistics());
+    THROWS(OLS_STATUS_INVALID_DEVICE, "soft_labels|use soft_labels_tensor", there.soft_labels());
 }
 
 void other_devices() {

@@ -108,7 +108,7 @@ public:
     /// call on the criterion. Throws `OLS_STATUS_INVALID_DEVICE` where S is not in host memory: `soft_labels_tensor` is for that.
     matrix<const float> soft_labels() const {
         const tensor labels = soft_labels_tensor();
-        return in_host_memory<const float>("soft_labels", labels.raw());
+        return in_host_memory<const float>("soft_labels", "soft_labels_tensor", labels.raw());
     }
     /// S as a tensor of its device.
     tensor soft_labels_tensor() const {
@@ -124,11 +124,11 @@ public:
     /// The statistics of the running epoch, which may be written. Throws `OLS_STATUS_INVALID_DEVICE` where they are not in host memory.
     ols::statistics statistics() {
         const ols_statistics_t raw = statistics_tensors();
-        const auto vector = [](const char *name, const ols_tensor_t &tensor) {
-            check_host(name, tensor);
+        const auto vector = [](const ols_tensor_t &tensor) {
+            check_host("statistics", "statistics_tensors", tensor);
             return span<std::int64_t>(static_cast<std::int64_t *>(tensor.data), static_cast<std::size_t>(tensor.shape[0]));
         };
-        return {in_host_memory<std::int64_t>("statistics", raw.sums), vector("statistics", raw.counts), vector("statistics", raw.counters)};
+        return {in_host_memory<std::int64_t>("statistics", "statistics_tensors", raw.sums), vector(raw.counts), vector(raw.counters)};
     }
     /// The statistics as tensors of their device.
     ols_statistics_t statistics_tensors() {
@@ -175,7 +175,7 @@ public:
             copy.class_weights(std::move(values));
         }
         if (copy.initial_soft_labels().is_given()) {
-            const auto rows = in_host_memory<const float>("options", raw.initial_soft_labels);
+            const auto rows = in_host_memory<const float>("options", "initial_soft_labels as a tensor", raw.initial_soft_labels);
             std::vector<float> values;
             for (std::size_t row = 0; row < rows.rows(); row++) values.insert(values.end(), rows.row(row).begin(), rows.row(row).end());
             copy.initial_soft_labels(std::move(values));
@@ -223,16 +223,16 @@ private:
         return handle_;
     }
 
-    static void check_host(const char *name, const ols_tensor_t &tensor) {
+    static void check_host(const char *name, const char *elsewhere, const ols_tensor_t &tensor) {
         if (tensor.device_type != OLS_DEVICE_CPU && tensor.device_type != OLS_DEVICE_CUDA_HOST) {
             throw error(OLS_STATUS_INVALID_DEVICE, std::string("ols::criterion::") + name + ": the memory is of device type " +
-                                                       std::to_string(tensor.device_type) + ", not the host's; use " + name + "_tensor");
+                                                       std::to_string(tensor.device_type) + ", not the host's; use " + elsewhere);
         }
     }
 
     template <class T>
-    static matrix<T> in_host_memory(const char *name, const ols_tensor_t &tensor) {
-        check_host(name, tensor);
+    static matrix<T> in_host_memory(const char *name, const char *elsewhere, const ols_tensor_t &tensor) {
+        check_host(name, elsewhere, tensor);
         return matrix<T>(static_cast<T *>(tensor.data), static_cast<std::size_t>(tensor.shape[0]), static_cast<std::size_t>(tensor.shape[1]),
                          static_cast<std::size_t>(tensor.strides[0]));
     }
