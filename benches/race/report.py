@@ -104,7 +104,7 @@ def markdown(result):
         out.append("")
     if lines := bars(result):
         head = "| shape | eager module | rewrite, compiled | cross entropy | at most x copy |"
-        out += ["The bars (one thread, f32): found (reached; floor / goal).", "", head, "|---|---|---|---|---|", *lines, ""]
+        out += ["The bars that the project set itself, on another machine and before there were kernels (one thread, f32): found (reached; floor / goal).", "", head, "|---|---|---|---|---|", *lines, ""]
     if from_python := [case["python"] for case in result["cases"] if "python" in case]:
         out += python.markdown(from_python)
     if result["next_epoch"]:
