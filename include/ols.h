@@ -76,17 +76,22 @@
  *
  * Threads
  * A criterion may be used by any thread; calls on one criterion wait for each other. Two criteria share nothing. A view of S or the
- * statistics is memory like any other: do not use it while another thread is in a call on its criterion.
+ * statistics is memory like any other: do not use it while another thread is in a call on its criterion. The library's own threads are made
+ * for the first batch that is worth them; where the system gives none, the caller's thread does the work.
  *
  * Determinism
  * A, c and the counters are integers (p in units of 2^-30), so on one kind of device S is the same bit for bit for any number of threads,
  * any order and split of the batches, any number of ranks and any all-reduce. The bits of a loss or gradient depend on its row, target,
- * weights and K alone. The calling thread's rounding mode and flush-to-zero flags do not change results, and are as before after each
- * call.
+ * weights and K alone. On x86-64 the calling thread's rounding mode and flush-to-zero flags do not change results, and are as before after
+ * each call; elsewhere they should be the default ones.
  *
  * Forks
  * After a fork (with no call running in another thread) parent and child go on calling, each with its own copy. A CUDA criterion is an
  * error in the child.
+ *
+ * Environment
+ * OLS_ISA = portable, avx2 or avx512 is the highest level of the processor's instruction set that is used; the bits are the same. OLS_CUDA_PATH
+ * = plain, hopper, bulk or cluster chooses kernels of a CUDA device. Another word is an error of ols_create. Nothing else is read.
  *
  * CUDA
  * With device_type OLS_DEVICE_CUDA a criterion works on tensors of that device: compute capability 7.5 or newer, a driver of CUDA 12.0 or
@@ -96,8 +101,9 @@
  * Calls enqueue on the stream they are given, in the device's primary context (that of the CUDA runtime and of PyTorch); the caller's
  * context is current again after each call. ols_forward, ols_backward, ols_accumulate, ols_next_epoch and ols_set_soft_labels neither wait
  * nor allocate, and may be captured in a graph, which stays right across epochs. A graph holds what a call took by value: alpha, mode,
- * flags and options; capture anew after changing these, and after a load. The state stays where it is until ols_destroy, which must come
- * after the last replay. Calls of one criterion on two streams are yours to order.
+ * flags and options; capture anew after changing these, and after a load. Replays of a captured ols_next_epoch make new soft labels, but
+ * the number of the epoch is counted when it is called: give it yourself (ols_set_epoch). The state stays where it is until ols_destroy,
+ * which must come after the last replay. Calls of one criterion on two streams are yours to order.
  *
  * Values in device memory cannot be errors of the call. A target out of range has loss and gradient 0 and is counted; a sample weight or lam
  * that breaks its rule makes its sample's loss and gradient NaN; a row that ols_accumulate finds outside [0, 1] is kept out and counted as
@@ -876,7 +882,7 @@ ols_status_t ols_epoch(const ols_criterion_t *criterion, int64_t *out);
 /**
  * Sets the number of epochs that have ended, for those who keep and restore a state themselves.
  *
- * Owns nothing. Safe from any thread. On failure (less than 0) the number is as before.
+ * Owns nothing. Safe from any thread. On failure (less than 0, or the largest number there is) the number is as before.
  *
  * Requirements: `criterion` is NULL or a live criterion.
  */

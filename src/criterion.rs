@@ -36,7 +36,6 @@ use crate::tensor::{DType, Device, DeviceKind, Logit, RawTensor, Target, TensorM
 pub struct Criterion {
     options: Options,
     state: State,
-    mode: Mode,
     epoch: i64,
     finished: Report,
     level: Level,
@@ -69,14 +68,15 @@ impl Criterion {
             let options = options.try_clone()?;
             // SAFETY: the caller's promise.
             let (backend, state) = unsafe { cuda::Backend::new(&options, memory)? };
-            let (mode, level, cuda) = (options.mode, Level::detect(), Some(Box::new(backend)));
+            let (level, cuda) = (Level::detect()?, Some(Box::new(backend)));
             let (finished, scratch, tally) = (Report::default(), Scratch::default(), Vec::new());
-            return Ok(Self { options, state, mode, epoch: 0, finished, level, processors: 1, scratch, tally, cuda });
+            return Ok(Self { options, state, epoch: 0, finished, level, processors: 1, scratch, tally, cuda });
         }
         if options.device != Device::CPU {
             fail!(InvalidDevice, "device_id = {} is not 0, the only CPU", options.device.id);
         }
         let _environment = DefaultFloatEnvironment::enter();
+        let level = Level::detect()?;
         let options = options.try_clone()?;
         // K x K numbers before the K that are filled at once: the error comes quickly where the former cannot be had.
         // SAFETY: the caller's promise.
@@ -97,12 +97,10 @@ impl Criterion {
         if memory.counters.is_some() && !memory.adopt {
             state.counters.fill(0);
         }
-        let (mode, level) = (options.mode, Level::detect());
         let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Ok(Self {
             options,
             state,
-            mode,
             epoch: 0,
             finished: Report::default(),
             level,
@@ -128,19 +126,19 @@ impl Criterion {
         }
     }
 
-    /// The options; `alpha` as it is now, and what [`load`](Self::load) replaced.
+    /// The options as they are now: with the mode and alpha that were set last, and what [`load`](Self::load) replaced.
     pub fn options(&self) -> &Options {
         &self.options
     }
 
     /// The mode.
     pub fn mode(&self) -> Mode {
-        self.mode
+        self.options.mode
     }
 
     /// Sets the mode: whether forward passes add to the statistics.
     pub fn set_mode(&mut self, mode: Mode) {
-        self.mode = mode;
+        self.options.mode = mode;
     }
 
     /// Sets the weight of the hard label, in [0, 1]: schedules.
@@ -299,6 +297,9 @@ impl Criterion {
 
     /// Adds the statistics of another worker to those of this one, exactly, so that workers that share an epoch's samples learn the same soft
     /// labels, bit for bit, as one that saw them all.
+    ///
+    /// # Errors
+    /// Another number of classes; a criterion on a CUDA device; a sum that does not fit 64 bits, as that of two full classes may be. Nothing is added then.
     pub fn merge(&mut self, other: &Self) -> Result<()> {
         if self.options.classes != other.options.classes {
             fail!(InvalidArgument, "num_classes = {} differs from the other's {}", self.options.classes, other.options.classes);
@@ -307,13 +308,22 @@ impl Criterion {
             fail!(Unsupported, "statistics on a CUDA device are merged there, by an all-reduce of their memory");
         }
         let pairs = [
-            (&mut self.state.sums, &other.state.sums),
-            (&mut self.state.counts, &other.state.counts),
-            (&mut self.state.counters, &other.state.counters),
+            ("sums", &mut self.state.sums, &other.state.sums),
+            ("counts", &mut self.state.counts, &other.state.counts),
+            ("counters", &mut self.state.counters, &other.state.counters),
         ];
-        for (own, others) in pairs {
+        for (name, own, others) in &pairs {
             for row in 0..own.rows() {
-                own.row_mut(row).iter_mut().zip(others.row(row)).for_each(|(own, other)| *own = own.wrapping_add(*other));
+                let fits = |(own, other): (&i64, &i64)| own.checked_add(*other).is_some();
+                if let Some(column) = own.row(row).iter().zip(others.row(row)).position(|pair| !fits(pair)) {
+                    let (own, other) = (own.row(row)[column], others.row(row)[column]);
+                    fail!(InvalidState, "{name}[{row}, {column}] = {own} + {other} does not fit 64 bits");
+                }
+            }
+        }
+        for (_, own, others) in pairs {
+            for row in 0..own.rows() {
+                own.row_mut(row).iter_mut().zip(others.row(row)).for_each(|(own, other)| *own += *other);
             }
         }
         Ok(())
@@ -402,7 +412,7 @@ impl Criterion {
         if let Some(cuda) = &self.cuda {
             let outputs = [("loss", loss), ("grad", grad)];
             // SAFETY: the caller's promise.
-            return unsafe { cuda.run(&self.options, &self.state, self.mode, &samples, batch, &outputs, cuda::Call::Forward) };
+            return unsafe { cuda.run(&self.options, &self.state, self.options.mode, &samples, batch, &outputs, cuda::Call::Forward) };
         }
         // SAFETY: the caller's promise.
         unsafe { self.run(&samples, batch.update) }
@@ -418,7 +428,7 @@ impl Criterion {
         if let Some(cuda) = &self.cuda {
             let outputs = [("grad", Some(grad))];
             // SAFETY: the caller's promise.
-            return unsafe { cuda.run(&self.options, &self.state, self.mode, &samples, batch, &outputs, cuda::Call::Backward) };
+            return unsafe { cuda.run(&self.options, &self.state, self.options.mode, &samples, batch, &outputs, cuda::Call::Backward) };
         }
         // SAFETY: the caller's promise.
         unsafe { self.run(&samples, Update::None) }
@@ -430,7 +440,7 @@ impl Criterion {
         let samples = Samples::new(&self.options, &self.state, batch, None, None)?;
         if let Some(cuda) = &self.cuda {
             // SAFETY: the caller's promise.
-            return unsafe { cuda.run(&self.options, &self.state, self.mode, &samples, batch, &[], cuda::Call::Accumulate) };
+            return unsafe { cuda.run(&self.options, &self.state, self.options.mode, &samples, batch, &[], cuda::Call::Accumulate) };
         }
         let _environment = DefaultFloatEnvironment::enter();
         // SAFETY: the caller's promise.
@@ -440,7 +450,7 @@ impl Criterion {
             let tallied = unsafe { cpu::accumulate(&samples, &mut Statistics::Tally(&mut self.tally)) };
             finish_tally(&mut self.tally, self.state.counts.row(0), tallied)?;
         }
-        let mut statistics = statistics(&mut self.state, self.mode, batch.update).1;
+        let mut statistics = statistics(&mut self.state, self.options.mode, batch.update).1;
         // SAFETY: as above.
         unsafe { cpu::accumulate(&samples, &mut statistics) }
     }
@@ -464,7 +474,7 @@ impl Criterion {
             let tallied = unsafe { cpu::run(&pass, &mut self.scratch, &mut Statistics::Tally(&mut self.tally)) };
             finish_tally(&mut self.tally, self.state.counts.row(0), tallied)?;
         }
-        let (soft_labels, mut statistics) = statistics(&mut self.state, self.mode, update);
+        let (soft_labels, mut statistics) = statistics(&mut self.state, self.options.mode, update);
         if samples.loss.is_some() || samples.grad.is_some() || !matches!(statistics, Statistics::Leave) {
             let pass = Pass { samples, soft_labels: soft_labels.view(), alpha, class_weights: weights, divisor, each, level, threads };
             // SAFETY: as above; the batch was validated.

@@ -1,6 +1,6 @@
 //! A, c and the counters of the running epoch, and the report of an epoch's end.
 
-/// Bits behind the binary point of the summed probabilities: a unit is 2^-30 (spec: "A is an integer sum").
+/// Bits behind the binary point of the summed probabilities: a unit is 2^-30, so that any order of additions gives the same sum.
 pub const FRACTION_BITS: u32 = 30;
 
 /// A class that has this many samples is full and takes no more, so that its sums cannot overflow.

@@ -105,6 +105,15 @@ fn every_flipped_bit_is_refused() {
     assert_eq!(memory(&criterion), before);
 }
 
+/// `bytes` with `from`, which occurs once, replaced by as many bytes.
+fn replaced(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
+    let found: Vec<usize> = (0..bytes.len() - from.len()).filter(|&at| bytes[at..].starts_with(from)).collect();
+    assert!(found.len() == 1 && from.len() == to.len(), "{} times", found.len());
+    let mut bytes = bytes.to_vec();
+    bytes[found[0]..][..to.len()].copy_from_slice(to);
+    bytes
+}
+
 #[test]
 fn foreign_files_are_named() {
     let mut criterion = Criterion::new(&Options::new(CLASSES)).unwrap();
@@ -117,8 +126,10 @@ fn foreign_files_are_named() {
     let view = safetensors::tensor::TensorView::new(safetensors::Dtype::U8, vec![1], &[7]).unwrap();
     let other = safetensors::serialize([("weight", view)], None).unwrap();
     assert!(message(&other).contains("foreign"));
-    let future = String::from_utf8_lossy(&trained().to_bytes().unwrap()).contains("\\\"format\\\":1,");
-    assert!(future, "the metadata names its format");
+    let newer = replaced(&trained().to_bytes().unwrap(), b"\\\"format\\\":1,", b"\\\"format\\\":2,");
+    let expected =
+        concat!("newer file: its format 2, of libols ", env!("CARGO_PKG_VERSION"), ", is above 1, the highest that this library reads");
+    assert_eq!(message(&newer), expected);
 }
 
 #[test]
@@ -165,6 +176,37 @@ fn workers_that_merge_learn_what_one_would() {
     first.merge(&second).unwrap();
     assert_eq!(first.next_epoch().unwrap(), alone.next_epoch().unwrap());
     assert_eq!(memory(&first), memory(&alone));
+}
+
+#[test]
+fn sums_that_do_not_fit_are_not_merged() {
+    // Of a right sample of probability 1, merged into each other in turns: the numbers of Fibonacci.
+    let mut criteria = [(); 2].map(|()| Criterion::new(&Options::new(CLASSES)).unwrap());
+    let mut logits = [0f32; CLASSES];
+    logits[0] = 100.0;
+    for criterion in &mut criteria {
+        criterion.loss_and_gradient(&logits, &[0u8], &mut [0f32; CLASSES]).unwrap();
+    }
+    let [mut one, mut other] = criteria;
+    let unit = 1 << ols::FRACTION_BITS;
+    while let Some(sum) = one.sums(0)[0].checked_add(other.sums(0)[0]) {
+        one.merge(&other).unwrap();
+        assert_eq!((one.sums(0)[0], one.counts()[0]), (sum, sum / unit));
+        std::mem::swap(&mut one, &mut other);
+    }
+    assert!(one.counts()[0] + other.counts()[0] >= 1 << 33);
+    let (before, sums) = (memory(&one), (one.sums(0)[0], other.sums(0)[0]));
+    let error = one.merge(&other).unwrap_err();
+    assert_eq!((error.kind(), memory(&one)), (ErrorKind::InvalidState, before));
+    assert_eq!(error.message(), format!("sums[0, 0] = {} + {} does not fit 64 bits", sums.0, sums.1));
+}
+
+#[test]
+fn options_are_as_they_are_now() {
+    let mut criterion = Criterion::new(&Options::new(3)).unwrap();
+    criterion.set_mode(ols::Mode::Eval);
+    criterion.set_alpha(0.25).unwrap();
+    assert_eq!(*criterion.options(), Options::new(3).mode(ols::Mode::Eval).alpha(0.25));
 }
 
 #[test]

@@ -165,6 +165,38 @@ fn threads_are_made_when_a_batch_is_worth_them_and_end_with_the_criterion() {
     }
 }
 
+/// A child process that cannot make a thread: no room in its addresses for a stack.
+#[test]
+#[ignore = "run in a process of its own, by the test below"]
+fn without_room_for_a_thread() {
+    let data = Data::new(&[50_000, 100], None, |x| x as f32);
+    let mut criterion = Criterion::new(&Options::new(100).threads(3)).unwrap();
+    // The first field: pages of addresses that the process has.
+    let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
+    let pages: u64 = pages.split(' ').next().unwrap().parse().unwrap();
+    // SAFETY: the call only reads a local variable.
+    let set = |bytes| unsafe { libc::setrlimit(libc::RLIMIT_AS, &libc::rlimit { rlim_cur: bytes, rlim_max: libc::RLIM_INFINITY }) };
+    // A stack of Rust's threads has 2 MiB.
+    assert_eq!(set(pages * 4096 + (1 << 20)), 0);
+    let loss = criterion.forward(&data.batch(), None, None);
+    assert_eq!((loss.is_ok(), threads_of_the_library()), (true, 0), "{loss:?}");
+    assert_eq!(set(libc::RLIM_INFINITY), 0);
+    let mut single = Criterion::new(&Options::new(100).threads(1)).unwrap();
+    single.forward(&data.batch(), None, None).unwrap();
+    assert!((0..100).all(|class| criterion.sums(class) == single.sums(class)) && criterion.counts() == single.counts());
+}
+
+#[test]
+fn where_no_thread_can_be_made_the_callers_does_the_work() {
+    let name = "without_room_for_a_thread";
+    let child = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", name, "--ignored", "--test-threads=1"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&child.stdout).into_owned() + &String::from_utf8_lossy(&child.stderr);
+    assert!(child.status.success() && said.contains("1 passed"), "{said}");
+}
+
 /// Processor time of the process so far.
 fn processor_time() -> Duration {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };

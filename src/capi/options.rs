@@ -180,7 +180,7 @@ const _: () = assert!(size_of::<ols_options_t>() == 8 * 8 + 8 * 4 + 6 * 80, "no 
 
 /// A C enum's values beside the core's.
 trait Enumerated: Copy + PartialEq + 'static {
-    /// The name in messages, and the pairs; the position is the number.
+    /// All values; the position of each is its number.
     const VALUES: &'static [Self];
 
     fn from_number(name: &str, number: i32) -> Result<Self> {
@@ -445,9 +445,7 @@ pub unsafe extern "C" fn ols_get_options(criterion: *const ols_criterion_t, out:
     boundary("ols_get_options", || {
         // SAFETY: the caller's promise.
         let (criterion, out) = unsafe { (lock(criterion)?, OutputStruct::new("out", out)?) };
-        let mut options = ols_options_t::from_core(criterion.options());
-        options.mode = criterion.mode().number();
-        out.write(options);
+        out.write(ols_options_t::from_core(criterion.options()));
         Ok(())
     })
 }

@@ -75,7 +75,7 @@ pub unsafe extern "C" fn ols_epoch(criterion: *const ols_criterion_t, out: *mut 
 
 /// Sets the number of epochs that have ended, for those who keep and restore a state themselves.
 ///
-/// Owns nothing. Safe from any thread. On failure (less than 0) the number is as before.
+/// Owns nothing. Safe from any thread. On failure (less than 0, or the largest number there is) the number is as before.
 ///
 /// # Safety
 /// `criterion` is NULL or a live criterion.

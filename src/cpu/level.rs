@@ -1,6 +1,9 @@
 //! Which level of the instruction set the kernels run at. The bits are the same at each.
 
+use std::ffi::OsString;
 use std::sync::OnceLock;
+
+use crate::error::{Result, fail};
 
 /// A level; each is the same source compiled for more of the processor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -17,12 +20,15 @@ pub(crate) enum Level {
 
 impl Level {
     /// The best level of this processor, or a lower one that the environment variable `OLS_ISA` names: `portable`, `avx2` or `avx512`.
-    pub fn detect() -> Self {
-        static LEVEL: OnceLock<Level> = OnceLock::new();
-        *LEVEL.get_or_init(|| {
-            let best = Self::best();
-            std::env::var("OLS_ISA").ok().and_then(|name| Self::named(&name)).map_or(best, |wanted| wanted.min(best))
-        })
+    pub fn detect() -> Result<Self> {
+        // Read once: a program may change its environment in one thread while another one creates a criterion.
+        static NAME: OnceLock<Option<OsString>> = OnceLock::new();
+        let best = Self::best();
+        let Some(name) = NAME.get_or_init(|| std::env::var_os("OLS_ISA").filter(|name| !name.is_empty())) else { return Ok(best) };
+        match name.to_str().and_then(Self::named) {
+            Some(wanted) => Ok(wanted.min(best)),
+            None => fail!(InvalidArgument, "the environment variable OLS_ISA = {name:?} is not portable, avx2 or avx512"),
+        }
     }
 
     fn named(name: &str) -> Option<Self> {

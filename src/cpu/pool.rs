@@ -4,13 +4,12 @@
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use crate::error::{Result, fail};
-
 /// Threads beside the caller's.
 #[derive(Debug)]
 pub(crate) struct Pool {
     shared: Arc<Shared>,
     handles: Vec<JoinHandle<()>>,
+    wanted: usize,
     /// The process that made the threads: after a fork, the child has none of them.
     process: u32,
 }
@@ -81,15 +80,16 @@ impl Shared {
 }
 
 impl Pool {
-    /// A pool for work on up to `threads` threads, the caller's included.
-    pub fn new(threads: usize) -> Result<Self> {
-        let mut pool = Self { shared: Arc::default(), handles: Vec::new(), process: std::process::id() };
+    /// A pool for work on up to `threads` threads, the caller's included; on fewer where the system gives no more, as a container with a limit of
+    /// its processes. A training run goes on then, slower, with the same bits.
+    pub fn new(threads: usize) -> Self {
+        let mut pool = Self { shared: Arc::default(), handles: Vec::new(), wanted: threads, process: std::process::id() };
         let _signals = BlockedSignals::enter();
         for _ in 1..threads {
             let shared = Arc::clone(&pool.shared);
             match std::thread::Builder::new().name("libols".into()).spawn(move || shared.serve()) {
                 Ok(handle) => pool.handles.push(handle),
-                Err(error) => fail!(OutOfMemory, "n_threads: a thread could not be made: {error}"),
+                Err(_) => break,
             }
         }
         // What a thread needs to begin, memory above all, it has by then: later calls allocate nothing.
@@ -98,12 +98,12 @@ impl Pool {
             state = pool.shared.finished.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         drop(state);
-        Ok(pool)
+        pool
     }
 
-    /// Threads that work can have, the caller's included.
-    pub fn threads(&self) -> usize {
-        self.handles.len() + 1
+    /// The threads that it was made for, the caller's included.
+    pub fn wanted(&self) -> usize {
+        self.wanted
     }
 
     /// Whether the threads are this process's.
@@ -202,7 +202,7 @@ mod tests {
 
     #[test]
     fn work_is_done_on_every_thread_that_wakes_up() {
-        let mut pool = Pool::new(3).unwrap();
+        let mut pool = Pool::new(3);
         for round in 0..100 {
             let (next, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
             pool.run(3, &|_| {
@@ -216,7 +216,7 @@ mod tests {
 
     #[test]
     fn numbers_are_each_threads_own() {
-        let mut pool = Pool::new(4).unwrap();
+        let mut pool = Pool::new(4);
         for _ in 0..50 {
             let seen: [AtomicUsize; 4] = Default::default();
             pool.run(4, &|number| {
@@ -229,7 +229,7 @@ mod tests {
 
     #[test]
     fn a_panic_reaches_the_caller_and_the_pool_lives_on() {
-        let mut pool = Pool::new(2).unwrap();
+        let mut pool = Pool::new(2);
         let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             pool.run(2, &|number| {
                 if number == 1 {

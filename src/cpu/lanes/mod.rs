@@ -4,7 +4,7 @@
 //! `portable` in plain Rust, `avx512` with one register for a vector, `avx2` with two. Multiply-add is always fused.
 //!
 //! # Safety
-//! Vectors of a level are made and used inside functions that are compiled for it alone (`cpu::pass`), on processors that have it
+//! Vectors of a level are made and used inside functions that are compiled for it alone (`cpu::block`), on processors that have it
 //! (`cpu::level`). All operations are `#[inline(always)]`, so that they become part of such a function.
 
 #[cfg(target_arch = "x86_64")]
