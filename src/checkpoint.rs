@@ -1,11 +1,4 @@
-//! The saved state: a safetensors file, readable by anyone, with a checksum.
-//!
-//! Tensors: `soft_labels` F32 (K, K); `sums` I64 (K, K) in units of 2^-30; `counts` I64 (K); `counters` I64 (4); `class_weights` F64 (K) and
-//! `initial_soft_labels` F32 (K, K) where the options have them. The file's `__metadata__` has one entry, `libols`: a JSON object with the
-//! format's number, the library's version, the epoch and the options that shape the result.
-//!
-//! Its `checksum` is the CRC-32 (of zlib) of that JSON text with eight zeros in the checksum's place, followed by name and bytes of each tensor
-//! in the order of the names.
+//! The saved state: a safetensors file, readable by anyone, with a checksum. `docs/file-format.md` says what is in it.
 
 use std::borrow::Cow;
 use std::collections::HashMap;

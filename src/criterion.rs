@@ -142,6 +142,9 @@ impl Criterion {
     }
 
     /// Sets the weight of the hard label, in [0, 1]: schedules.
+    ///
+    /// # Errors
+    /// Outside [0, 1], or NaN; alpha is as before then.
     pub fn set_alpha(&mut self, alpha: f64) -> Result<()> {
         validate_alpha(alpha)?;
         self.options.alpha = alpha;
@@ -154,6 +157,9 @@ impl Criterion {
     }
 
     /// Sets the number of epochs that have ended, for those who restore a state themselves.
+    ///
+    /// # Errors
+    /// The largest number there is, or a negative one; the number is as before then.
     pub fn set_epoch(&mut self, epoch: i64) -> Result<()> {
         if !(0..i64::MAX).contains(&epoch) {
             fail!(InvalidArgument, "epoch = {epoch} is outside [0, {})", i64::MAX);
@@ -176,18 +182,27 @@ impl Criterion {
     }
 
     /// As [`forward`](Self::forward), with the gradient in place of the logits.
+    ///
+    /// # Errors
+    /// As [`forward`](Self::forward).
     pub fn forward_in_place(&mut self, batch: Batch<'_, TensorMut<'_>>, loss: Option<TensorMut<'_>>) -> Result<()> {
         // SAFETY: the views borrow all that they describe, the logits exclusively.
         unsafe { self.forward_raw(&batch.raw, loss.map(|loss| loss.raw), Some(batch.raw.logits)) }
     }
 
     /// The gradient alone, recomputed from the logits: bit for bit what [`forward`](Self::forward) gives. Touches no state.
+    ///
+    /// # Errors
+    /// As [`forward`](Self::forward).
     pub fn backward(&mut self, batch: &Batch<'_>, grad: TensorMut<'_>) -> Result<()> {
         // SAFETY: the views borrow all that they describe.
         unsafe { self.backward_raw(&batch.raw, grad.raw) }
     }
 
     /// Loss and gradient of row-major logits (N, K), for the reductions `Mean` and `Sum`: [`forward`](Self::forward) for the usual case.
+    ///
+    /// # Errors
+    /// As [`forward`](Self::forward); slices whose lengths do not fit each other.
     pub fn loss_and_gradient<L: Logit, T: Target>(&mut self, logits: &[L], targets: &[T], gradient: &mut [L]) -> Result<L::Loss> {
         let shape = [targets.len(), self.options.classes];
         if logits.len() != shape[0] * shape[1] || gradient.len() != logits.len() {
@@ -207,6 +222,9 @@ impl Criterion {
 
     /// Statistics from given probabilities, which `batch` has in the place of its logits; entries in [0, 1]. Obeys mode and
     /// [`Update`] as a forward pass does; a row with NaN or an infinity is skipped and counted.
+    ///
+    /// # Errors
+    /// As [`forward`](Self::forward); an entry outside [0, 1].
     pub fn accumulate(&mut self, batch: &Batch<'_>) -> Result<()> {
         // SAFETY: the views borrow all that they describe.
         unsafe { self.accumulate_raw(&batch.raw) }
@@ -217,6 +235,9 @@ impl Criterion {
     /// Where nothing at all was accumulated the soft labels stay as they are.
     ///
     /// On a CUDA device the work is enqueued on the legacy stream and waited for.
+    ///
+    /// # Errors
+    /// No epoch is left to count; what CUDA reports. Nothing has changed then.
     pub fn next_epoch(&mut self) -> Result<Report> {
         self.end_epoch(std::ptr::null_mut())?;
         Ok(self.reports(std::ptr::null_mut())?.0)
@@ -265,6 +286,9 @@ impl Criterion {
     }
 
     /// Replaces the soft labels: K x K numbers, row-major, a row per class, finite and not negative.
+    ///
+    /// # Errors
+    /// Another number of elements, or one that is negative or not finite. The soft labels are as before then.
     pub fn set_soft_labels(&mut self, soft_labels: &[f32]) -> Result<()> {
         let classes = self.options.classes;
         // SAFETY: the view borrows what it describes.
@@ -337,6 +361,9 @@ impl Criterion {
 
     /// Writes state, epoch and the options that shape the result to a file in the safetensors format; atomically: whatever happens, the name
     /// stands for the old file or for the whole new one.
+    ///
+    /// # Errors
+    /// What the system says of the file; no memory for its bytes. The old file is as it was then.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         self.save_on(path.as_ref(), std::ptr::null_mut())
     }
@@ -369,6 +396,9 @@ impl Criterion {
     }
 
     /// The bytes that [`save`](Self::save) writes.
+    ///
+    /// # Errors
+    /// No memory for the bytes.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
         self.to_bytes_on(std::ptr::null_mut())
     }
@@ -379,6 +409,9 @@ impl Criterion {
     }
 
     /// As [`load`](Self::load), from the bytes of a file.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
     pub fn load_bytes(&mut self, bytes: &[u8]) -> Result<()> {
         self.load_bytes_on(bytes, std::ptr::null_mut())
     }

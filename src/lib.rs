@@ -27,7 +27,7 @@
 //! # }
 //! ```
 #![deny(missing_docs, unsafe_code, unsafe_op_in_unsafe_fn)]
-#![warn(clippy::undocumented_unsafe_blocks, clippy::missing_safety_doc)]
+#![warn(clippy::undocumented_unsafe_blocks, clippy::missing_safety_doc, clippy::missing_errors_doc)]
 
 mod batch;
 pub mod capi;

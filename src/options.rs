@@ -236,7 +236,10 @@ impl Options {
         Ok(Self { initial, class_weights, ..*self })
     }
 
-    /// Checks every option; the message names the first one that breaks its rule.
+    /// Checks every option.
+    ///
+    /// # Errors
+    /// The first option that breaks its rule, by its name.
     pub fn validate(&self) -> Result<()> {
         let classes = self.classes;
         if !(2..=i32::MAX as usize).contains(&classes) {

@@ -125,6 +125,9 @@ impl Reference {
     ///
     /// The first soft labels are `smoothing`: `1 - eps` on the diagonal and `eps / (K - 1)` off it; `uniform`: `1 / K`; `zero`; `one_hot`;
     /// or a matrix. They are computed in `f64` and rounded once to `f32`.
+    ///
+    /// # Errors
+    /// As [`Options::validate`].
     pub fn new(options: &Options) -> Result<Self> {
         options.validate()?;
         let classes = options.classes;
@@ -168,6 +171,9 @@ impl Reference {
     ///
     /// The mode alone decides whether a batch is added: in [`Mode::Eval`] a forward pass changes no state. [`Update::TakeBack`] works in both
     /// modes. An error leaves everything as it was.
+    ///
+    /// # Errors
+    /// A target, weight or number that breaks its rule; more to take back than was added.
     pub fn forward(&mut self, samples: &Samples<'_>) -> Result<Outcome> {
         let participants = self.participants(samples)?;
         let outcome = self.outcome(samples, &participants)?;
@@ -177,6 +183,9 @@ impl Reference {
     }
 
     /// Loss and gradient alone: no state is touched.
+    ///
+    /// # Errors
+    /// A target, weight or number that breaks its rule.
     pub fn backward(&self, samples: &Samples<'_>) -> Result<Outcome> {
         self.outcome(samples, &self.participants(samples)?)
     }
@@ -186,6 +195,9 @@ impl Reference {
     /// A sample counts where the largest of its probabilities is its class's. A row with an entry that is not finite is skipped and counted as
     /// such; in any other row of a sample that takes part an entry outside [0, 1] is an error. Mode and `samples.update` decide as in
     /// [`forward`](Self::forward).
+    ///
+    /// # Errors
+    /// As [`forward`](Self::forward); an entry outside [0, 1].
     pub fn accumulate(&mut self, samples: &Samples<'_>) -> Result<()> {
         let classes = self.options.classes;
         let mut contribution = Contribution::default();

@@ -370,11 +370,17 @@ pub struct TensorRef<'a> {
 
 impl<'a> TensorRef<'a> {
     /// The row-major tensor of this shape at the start of `slice`.
+    ///
+    /// # Errors
+    /// More than three dimensions; a slice that is too short.
     pub fn new<T: Element>(slice: &'a [T], shape: &[usize]) -> Result<Self> {
         Ok(Self { raw: describe(slice.as_ptr(), slice.len(), shape, None)?, borrows: PhantomData })
     }
 
     /// The tensor of this shape whose first element is `slice[offset]`, with steps in elements. A step of 0 repeats an element.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new); an element outside of the slice.
     pub fn with_strides<T: Element>(slice: &'a [T], shape: &[usize], offset: usize, strides: &[isize]) -> Result<Self> {
         Ok(Self { raw: describe(slice.as_ptr(), slice.len(), shape, Some((offset, strides)))?, borrows: PhantomData })
     }
@@ -402,11 +408,17 @@ pub struct TensorMut<'a> {
 
 impl<'a> TensorMut<'a> {
     /// The row-major tensor of this shape at the start of `slice`.
+    ///
+    /// # Errors
+    /// More than three dimensions; a slice that is too short.
     pub fn new<T: Element>(slice: &'a mut [T], shape: &[usize]) -> Result<Self> {
         Ok(Self { raw: describe(slice.as_mut_ptr(), slice.len(), shape, None)?, borrows: PhantomData })
     }
 
     /// The tensor of this shape whose first element is `slice[offset]`, with steps in elements that name no element twice.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new); an element outside of the slice. An element with two places.
     pub fn with_strides<T: Element>(slice: &'a mut [T], shape: &[usize], offset: usize, strides: &[isize]) -> Result<Self> {
         let raw = describe(slice.as_mut_ptr(), slice.len(), shape, Some((offset, strides)))?;
         raw.check_writable("view")?;

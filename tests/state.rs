@@ -132,6 +132,35 @@ fn foreign_files_are_named() {
     assert_eq!(message(&newer), expected);
 }
 
+/// The page says what is in a file, name by name.
+#[test]
+fn the_page_about_the_format_is_right() {
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/file-format.md")).unwrap();
+    let bytes = trained().to_bytes().unwrap();
+    let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
+    let [(key, text)] = header.metadata().as_ref().unwrap().iter().collect::<Vec<_>>()[..] else { panic!("one entry") };
+    assert!(page.contains(&format!("one entry, `{key}`")));
+    let keys = |text: &str| -> Vec<String> {
+        let object: serde_json::Map<String, serde_json::Value> = serde_json::from_str(text).unwrap();
+        object.keys().cloned().collect()
+    };
+    let example = page.split("```json\n").nth(1).unwrap().split("\n```").next().unwrap();
+    assert_eq!(keys(example), keys(text));
+    let rows: Vec<Vec<&str>> = page.lines().filter(|line| line.starts_with("| `")).map(|line| line.split(" | ").collect()).collect();
+    let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    assert_eq!(rows.len(), tensors.len());
+    for row in rows {
+        let tensor = tensors.tensor(row[0].trim_matches(['|', ' ', '`'])).unwrap();
+        let shape = match row[2] {
+            "(K, K)" => vec![CLASSES, CLASSES],
+            "(K)" => vec![CLASSES],
+            "(4)" => vec![4],
+            other => panic!("{other}"),
+        };
+        assert_eq!((format!("{:?}", tensor.dtype()), tensor.shape()), (row[1].to_owned(), &shape[..]));
+    }
+}
+
 #[test]
 fn another_number_of_classes_is_refused() {
     let mut criterion = Criterion::new(&Options::new(CLASSES + 1)).unwrap();
