@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec as _find_spec
 from typing import TYPE_CHECKING, Any
 
 from ._errors import (
@@ -60,11 +61,21 @@ __all__ = [
     "library_version",
     "set_num_threads",
 ]
+# `from ols import *` asks for each of these names.
+if _find_spec("torch"):
+    __all__ += ["LabelSmoothingLoss", "OnlineLabelSmoothing"]
 
 
 def __getattr__(name: str) -> Any:
     if name in _OF_TORCH:
-        from . import torch as modules
+        try:
+            from . import torch as modules
+        except ModuleNotFoundError as error:
+            if error.name != "torch":
+                raise
+            raise ModuleNotFoundError(
+                f"{__name__}.{name} needs PyTorch, which is not installed; the extra 'libols[torch]' brings it along", name="torch"
+            ) from error
 
         return getattr(modules, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

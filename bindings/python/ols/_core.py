@@ -13,7 +13,7 @@ from . import _abi, _threads
 from ._errors import InvalidStateError
 from ._library import Handle, check, lib
 from ._report import Report
-from ._settings import Settings
+from ._settings import Settings, number
 
 STATE = ("soft_labels", "sums", "counts", "counters")
 
@@ -23,9 +23,12 @@ class Core:
 
     One thread at a time uses the handle and what is prepared for its calls: `lock` sees to that. The library's handle is replaced where the
     number of threads changes, which it is told at creation alone; the state lies outside of it.
+
+    The epoch's number is kept here too: a signal's handler that saves a checkpoint may have interrupted a call of its own thread, and would wait
+    for ever for that call's lock.
     """
 
-    __slots__ = ("_closed", "_pending", "default_threads", "device", "handle", "keep", "lock", "memory", "settings", "threads")
+    __slots__ = ("_closed", "_counting", "_epoch", "_pending", "default_threads", "device", "handle", "keep", "lock", "memory", "settings", "threads")
 
     def __init__(
         self,
@@ -41,7 +44,9 @@ class Core:
         self.settings, self.memory, self.keep, self.device = settings, memory, keep, device
         self.default_threads, self.lock, self._closed = default_threads, threading.Lock(), False
         self._pending: weakref.ref[Report] | None = None
+        self._counting: int | None = None
         self.handle = self._create(adopt, epoch)
+        self._epoch = self.handle.epoch()
 
     def _create(self, adopt: bool, epoch: int) -> Handle:
         self.threads = _threads.wanted(self.default_threads())
@@ -59,7 +64,7 @@ class Core:
         """The handle's address, after a look at the number of threads. Under the lock."""
         if self.memory and self.threads != _threads.wanted(self.default_threads()) and not self._closed:
             self.settle()
-            old, self.handle = self.handle, self._create(True, self.handle.epoch())
+            old, self.handle = self.handle, self._create(True, self._epoch)
             old.close()
         return self.handle.address
 
@@ -83,19 +88,36 @@ class Core:
         with self.lock:
             address = self.current()
             self.settle(wait=False)
-            check(lib.ols_next_epoch(address, stream))
+            self._count(lib.ols_next_epoch, address, stream)
             report = Report(self.handle, stream)
             self._pending = weakref.ref(report)
             return report
 
     @property
     def epoch(self) -> int:
+        """Epochs that have ended. Without the lock."""
+        self.demand_open()
+        # A handler may come when the library has counted and `_count` has not yet noted it.
+        return self.handle.epoch() if self._counting == threading.get_ident() else self._epoch
+
+    def set_epoch(self, epoch: int) -> None:
         with self.lock:
-            return self.handle.epoch()
+            self._count(lib.ols_set_epoch, self.current(), epoch)
+
+    def _count(self, function: Callable[..., int], *arguments: object) -> None:
+        """A call that changes the epoch's number. Under the lock."""
+        self._counting = threading.get_ident()
+        try:
+            check(function(*arguments))
+        finally:
+            # After a failure too, and after what a handler has raised: the library knows what was done.
+            self._epoch = self.handle.epoch()
+            self._counting = None
 
     def set_alpha(self, alpha: float) -> None:
+        alpha = number("alpha", alpha)
         self.call(lib.ols_set_alpha, alpha)
-        self.settings.alpha = float(alpha)
+        self.settings.alpha = alpha
 
     def set_soft_labels(self, tensor: _abi.Tensor, stream: int | None = None) -> None:
         self.call(lib.ols_set_soft_labels, byref(tensor), stream)
@@ -119,7 +141,7 @@ class Core:
         with self.lock:
             address = self.current()
             self.settle()
-            check(function(address, *arguments))
+            self._count(function, address, *arguments)
             self.settings.adopt(self.handle)
 
     def views(self) -> _abi.Statistics:

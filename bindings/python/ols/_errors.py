@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 from ._abi import Status
 
 
 class Error(Exception):
-    """What every error of the library is. `status` is its number in include/ols.h; the text is the library's."""
+    """What every error of the library is. `status` is its number in include/ols.h; the text is the library's, with the arguments' names here."""
 
     status: int = -1
 
@@ -93,7 +95,26 @@ for _status, _kind in OF_STATUS.items():
     _kind.status = int(_status)
 
 
+# What the C ABI calls the arguments of this package.
+ARGUMENTS = {
+    "targets": "target",
+    "targets2": "target2",
+    "sample_weights": "sample_weight",
+    "num_classes": "n_classes",
+    "class_weights": "weight",
+    "initial_soft_labels": "init",
+}
+_ARGUMENT = re.compile(rf"\b(?:{'|'.join(ARGUMENTS)})\b")
+# What these say is of paths and of the names in a file.
+_OF_FILES = ("ols_save", "ols_load")
+
+
+def in_python(message: str) -> str:
+    """A text of the library's with the names that the arguments have here."""
+    return message if message.startswith(_OF_FILES) else _ARGUMENT.sub(lambda found: ARGUMENTS[found[0]], message)
+
+
 def error_of(status: int, name: str, message: str) -> Error:
     """The exception for a status that is not OK; `name` is the library's name of it."""
     kind = OF_STATUS.get(status, UnknownStatusError)
-    return kind(message or f"libols: status {status} ({name})", status)
+    return kind(in_python(message) or f"libols: status {status} ({name})", status)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import _abi
+from ._errors import InvalidDtypeError, InvalidShapeError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -70,8 +71,21 @@ def tensor_of_array(array: NDArray[Any], keep: int = 3) -> _abi.Tensor:
 class NotCollapsibleError(ValueError):
     """Dimensions that no single stride walks: only a copy can be passed."""
 
-    def __init__(self, shape: Sequence[int], strides: Sequence[int]) -> None:
-        super().__init__(f"shape {tuple(shape)} with strides {tuple(strides)} does not collapse to three dimensions")
+    def __init__(self, shape: Sequence[int], strides: Sequence[int], whose: str = "") -> None:
+        super().__init__(f"{whose}shape {tuple(shape)} with strides {tuple(strides)} does not collapse to three dimensions")
+
+
+_LABELS = {(_abi.CODE_INT, 64), (_abi.CODE_INT, 32), (_abi.CODE_UINT, 8)}
+_MIXTURE = "a mixture of two classes is given by their labels, target and target2, and lam"
+
+
+def demand_labels(name: str, view: _abi.Tensor, dtype: object, shape: Sequence[int], logits: Sequence[int]) -> None:
+    """InvalidDtypeError or InvalidShapeError, with a word for those who bring probabilities. What else may be wrong the library finds."""
+    like_logits = len(shape) >= 2 and tuple(shape) == tuple(logits)
+    if (view.dtype_code, view.dtype_bits) not in _LABELS:
+        raise InvalidDtypeError(f"{name} has dtype {dtype}, but int64, int32 or uint8 is needed" + (f"; {_MIXTURE}" if like_logits else ""))
+    if like_logits:
+        raise InvalidShapeError(f"{name} has the logits' shape, {tuple(shape)}, but {(*shape[:1], *shape[2:])} is needed; {_MIXTURE}")
 
 
 class _DLTensor(Structure):

@@ -9,7 +9,7 @@ import json
 import math
 import operator
 from ctypes import byref
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 E = TypeVar("E", bound=enum.IntEnum)
+EmptyClassName = Literal["keep", "uniform", "initial", "one_hot", "zero"]
+ReductionName = Literal["mean", "sum", "none"]
 # The options that shape the result, beside those of their own form.
 _NUMBERS = ("alpha", "smoothing", "momentum", "freeze_above", "min_count", "ignore_index")
 _FORMAT = 1
@@ -28,11 +30,46 @@ _FORMAT = 1
 JSON_BYTES = 1024
 
 
-def named(kind: type[E], argument: str, value: str) -> E:
-    """The member of an enum by the lower-case name that users write."""
-    found = kind.__members__.get(value.upper()) if isinstance(value, str) and value == value.lower() else None
+def int64(name: str, value: Any) -> int:
+    """`value` as an int that an int64 holds: ctypes would take others modulo 2^64."""
+    try:
+        value = operator.index(value)
+    except TypeError as error:
+        raise TypeError(f"{name} = {value!r} is no integer") from error
+    if not -(2**63) <= value < 2**63:
+        raise ValueError(f"{name} = {value} is outside [-2^63, 2^63)")
+    return int(value)
+
+
+def number(name: str, value: Any) -> float:
+    """`value` as a float. A text is no number, though `float` would read it."""
+    if not isinstance(value, (str, bytes, bytearray)):
+        try:
+            return float(value)
+        except OverflowError as error:
+            raise ValueError(f"{name} is an integer beyond the range of f64") from error
+        except (TypeError, ValueError, RuntimeError):  # the last is PyTorch's, of a tensor with several elements
+            pass
+    raise TypeError(f"{name} = {value!r} is no number")
+
+
+def array(name: str, values: Any, dtype: type) -> NDArray[Any]:
+    """`values` in row-major memory of their own."""
+    try:
+        with np.errstate(over="ignore"):
+            return np.array(values, dtype, order="C")
+    except OverflowError as error:
+        raise ValueError(f"{name} holds an integer beyond the range of f64") from error
+    except (TypeError, ValueError) as error:
+        raise (TypeError if isinstance(error, TypeError) else ValueError)(f"{name}: {error}") from error
+
+
+def named(kind: type[E], argument: str, value: str, without: tuple[str, ...] = ()) -> E:
+    """The member of an enum by the lower-case name that users write, but for those that no name stands for."""
+    names = [name.lower() for name in kind.__members__ if name.lower() not in without]
+    found = kind.__members__[value.upper()] if isinstance(value, str) and value in names else None
     if found is None:
-        choices = ", ".join(repr(name.lower()) for name in kind.__members__)
+        choices = ", ".join(map(repr, names))
         raise (ValueError if isinstance(value, str) else TypeError)(f"{argument} = {value!r} is none of {choices}")
     return found
 
@@ -66,22 +103,21 @@ class Settings:
         ignore_index: int,
         reduction: str,
     ) -> None:
-        self.num_classes = operator.index(num_classes)
-        self.alpha, self.smoothing, self.momentum = float(alpha), float(smoothing), float(momentum)
-        self.freeze_above = math.inf if freeze_above is None else float(freeze_above)
-        self.min_count, self.ignore_index = operator.index(min_count), operator.index(ignore_index)
+        self.num_classes = int64("n_classes", num_classes)
+        self.alpha, self.smoothing, self.momentum = number("alpha", alpha), number("smoothing", smoothing), number("momentum", momentum)
+        self.freeze_above = math.inf if freeze_above is None else number("freeze_above", freeze_above)
+        self.min_count, self.ignore_index = int64("min_count", min_count), int64("ignore_index", ignore_index)
         self.initial_soft_labels: NDArray[np.float32] | None = None
         if isinstance(init, str):
             if init == "matrix":
                 raise ValueError("init = 'matrix': give the matrix itself, (K, K) with a row per class")
-            self.initial = named(_abi.Initial, "init", init)
+            self.initial = named(_abi.Initial, "init", init, without=("matrix",))
         else:
             self.initial = _abi.Initial.MATRIX
-            with np.errstate(over="ignore"):
-                self.initial_soft_labels = np.array(init, np.float32, order="C")
+            self.initial_soft_labels = array("init", init, np.float32)
         self.empty_class = named(_abi.EmptyClass, "empty_class", empty_class)
         self.reduction = named(_abi.Reduction, "reduction", reduction)
-        self.class_weights: NDArray[np.float64] | None = None if weight is None else np.array(weight, np.float64, order="C")
+        self.class_weights: NDArray[np.float64] | None = None if weight is None else array("weight", weight, np.float64)
 
     def apply_preset(self, preset: _abi.Preset) -> None:
         """Sets initial, smoothing and empty_class to what the library's preset says."""

@@ -14,9 +14,9 @@ from . import _abi
 from ._core import Core
 from ._errors import InvalidStateError
 from ._library import batch_init, check, lib
-from ._memory import Borrowed, NotCollapsibleError, tensor_of_array
+from ._memory import Borrowed, NotCollapsibleError, demand_labels, tensor_of_array
 from ._report import Report
-from ._settings import Settings, name_of
+from ._settings import EmptyClassName, ReductionName, Settings, int64, name_of, number
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -69,13 +69,13 @@ class Criterion:
         alpha: float = 0.5,
         smoothing: float = 0.1,
         init: str | Any = "smoothing",
-        empty_class: str = "keep",
+        empty_class: EmptyClassName = "keep",
         min_count: int = 1,
         momentum: float = 0.0,
         freeze_above: float | None = None,
         weight: Any = None,
         ignore_index: int = -100,
-        reduction: str = "mean",
+        reduction: ReductionName = "mean",
         device: str | tuple[str, int] = "cpu",
     ) -> None:
         self._begin(
@@ -87,10 +87,12 @@ class Criterion:
         )  # fmt: skip
 
     def _begin(self, settings: Settings, device: str | tuple[str, int]) -> None:
-        kind, number = (device, 0) if isinstance(device, str) else device
+        kind, place = (device, 0) if isinstance(device, str) else device
         types = {"cpu": _abi.DEVICE_CPU, "cuda": _abi.DEVICE_CUDA}
         if kind not in types:
             raise ValueError(f"device = {device!r} is neither 'cpu' nor ('cuda', number)")
+        if not 0 <= int64("device[1]", place) < 2**31:
+            raise ValueError(f"device[1] = {place} is outside [0, 2^31)")
         self.training = True
         self._arrays: dict[str, np.ndarray[Any, Any]] = {}
         if kind == "cpu" and settings.num_classes >= 2:
@@ -98,7 +100,7 @@ class Criterion:
             shapes = {"soft_labels": (classes, classes), "sums": (classes, classes), "counts": (classes,), "counters": (_abi.COUNTERS,)}
             self._arrays = {name: np.zeros(shape, np.float32 if name == "soft_labels" else np.int64) for name, shape in shapes.items()}
         memory = {name: tensor_of_array(array) for name, array in self._arrays.items()}
-        self._core = Core(settings, memory, self._arrays, device=(types[kind], number))
+        self._core = Core(settings, memory, self._arrays, device=(types[kind], place))
 
     @classmethod
     def reference(cls, n_classes: int, **options: Any) -> Self:
@@ -158,7 +160,7 @@ class Criterion:
         call = _Call(self, logits, target, sample_weight, target2, lam, target_offset, stream)
         call.batch.flags = _UPDATES[bool(update and self.training)]
         if grad_loss is not None:
-            call.batch.grad_loss = call.number(grad_loss)
+            call.batch.grad_loss = call.number("grad_loss", grad_loss)
         loss, loss_tensor = call.new_loss()
         gradient, gradient_tensor = call.new_gradient(out)
         call.run(lib.ols_forward, byref(loss_tensor), byref(gradient_tensor))
@@ -182,7 +184,7 @@ class Criterion:
         """The gradient alone, recomputed; no state is touched."""
         call = _Call(self, logits, target, sample_weight, target2, lam, target_offset, stream)
         if grad_loss is not None:
-            call.batch.grad_loss = call.number(grad_loss)
+            call.batch.grad_loss = call.number("grad_loss", grad_loss)
         gradient, tensor = call.new_gradient(out)
         call.run(lib.ols_backward, None, byref(tensor))
         return gradient
@@ -248,7 +250,7 @@ class Criterion:
 
     @epoch.setter
     def epoch(self, epoch: int) -> None:
-        self._core.call(lib.ols_set_epoch, epoch)
+        self._core.set_epoch(int64("epoch", epoch))
 
     # ---- state
 
@@ -343,30 +345,38 @@ class _Call:
         self, criterion: Criterion, logits: Any, target: Any, sample_weight: Any, target2: Any, lam: Any, target_offset: int, stream: int | None
     ) -> None:  # fmt: skip
         self.core, self.stream = criterion._core, stream
-        self.logits, self.target = self.borrow("logits", logits, 2), self.borrow("target", target, 1)
         self.kept: list[object] = []
+        self.logits, self.target = self.borrow("logits", logits, 2), self.borrow("target", target, 1)
         self.batch = batch_init()
         self.batch.logits, self.batch.targets, self.batch.stream = self.logits.tensor, self.target.tensor, stream
-        self.batch.target_offset = target_offset
-        for name, value in (("sample_weights", sample_weight), ("targets2", target2)):
-            if value is not None:
-                self.kept.append(self.borrow(name, value, 1))
-                setattr(self.batch, name, self.kept[-1].tensor)  # type: ignore[attr-defined]
+        self.batch.target_offset = int64("target_offset", target_offset)
+        demand_labels("target", self.target.tensor, _shown_dtype(self.target), self.target.shape, self.logits.shape)
+        if sample_weight is not None:
+            self.batch.sample_weights = self.borrow("sample_weight", sample_weight, 1).tensor
+        if target2 is not None:
+            second = self.borrow("target2", target2, 1)
+            demand_labels("target2", second.tensor, _shown_dtype(second), second.shape, self.logits.shape)
+            self.batch.targets2 = second.tensor
         if lam is not None:
-            self.batch.lam = self.number(lam)
+            self.batch.lam = self.number("lam", lam)
 
     def borrow(self, name: str, source: Any, keep: int) -> Borrowed:
         try:
-            return Borrowed(source, keep, self.stream)
+            borrowed = Borrowed(source, keep, self.stream)
         except NotCollapsibleError as error:
             if not isinstance(source, np.ndarray):
                 raise ValueError(f"{name}: {error}; make it contiguous") from error
             warnings.warn(f"{name} is copied: {error}", CopyWarning, stacklevel=4)
-            return Borrowed(np.ascontiguousarray(source), keep)
+            borrowed = Borrowed(np.ascontiguousarray(source), keep)
+        except (TypeError, ValueError) as error:
+            raise (TypeError if isinstance(error, TypeError) else ValueError)(f"{name}: {error}") from error
+        self.kept.append(borrowed)
+        return borrowed
 
-    def number(self, value: Any) -> _abi.Tensor:
+    def number(self, name: str, value: Any) -> _abi.Tensor:
         """A number for all, or an array of the target's shape."""
         if isinstance(value, (int, float)):
+            value = number(name, value)
             if self.logits.device[0] == _abi.DEVICE_CPU:
                 value = np.array(value, np.float64)
             else:
@@ -374,9 +384,7 @@ class _Call:
                 value = xp.full((), value, dtype=xp.float64, device=self.logits.source.device)
         elif isinstance(value, np.generic):
             value = np.asarray(value)
-        borrowed = self.borrow("lam or grad_loss", value, 1)
-        self.kept.append(borrowed)
-        return borrowed.tensor
+        return self.borrow(name, value, 1).tensor
 
     def new_loss(self) -> tuple[Any, _abi.Tensor]:
         each = self.core.settings.reduction == _abi.Reduction.NONE
@@ -412,6 +420,10 @@ class _Call:
     def run(self, function: Any, *outputs: Any) -> None:
         with self.core.lock:
             check(function(self.core.current(), ctypes.addressof(self.batch), *outputs))
+
+
+def _shown_dtype(borrowed: Borrowed) -> object:
+    return getattr(borrowed.source, "dtype", borrowed.dtype)
 
 
 def _numpy_dtype(code: tuple[int, int]) -> np.dtype[Any]:

@@ -25,7 +25,8 @@ class OnlineLabelSmoothingCallback(pl.Callback):
             checkpoints and move with it.
         log: whether to log `ols/rows_measured`, `ols/samples_accumulated` and the like (with several criteria: with their names in the module).
         gather: before a checkpoint within an epoch, move the statistics of all ranks to the first one, so that it is exact; see
-            `OnlineLabelSmoothing.gather`. Not needed, and done nowhere, where one process trains.
+            `OnlineLabelSmoothing.gather`. Not needed, and done nowhere, where one process trains. Lightning asks no callback before it saves weights
+            alone (`save_weights_only=True`): such a file has the statistics of one rank.
 
     Raises:
         ValueError: at the start of training, if the module holds no criterion and none was given.
@@ -55,7 +56,15 @@ class OnlineLabelSmoothingCallback(pl.Callback):
                 pl_module.log_dict({f"{place}/{field}": float(numbers[field]) for field in _LOGGED}, on_step=False, on_epoch=True)
 
     def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
-        # The state dict in the checkpoint shows the live tensors, so what is moved now is moved there.
-        if self.gather:
-            for criterion in self.criteria(pl_module).values():
-                criterion.gather()
+        if not self.gather:
+            return
+        criteria = list(self.criteria(pl_module).values())
+        for criterion in criteria:
+            criterion.gather()
+        # The state dict was taken before, of live tensors or of copies, and on the other ranks it is not what they save after `gather`.
+        state = checkpoint["state_dict"]
+        for name, module in pl_module.named_modules():
+            if any(module is criterion for criterion in criteria):
+                for key, value in module.state_dict(prefix=f"{name}.").items():
+                    if key in state:
+                        state[key] = value.to(state[key].device)

@@ -177,7 +177,7 @@ def devices():
     clean = there.to_bytes()
     raises(RuntimeError, "device_id = 7 is outside [0, 2)", ols.Criterion, K, device=("cuda", 7))
     raises(RuntimeError, "logits.device = cpu", there, logits, target)
-    raises(RuntimeError, "targets.device = cpu", there, z, target)
+    raises(RuntimeError, "target.device = cpu", there, z, target)
     raises(RuntimeError, "logits.device = cuda:1", host.loss, z, y)
     raises(RuntimeError, "logits.device = cuda:0", there, Array(logits, 0), Array(target, 0))
     raises(RuntimeError, "grad.device = cpu", there, z, y, out=np.empty_like(logits))
@@ -198,8 +198,8 @@ def devices():
     other = Array(logits, 0)
     liar.address = other.memory
     raises(RuntimeError, "is memory of cuda:0, but the criterion is on cuda:1", there, liar, y)
-    raises(TypeError, "targets.dtype = f32", there, z, Array(target.astype(np.float32), DEVICE))
-    raises(ValueError, "targets.shape", there, z, Array(target[:5].copy(), DEVICE))
+    raises(TypeError, "target has dtype float32", there, z, Array(target.astype(np.float32), DEVICE))
+    raises(ValueError, "target.shape", there, z, Array(target[:5].copy(), DEVICE))
     assert there.to_bytes() == clean
     there(z, y)
     host(logits, target)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import lightning.pytorch as pl
 import torch
+import torch.distributed as dist
 from test_lightning import Resumable
 
 import ols
@@ -34,6 +35,13 @@ class Model(pl.LightningModule):
 
     def on_train_epoch_end(self):  # after the callback
         self.history.append(self.criterion.soft_labels.clone())
+
+    def on_save_checkpoint(self, checkpoint):  # after the callback, on all ranks: a strategy may write the copy of any of them
+        states = [None] * RANKS
+        dist.all_gather_object(states, {name: value for name, value in checkpoint["state_dict"].items() if name.startswith("criterion.")})
+        assert len(states[0]) == 5
+        for state in states:
+            assert all(torch.equal(state[name], value) for name, value in states[0].items())
 
     def configure_optimizers(self):
         return torch.optim.SGD(self.parameters(), 0.0)

@@ -154,6 +154,116 @@ def checkpoints():
             assert_same(one.soft_labels, alone(2).soft_labels)
 
 
+def within(criterion, model):
+    """One epoch and the batches of a second."""
+    for epoch in range(2):
+        for x, y in mine(epoch):
+            criterion(model(x), y)
+        if epoch == 0:
+            criterion.next_epoch()
+
+
+def assert_everywhere_the_same(state):
+    states = [None] * RANKS
+    dist.all_gather_object(states, state)
+    for other in states:
+        assert list(other) == list(state)
+        assert all(torch.equal(other[name], state[name]) for name in state)
+
+
+def any_copy():
+    """After `gather` a distributed checkpoint may keep the copy of any rank."""
+    criterion, model = new(), Scaling()
+    within(criterion, model)
+    criterion.gather()
+    saved = copy.deepcopy(criterion.state_dict())
+    assert saved["counts"].sum() > 0
+    assert_everywhere_the_same(saved)
+    assert_everywhere_the_same(copy.deepcopy(criterion).state_dict())
+    assert_everywhere_the_same(criterion.half().state_dict())
+    torch.save(saved, FOLDER / f"any-{RANK}.pt")
+    dist.barrier()
+    for kept in range(RANKS):
+        resumed = new()
+        resumed.load_state_dict(torch.load(FOLDER / f"any-{kept}.pt", weights_only=True))
+        assert (resumed.counts.sum() > 0) == (RANK == 0)
+        resumed.next_epoch()
+        assert_same(resumed.soft_labels, alone(2).soft_labels)
+    # Who counts again saves its own.
+    x, y = data(7)
+    criterion(model(x), y)
+    assert torch.equal(criterion.state_dict()["counts"], criterion.counts)
+    assert ols.torch._checkpoint.read(criterion.state_dict(), criterion._settings).rank == RANK
+    criterion.retract(model(x), y)
+    criterion.gather()
+    criterion.next_epoch()
+    assert_same(criterion.soft_labels, alone(2).soft_labels)
+    assert criterion.state_dict()["counts"].sum() == 0
+    # A group whose first rank is not the first of all.
+    if RANKS > 2:
+        group = dist.new_group([1, 2])
+        criterion = new()
+        criterion(torch.eye(K), torch.arange(K))
+        if RANK > 0:
+            criterion.gather(group)
+            assert criterion.counts.sum() == (2 * K if RANK == 1 else 0)
+            assert criterion.state_dict()["counts"].sum() == 2 * K
+            assert ols.torch._checkpoint.read(criterion.state_dict(), criterion._settings).rank == 1
+
+
+def distributed_checkpoints():
+    """torch.distributed.checkpoint within an epoch, with the state dict of a criterion and with that of a sharded model."""
+    import torch.distributed.checkpoint as dcp
+    from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict, set_model_state_dict
+
+    criterion, model = new(), Scaling()
+    within(criterion, model)
+    criterion.gather()
+    dcp.save({"criterion": criterion.state_dict()}, checkpoint_id=FOLDER / "dcp")
+    resumed = ols.OnlineLabelSmoothing(0.1, K)
+    state = {"criterion": resumed.state_dict()}
+    dcp.load(state, checkpoint_id=FOLDER / "dcp")
+    resumed.load_state_dict(state["criterion"])
+    for one in (criterion, resumed):
+        one.next_epoch()
+        assert_same(one.soft_labels, alone(2).soft_labels)
+
+    wraps = [DistributedDataParallel]
+    if not torch.__version__.startswith("2.6."):  # fully_shard needs a GPU there
+        from torch.distributed.device_mesh import init_device_mesh
+        from torch.distributed.fsdp import fully_shard
+
+        wraps.append(lambda model: fully_shard(model, mesh=init_device_mesh("cpu", (RANKS,))))
+    for number, wrap in enumerate(wraps):
+        options = {"weight": torch.arange(1, K + 1), "init": torch.arange(K * K).view(K, K) / 99}
+        model = Scaling(ols.OnlineLabelSmoothing(0.5, K, momentum=0.25, empty_class="uniform", **options))
+        criterion, wrapped = model.criterion, wrap(model)
+        for x, y in mine(0)[:2]:
+            wrapped(x, y)
+        criterion.gather()
+        state, whole = get_model_state_dict(wrapped), get_model_state_dict(wrapped, options=StateDictOptions(full_state_dict=True))
+        assert {f"criterion.{name}" for name in criterion.state_dict()} | {"scale"} == set(state) == set(whole)
+        dcp.save(state, checkpoint_id=FOLDER / f"dcp-{number}")
+        whole = copy.deepcopy(whole)
+        first = [whole]
+        dist.broadcast_object_list(first)
+        criterion.next_epoch()
+        for full in (False, True):
+            other = Scaling(ols.OnlineLabelSmoothing(0.1, K, weight=torch.zeros(K), init=torch.zeros(K, K)))
+            # Under a wrapper set_model_state_dict finds parameters and buffers alone.
+            again = other if number == 0 else wrap(other)
+            if full:
+                set_model_state_dict(again, copy.deepcopy(first[0]), options=StateDictOptions(full_state_dict=True))
+            else:
+                state = get_model_state_dict(again)
+                dcp.load(state, checkpoint_id=FOLDER / f"dcp-{number}")
+                set_model_state_dict(again, state)
+            assert repr(other.criterion) == repr(criterion)
+            other.criterion.next_epoch()
+            assert_same(other.criterion.soft_labels, criterion.soft_labels)
+            assert torch.equal(other.criterion.class_weights, criterion.class_weights)
+
+
 def groups():
     criterion, model = new(), Scaling()
     for x, y in mine(0):
@@ -170,7 +280,15 @@ def groups():
         single.next_epoch(group=group)
         assert torch.equal(single.soft_labels, own.soft_labels)
     else:
+        for use in (single.next_epoch, single.gather):
+            try:
+                use(group=group)
+            except RuntimeError as error:
+                assert str(error) == f"group: only its members may call, but rank {RANK} is none of them", error
+            else:
+                raise AssertionError("a process outside of the group ended its epoch alone")
         assert torch.equal(single.counts, before)
+        assert single.epoch == 0
     criterion.next_epoch(group=other)
     assert_same(criterion.soft_labels, alone(1).soft_labels)
     if RANKS > 1 and RANK == 1:

@@ -57,6 +57,22 @@ def test_r17_targets(index):
 def test_r17_others_are_refused():
     criterion = ols.Criterion(5)
     logits, target = batch()
+    for name, value, message in (
+        ("target", target.astype(np.int16), "target has dtype int16, but int64, int32 or uint8 is needed$"),
+        ("target", np.exp(logits), "target has dtype float32, .*; a mixture of two classes is given by their labels, target and target2, and lam"),
+        ("target2", target.astype(bool), "target2 has dtype bool"), ("sample_weight", [1.0] * 32, "sample_weight: list is neither"),
+        ("lam", "0.5", "lam: str is neither"), ("grad_loss", "1", "grad_loss: str is neither"), ("target_offset", 1.0, "target_offset = 1.0 is no integer"),
+    ):  # fmt: skip
+        with pytest.raises(TypeError, match=message):
+            criterion(**{"logits": logits, "target": target, name: value})
+    with pytest.raises(ValueError, match="target has the logits' shape"):
+        criterion(logits, np.eye(5, dtype=np.int64)[target])
+    with pytest.raises(ValueError, match="target_offset = 18446744073709551616 is outside"):
+        criterion(logits, target, target_offset=2**64)
+    with pytest.raises(ValueError, match="lam is an integer beyond"):
+        criterion(logits, target, target2=target, lam=10**400)
+    with pytest.raises(ValueError, match=r"device\[1\] = 4294967296 is outside"):
+        ols.Criterion(5, device=("cuda", 2**32))
     for wrong in (
         (logits.astype(np.int32), target), (logits, target.astype(np.float32)), (logits, target.astype(np.int16)), (logits.astype(np.complex64), target),
         (logits.astype(">f4"), target), (logits.astype(object), target), (logits.tolist(), target), (logits, "x"), (logits.astype("U3"), target),
@@ -304,7 +320,15 @@ def test_settings():
         criterion.alpha = -1
     with pytest.raises(ValueError, match="epoch"):
         criterion.epoch = -1
-    assert criterion.alpha == 0.75
+    with pytest.raises(ValueError, match="epoch = 18446744073709551619 is outside"):
+        criterion.epoch = 2**64 + 3
+    with pytest.raises(TypeError, match="epoch = 1.5 is no integer"):
+        criterion.epoch = 1.5
+    with pytest.raises(TypeError, match="alpha = '0.5' is no number"):
+        criterion.alpha = "0.5"
+    with pytest.raises(ValueError, match="alpha is an integer beyond"):
+        criterion.alpha = 10**400
+    assert (criterion.alpha, criterion.epoch) == (0.75, 7)
     assert repr(criterion) == "Criterion(alpha=0.75, n_classes=5, smoothing=0.5, empty_class='keep', freeze_above=0.9, min_count=3, reduction='mean')"
 
 

@@ -56,6 +56,15 @@ def test_r02_loading_starts_no_thread_and_needs_numpy_alone():
     assert run.stderr == ""
 
 
+def test_a_star_imports_the_modules_where_pytorch_is():
+    code = "from ols import *; print(Criterion.__name__, 'OnlineLabelSmoothing' in globals(), 'LabelSmoothingLoss' in globals())"
+    assert python(code).stdout.split() == ["Criterion", "True", "True"]
+    without = "import sys; sys.modules['torch'] = None; "
+    assert python(without + code).stdout.split() == ["Criterion", "False", "False"]
+    run = python(without + "from ols import LabelSmoothingLoss")
+    assert "ModuleNotFoundError: ols.LabelSmoothingLoss needs PyTorch, which is not installed; the extra 'libols[torch]'" in run.stderr
+
+
 def test_r05_r07_kinds_keep_their_number():
     kinds = {
         ols.InvalidArgumentError: ValueError, ols.InvalidDtypeError: TypeError, ols.InvalidShapeError: ValueError, ols.InvalidDeviceError: RuntimeError,
@@ -70,6 +79,14 @@ def test_r05_r07_kinds_keep_their_number():
         assert (error.status, str(error)) == (status, "text")
         copy = pickle.loads(pickle.dumps(error))
         assert (type(copy), copy.status, str(copy)) == (kind, status, "text")
+
+
+def test_messages_name_the_arguments_as_python_does_but_files_as_they_are():
+    text = "ols_forward: targets2.shape = (3) differs from the targets', sample_weights, num_classes, class_weights, initial_soft_labels"
+    expected = "ols_forward: target2.shape = (3) differs from the target', sample_weight, n_classes, weight, init"
+    assert str(_errors.error_of(1, "NAME", text)) == expected
+    for text in ("ols_load: /tmp/targets/class_weights: it has no num_classes", "ols_save: targets", "ols_forward: running_targets_out_of_range"):
+        assert str(_errors.error_of(1, "NAME", text)) == text
 
 
 def test_r07_an_unknown_status_is_an_error_that_keeps_it():
@@ -141,7 +158,7 @@ def test_r10_destroyed_once_by_close_or_by_the_collector(destroyed):
 
 
 def test_r10_a_failed_creation_has_nothing_to_destroy(destroyed):
-    with pytest.raises(ValueError, match="num_classes = 1"):
+    with pytest.raises(ValueError, match="n_classes = 1"):
         ols.Criterion(1)
     gc.collect()
     assert destroyed == []

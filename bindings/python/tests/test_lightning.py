@@ -135,14 +135,19 @@ def test_several_ranks_agree_with_one_process(tmp_path, ranks):
         assert output.splitlines()[-1] == "held"
 
 
-def test_gathering_at_a_checkpoint_shows_in_it(monkeypatch):
-    """What `gather` moves after the state dict was taken is moved in it."""
+@pytest.mark.parametrize("copied", [False, True])
+def test_gathering_at_a_checkpoint_shows_in_it(monkeypatch, copied):
+    """What `gather` moves after the state dict was taken is moved in it, though a strategy has brought the tensors to the host or taken some out."""
     model = Model()
-    model.criterion(torch.eye(3), torch.arange(3))
-    checkpoint = {"state_dict": model.state_dict()}
+    model.criterion(torch.eye(3) * 9, torch.arange(3))
+    checkpoint = {"state_dict": copy.deepcopy(model.state_dict()) if copied else model.state_dict()}
+    assert checkpoint["state_dict"]["criterion.counts"].sum() == 3
+    del checkpoint["state_dict"]["criterion.counters"]
+    names = list(checkpoint["state_dict"])
     monkeypatch.setattr(ols.OnlineLabelSmoothing, "gather", lambda self: self.counts.zero_())
     OnlineLabelSmoothingCallback().on_save_checkpoint(None, model, checkpoint)
     assert checkpoint["state_dict"]["criterion.counts"].sum() == 0
+    assert list(checkpoint["state_dict"]) == names
 
 
 def test_a_module_without_a_criterion_is_told():

@@ -112,8 +112,23 @@ def test_r23_a_scale_that_is_foreseen_gives_the_same_bits(dtype):
         assert found.data_ptr() == place  # no more memory than one gradient
         assert torch.equal(found.nan_to_num(7.0), real(logits.detach(), target, (None,) * 4, torch.tensor(scale)).nan_to_num(7.0))
     assert calls == [True, True, False, True, False, False, False, True, True, False]
-    with pytest.raises(RuntimeError, match="functorch|setup_context|data pointer"):
-        torch.func.grad(lambda z: OnlineLabelSmoothing(0.5, 10)(z, target))(logits.detach().float())
+
+
+def test_transforms_of_torch_func_are_refused():
+    logits, target = batch(8, 4)
+    criterion = OnlineLabelSmoothing(0.5, 4)
+    with torch.no_grad():
+        criterion.eval()(logits, target)  # what a transform meets is prepared
+    criterion.train()
+    uses = [
+        lambda: torch.func.grad(lambda z: criterion(z, target))(logits), lambda: torch.func.jacrev(lambda z: criterion(z, target))(logits),
+        lambda: torch.vmap(lambda z: criterion(z, target))(torch.stack([logits, logits])),
+        lambda: torch.vmap(lambda y: criterion(logits, y))(torch.stack([target, target])),
+    ]  # fmt: skip
+    for use in uses:
+        with pytest.raises(RuntimeError, match="torch.func transforms are not supported: use autograd"):
+            use()
+    assert criterion.counts.sum() == 0
 
 
 def test_the_gradient_is_scaled_in_place_once():

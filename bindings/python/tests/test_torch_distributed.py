@@ -4,7 +4,7 @@ import pytest
 import torch
 from conftest import run_ranks
 
-SCENARIOS = ["outside", "inside", "sharded", "checkpoints", "groups", "devices"]
+SCENARIOS = ["outside", "inside", "sharded", "checkpoints", "any_copy", "distributed_checkpoints", "groups", "devices"]
 # The older FSDP needs a GPU: see test_torch_cuda.py.
 if torch.__version__.startswith("2.6."):  # fully_shard needs a GPU there
     SCENARIOS.remove("sharded")

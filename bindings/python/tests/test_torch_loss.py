@@ -178,6 +178,51 @@ def test_in_place_makes_autograd_refuse_what_saved_the_logits():
         another.sum().backward()
 
 
+@pytest.mark.filterwarnings("ignore::ols.CopyWarning")  # of 16-bit logits backward copies as well
+def test_what_overlaps_is_copied_where_its_gradient_lies_in_another_order():
+    base, target = torch.randn(4000), torch.randint(3, (2, 4, 5))
+    for dtype in (torch.float32, torch.bfloat16):
+        logits = base.to(dtype).as_strided((2, 3, 4, 5), (3, 40, 5, 1))
+        criterion, other = OnlineLabelSmoothing(0.5, 3), OnlineLabelSmoothing(0.5, 3)
+        one, two = logits.detach().requires_grad_(), logits.contiguous().requires_grad_()
+        with pytest.warns(ols.CopyWarning, match=r"logits is copied: its gradient's shape \(2, 3, 4, 5\) with strides \(5, 40, 10, 1\) does not"):
+            loss = criterion(one, target)
+        loss.backward(torch.tensor(3.0))
+        expected = other(two, target)
+        expected.backward(torch.tensor(3.0))
+        assert torch.equal(loss, expected)
+        assert torch.equal(one.grad, two.grad)
+        criterion.retract(logits, target)
+        assert criterion.sums.abs().sum() == 0
+
+
+def test_a_weight_that_negates_is_not_read_as_it_lies():
+    logits, target = batch(8, 5)
+    criterion = OnlineLabelSmoothing(0.5, 5)
+    weight = torch.complex(torch.ones(8), torch.full((8,), 2.0))
+    criterion(logits, target, weight.imag)  # what the next call meets is prepared
+    with pytest.raises(ValueError, match="sample_weight.resolve_neg"):
+        criterion(logits, target, weight.conj().imag)
+
+
+@pytest.mark.parametrize("name", ["sample_weight", "lam", "grad_loss"])
+def test_a_gradient_that_nobody_computes_is_refused(name):
+    logits, target = batch(6, 4)
+    criterion = OnlineLabelSmoothing(0.5, 4)
+    value = torch.tensor(0.5) if name != "sample_weight" else torch.rand(6)
+    arguments = {name: value.requires_grad_(), **({"target2": target.roll(1)} if name == "lam" else {})}
+    uses = [criterion.loss_and_grad] if name == "grad_loss" else [criterion, criterion.loss_and_grad]
+    for use in uses:
+        with pytest.raises(RuntimeError, match=f"{name} requires a gradient, but the loss is differentiated by its logits alone"):
+            use(logits, target, **arguments)
+        assert criterion.counts.sum() == 0
+        with torch.no_grad():
+            use(logits, target, **arguments)
+        if name != "grad_loss":
+            criterion.retract(logits, target, **arguments)  # gives no gradient in any mode
+        criterion.reset_parameters()
+
+
 def test_a_view_that_negates_is_not_read_as_it_lies():
     logits = torch.view_as_complex(torch.randn(8, 5, 2)).conj().imag
     assert logits.is_neg()
@@ -242,27 +287,34 @@ def test_retract_is_exact_and_refuses_more_than_there_is():
 
 ERRORS = [
     (lambda z, y: (z.int(), y), TypeError, r"logits.*i32|logits.*int32"),
-    (lambda z, y: (z, y.float()), TypeError, "target"),
-    (lambda z, y: (z, y.bool()), TypeError, "target"),
+    (lambda z, y: (z, y.float()), TypeError, "target has dtype torch.float32, but int64, int32 or uint8 is needed$"),
+    (lambda z, y: (z, y.bool()), TypeError, "target has dtype torch.bool, but int64, int32 or uint8 is needed$"),
+    (lambda z, y: (z, y.short()), TypeError, "target has dtype torch.int16, but int64, int32 or uint8 is needed$"),
+    (lambda z, y: (z, torch.softmax(z, 1)), TypeError, "target has dtype torch.float32.*; a mixture .* target and target2, and lam"),
+    (lambda z, y: (z, torch.nn.functional.one_hot(y, 4)), ValueError, r"target has the logits' shape, \(6, 4\), but \(6,\) is needed; a mixture"),
+    (lambda z, y: (z, y, None, y.float(), 0.5), TypeError, "target2 has dtype torch.float32"),
+    (lambda z, y: (z, y, torch._neg_view(torch.ones(6))), ValueError, "sample_weight.resolve_neg"),
     (lambda z, y: (z.to(torch.complex64), y), TypeError, "logits"),
     (lambda z, y: (z.to_sparse(), y), (TypeError, RuntimeError), "sparse"),
-    (lambda z, y: (z.tolist(), y), TypeError, "list"),
-    (lambda z, y: (z, y.tolist()), TypeError, "list"),
+    (lambda z, y: (z.tolist(), y), TypeError, "logits is a list, not a tensor"),
+    (lambda z, y: (z, y.tolist()), TypeError, "target is a list, not a tensor"),
     (lambda z, y: (z[:, :3], y), ValueError, "logits"),
     (lambda z, y: (z[0], y[0]), ValueError, "logits"),
     (lambda z, y: (z, y[:-1]), ValueError, "target"),
     (lambda z, y: (z.unsqueeze(2), y), ValueError, "target"),
     (lambda z, y: (z, y.clone().fill_(4)), IndexError, r"target\[0\] = 4 is outside \[0, 4\) and is not ignore_index \(-100\)"),
     (lambda z, y: (z, y.clone().fill_(-7)), IndexError, r"target\[0\] = -7"),
-    (lambda z, y: (z, y, torch.ones(3)), ValueError, "sample_weights"),
-    (lambda z, y: (z, y, -torch.ones(6)), ValueError, r"sample_weights\[0\] = -1"),
-    (lambda z, y: (z, y, torch.ones(6).half()), TypeError, "sample_weights"),
+    (lambda z, y: (z, y, torch.ones(3)), ValueError, "sample_weight.shape"),
+    (lambda z, y: (z, y, -torch.ones(6)), ValueError, r"sample_weight\[0\] = -1"),
+    (lambda z, y: (z, y, torch.ones(6).half()), TypeError, "sample_weight.dtype"),
     (lambda z, y: (z, y, None, y), ValueError, "lam"),
-    (lambda z, y: (z, y, None, None, 0.5), ValueError, "lam|targets2"),
+    (lambda z, y: (z, y, None, None, 0.5), ValueError, "lam is given, but target2 is not"),
     (lambda z, y: (z, y, None, y, 1.5), ValueError, r"lam\[0\] = 1.5"),
     (lambda z, y: (z, y, [1.0] * 6), TypeError, "sample_weight is a list"),
     (lambda z, y: (z, y, None, y.tolist(), 0.5), TypeError, "target2 is a list"),
     (lambda z, y: (z, y, None, y, "half"), TypeError, "lam is a str"),
+    (lambda z, y: (z, y, None, y, "0.5"), TypeError, "lam is a str"),
+    (lambda z, y: (z, y, None, y, 10**400), ValueError, "lam is an integer beyond"),
     (lambda z, y: (z.to("meta"), y), RuntimeError, "meta"),
     (lambda z, y: (z, y.to("meta")), RuntimeError, "meta"),
 ]
@@ -289,15 +341,21 @@ def test_r08_r09_bad_input_costs_an_error_and_nothing_else(number):
     ("options", "kind", "message"),
     [
         ({"alpha": 1.5}, ValueError, r"alpha = 1\.5 is outside \[0, 1\]"), ({"alpha": float("nan")}, ValueError, "alpha"),
-        ({"smoothing": 1.5}, ValueError, "smoothing = 1.5"), ({"n_classes": 1}, ValueError, "num_classes = 1"),
-        ({"n_classes": 0}, ValueError, "num_classes = 0"), ({"n_classes": -3}, ValueError, "num_classes = -3"),
-        ({"n_classes": 2.5}, TypeError, "integer"), ({"alpha": "x"}, ValueError, "float"), ({"alpha": None}, TypeError, "float"),
-        ({"init": "other"}, ValueError, "init = 'other' is none of 'smoothing'"), ({"empty_class": "x"}, ValueError, "empty_class = 'x'"),
+        ({"smoothing": 1.5}, ValueError, "smoothing = 1.5"), ({"n_classes": 1}, ValueError, "n_classes = 1"),
+        ({"n_classes": 0}, ValueError, "n_classes = 0"), ({"n_classes": -3}, ValueError, "n_classes = -3"),
+        ({"n_classes": 2.5}, TypeError, "n_classes = 2.5 is no integer"), ({"n_classes": 2**64 + 3}, ValueError, "n_classes = 18446744073709551619 is out"),
+        ({"min_count": 2**64 + 1}, ValueError, "min_count = 18446744073709551617 is out"), ({"min_count": 1.5}, TypeError, "min_count = 1.5 is no"),
+        ({"ignore_index": 2**64 - 100}, ValueError, "ignore_index = 18446744073709551516 is outside"),
+        ({"alpha": "0.5"}, TypeError, "alpha = '0.5' is no number"), ({"alpha": None}, TypeError, "alpha = None is no number"),
+        ({"alpha": torch.ones(2)}, TypeError, "alpha = tensor.* is no number"), ({"momentum": 10**400}, ValueError, "momentum is an integer beyond"),
+        ({"weight": [1, 2, 10**400]}, ValueError, "weight holds an integer beyond"), ({"weight": "x"}, ValueError, "weight: "),
+        ({"init": "other"}, ValueError, "init = 'other' is none of 'smoothing', 'uniform', 'zero', 'one_hot'$"),
+        ({"empty_class": "x"}, ValueError, "empty_class = 'x'"),
         ({"reduction": "avg"}, ValueError, "reduction = 'avg'"), ({"reduction": None}, TypeError, "reduction"),
         ({"momentum": 1.0}, ValueError, "momentum = 1"), ({"min_count": 0}, ValueError, "min_count = 0"),
-        ({"freeze_above": 0.0}, ValueError, "freeze_above"), ({"weight": [1.0, 2.0]}, ValueError, "class_weights"),
-        ({"weight": [1.0, -2.0, 1.0]}, ValueError, r"class_weights\[1\] = -2"), ({"init": torch.ones(2, 3)}, ValueError, "initial_soft_labels"),
-        ({"init": -torch.ones(3, 3)}, ValueError, r"initial_soft_labels\[0, 0\] = -1"), ({"init": "matrix"}, ValueError, "matrix itself"),
+        ({"freeze_above": 0.0}, ValueError, "freeze_above"), ({"weight": [1.0, 2.0]}, ValueError, "weight.shape"),
+        ({"weight": [1.0, -2.0, 1.0]}, ValueError, r"weight\[1\] = -2"), ({"init": torch.ones(2, 3)}, ValueError, "init.shape"),
+        ({"init": -torch.ones(3, 3)}, ValueError, r"init\[0, 0\] = -1"), ({"init": "matrix"}, ValueError, "matrix itself"),
     ],
 )  # fmt: skip
 def test_options_are_checked(options, kind, message):
@@ -336,9 +394,15 @@ def test_alpha_may_be_scheduled():
         assert criterion.alpha == alpha
         check(criterion, logits, target)
     torch.testing.assert_close(criterion(logits, target), torch.nn.functional.cross_entropy(logits, target))
-    with pytest.raises(ValueError, match="alpha = 2"):
-        criterion.alpha = 2
-    assert criterion.alpha == 1.0
+    for alpha, kind, message in (
+        (2, ValueError, "alpha = 2"), ("0.5", TypeError, "alpha = '0.5' is no number"), (None, TypeError, "alpha = None is no number"),
+        (10**400, ValueError, "alpha is an integer beyond"),
+    ):  # fmt: skip
+        with pytest.raises(kind, match=message):
+            criterion.alpha = alpha
+        assert criterion.alpha == 1.0
+    criterion.alpha = torch.tensor(0.25)
+    assert (criterion.alpha, type(criterion.alpha)) == (0.25, float)
 
 
 def test_alpha_0_is_label_smoothing_in_the_first_epoch():
@@ -461,6 +525,40 @@ def test_label_smoothing_loss_spreads_over_the_others():
     for label in (-100, -1, 5):
         with pytest.raises(IndexError, match=f"{label} is out of bounds"):
             ols.LabelSmoothingLoss(5)(logits, target.clone().fill_(label))
+
+
+def test_label_smoothing_loss_takes_integers_where_integers_are_meant():
+    logits, target = batch(12, 5)
+    expected = ols.LabelSmoothingLoss(5)(logits, target)
+    for dtype in (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8):
+        assert torch.equal(ols.LabelSmoothingLoss(5)(logits, target.to(dtype)), expected)
+    for dtype in (torch.float32, torch.float64, torch.bool, torch.complex64):
+        with pytest.raises(TypeError, match=f"target has dtype {dtype}, but labels are integers"):
+            ols.LabelSmoothingLoss(5)(logits, target.to(dtype))
+    for wrong, message in (((5.0,), "classes = 5.0 is no integer"), ((5, 0.1, 1.0), "dim = 1.0 is no integer"), ((5, "x"), "smoothing = 'x' is no")):
+        with pytest.raises(TypeError, match=message):
+            ols.LabelSmoothingLoss(*wrong)
+    with pytest.raises(ValueError, match=r"logits of shape \(12, 5\) do not have 5 classes in dimension 7"):
+        ols.LabelSmoothingLoss(5, dim=7)(logits, target)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch.jit itself
+def test_a_trace_that_would_record_the_loss_as_a_constant_is_refused():
+    logits, target = batch(6, 4)
+    criterion = OnlineLabelSmoothing(0.5, 4)
+
+    class Model(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.criterion = criterion
+
+        def forward(self, logits, target):
+            return self.criterion(2 * logits, target)
+
+    for module in (criterion, Model()):
+        with pytest.raises(RuntimeError, match="torch.jit.trace would record the loss of this batch as a constant"):
+            torch.jit.trace(module, (logits, target))
+    assert criterion.counts.sum() == 0
 
 
 def test_repr_shows_the_options():

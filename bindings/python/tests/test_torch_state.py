@@ -2,13 +2,15 @@
 
 import copy
 import io
+import json
 import multiprocessing
 import pickle
+import threading
 
 import numpy as np
 import pytest
 import torch
-from conftest import PATIENCE
+from conftest import PATIENCE, python
 from test_torch_loss import batch
 
 import ols
@@ -137,6 +139,11 @@ def test_a_checkpoint_of_a_gpu_loads_on_the_host(ours, tmp_path, monkeypatch):
     assert same(criterion, other)
 
 
+def with_settings(state, **changes):
+    record = {**json.loads(bytes(state["settings"].tolist())), **changes}
+    state["settings"] = torch.frombuffer(bytearray(json.dumps(record).encode().ljust(1024)), dtype=torch.uint8)
+
+
 REFUSED = [
     (lambda s: s.pop("sums"), "Missing key.*sums"),
     (lambda s: s.update(other=torch.ones(1)), "Unexpected key.*other"),
@@ -148,6 +155,13 @@ REFUSED = [
     (lambda s: s.update(settings=torch.zeros(1024, dtype=torch.uint8)), "settings"),
     (lambda s: s.update(settings=s["settings"][:100]), "size mismatch for settings"),
     (lambda s: s.update(settings="x"), "settings is a str"),
+    (lambda s: with_settings(s, alpha=7), r"settings: .*alpha = 7 is outside \[0, 1\]"),
+    (lambda s: with_settings(s, alpha=float("nan")), "settings: .*alpha = NaN"),
+    (lambda s: with_settings(s, alpha=10**400), "settings: "),
+    (lambda s: with_settings(s, min_count=0), "settings: .*min_count"),
+    (lambda s: with_settings(s, epoch=-3), "settings: .*epoch = -3"),
+    (lambda s: (with_settings(s, weighted=True), s.update(class_weights=-torch.ones(5).double())), r"settings: .*weight.*\[0\] = -1 "),
+    (lambda s: (with_settings(s, initial="matrix"), s.update(initial_soft_labels=-torch.ones(5, 5))), r"settings: .*\[0, 0\] = -1 "),
     (lambda s: (s.update(published()), s.update(update=torch.ones(5, 5, dtype=torch.int64))), "Unexpected key"),
     (lambda s: (s.clear(), s.update(published(4))), "size mismatch for supervise"),
     (lambda s: (s.clear(), s.update({**published(), "update": torch.ones(5, 5, dtype=torch.int64)})), "update has dtype torch.int64"),
@@ -313,6 +327,137 @@ def test_a_distributed_checkpoint_of_one_process(tmp_path):
     other.load_state_dict(state["criterion"])
     assert same(criterion, other)
     assert repr(criterion) == repr(other)
+
+
+@pytest.mark.filterwarnings("ignore:torch.distributed is (disabled|unavailable)")
+@pytest.mark.parametrize("options", OPTIONS, ids=["plain", "weight", "init", "others"])
+def test_pytorchs_functions_for_distributed_state_dicts(options):
+    from torch.distributed.checkpoint.state_dict import get_model_state_dict, set_model_state_dict
+
+    model, other = torch.nn.Sequential(torch.nn.Linear(3, 5), trained(**options)), torch.nn.Sequential(torch.nn.Linear(3, 5), trained(**options))
+    model[1](*batch(32, 5))
+    state = get_model_state_dict(model)
+    assert list(state) == list(model.state_dict())
+    set_model_state_dict(other, copy.deepcopy(state))
+    assert same(model, other)
+    criterion = model[1]
+    for name, value in criterion.state_dict().items():
+        assert torch.equal(getattr(criterion, name), value)
+    assert (criterion.class_weights is None) == ("weight" not in options)
+    assert (criterion.initial_soft_labels is None) == ("init" not in options)
+
+
+def test_a_handler_of_a_signal_saves_within_any_call():
+    code = """
+        import copy, faulthandler, pickle, signal, torch, ols
+        faulthandler.dump_traceback_later(300, exit=True)  # it hangs
+        logits, target = torch.randn(500, 600, generator=torch.Generator().manual_seed(1)) * 9, torch.arange(500)
+        logits[:, :500] += 30 * torch.eye(500)
+        criterion, kept = ols.OnlineLabelSmoothing(0.5, 600, momentum=0.5), []
+
+        def save(*_):
+            state = copy.deepcopy(criterion.state_dict())
+            kept.append((state, pickle.loads(pickle.dumps(criterion)), copy.deepcopy(criterion)))
+            signal.setitimer(signal.ITIMER_REAL, 0.002)
+
+        signal.signal(signal.SIGALRM, save)
+        signal.setitimer(signal.ITIMER_REAL, 0.002)
+        while len(kept) < 60:
+            criterion(logits, target)
+            criterion.next_epoch()
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        again, expected = ols.OnlineLabelSmoothing(0.5, 600, momentum=0.5), []
+        for epoch in range(criterion.epoch + 1):
+            expected.append(again.soft_labels.clone())
+            again(logits, target)
+            again.next_epoch()
+        for state, *copies in kept:
+            loaded = ols.OnlineLabelSmoothing(0.5, 600)
+            loaded.load_state_dict(state)
+            for one in (loaded, *copies):
+                assert torch.equal(one.soft_labels, expected[one.epoch]), one.epoch
+        print("held")
+    """
+    result = python("\n".join(line[8:] for line in code.splitlines()))
+    assert result.stdout == "held\n", result.stderr
+
+
+def test_a_call_within_a_cast_is_counted():
+    criterion = trained()
+    alone, engine, (logits, target) = copy.deepcopy(criterion), criterion._engine, batch(32, 5)
+    lost = []
+
+    def cast(tensor):
+        def call():
+            try:
+                criterion(logits, target)
+                criterion.state_dict()
+            except BaseException as error:
+                lost.append(error)
+
+        thread = threading.Thread(target=call)
+        thread.start()
+        thread.join(PATIENCE)
+        alone(logits, target)
+        return tensor.half() if tensor.is_floating_point() else tensor
+
+    criterion._apply(cast)
+    assert lost == []
+    assert criterion._engine is engine  # a second one would not wait for calls on the first
+    assert same(criterion, alone)
+
+
+def test_statistics_that_are_assigned_are_those_that_count():
+    criterion, (logits, target) = trained(), batch(32, 5)
+    sums, counts, counters = (torch.zeros_like(tensor) for tensor in (criterion.sums, criterion.counts, criterion.counters))
+    before = criterion.sums.clone()
+    given = criterion.sums
+    criterion.sums, criterion.counts, criterion.counters = sums, counts, counters
+    criterion(logits, target)
+    alone = trained(epochs=0)
+    alone.next_epoch()
+    alone(logits, target)
+    assert criterion.sums is sums
+    assert counts.sum() > 0
+    assert torch.equal(counts, alone.counts)
+    assert torch.equal(given, before)
+    assert criterion.next_epoch().samples_accumulated == alone.counts.sum()
+    assert criterion.epoch == 3
+    engine = criterion._engine
+    criterion.counts += 1
+    assert criterion._engine is engine
+    short = torch.zeros(4, dtype=torch.int64), ValueError, r"torch.int64 \(4,\)"
+    for value, error, shown in (short, (torch.zeros(5), ValueError, "float32"), (0, TypeError, "a int")):
+        with pytest.raises(error, match=rf"counts must be a tensor torch.int64 \(5,\), but is .*{shown}"):
+            criterion.counts = value
+    assert criterion.counts is counts
+    go_on(criterion)
+
+
+def test_a_copy_made_in_inference_mode_goes_on():
+    criterion = trained(weight=torch.rand(5))
+    with torch.inference_mode():
+        other = copy.deepcopy(criterion)
+    assert same(criterion, other)
+    other.load_state_dict(trained(weight=torch.rand(5)).state_dict())
+    other.load_state_dict(criterion.state_dict())
+    assert all(torch.equal(a, b) for a, b in zip(go_on(criterion), go_on(other)))
+
+
+def test_replicas_of_dataparallel_are_refused():
+    criterion, (logits, target) = trained(), batch(32, 5)
+    before, engine = copy.deepcopy(criterion), criterion._engine
+    for soft_labels in (criterion.soft_labels, criterion.soft_labels.clone()):  # the first device's replica, and another's
+        replica = criterion._replicate_for_data_parallel()
+        replica.soft_labels = soft_labels
+        assert replica.epoch == 2
+        step = lambda *given: replica.step(torch.softmax(given[0], 1), given[1])  # noqa: B023, E731
+        for call in (replica, replica.loss_and_grad, replica.retract, step):
+            with pytest.raises(RuntimeError, match="DistributedDataParallel"):
+                call(logits, target)
+    assert criterion._engine is engine
+    assert same(criterion, before)
+    assert all(torch.equal(a, b) for a, b in zip(go_on(criterion), go_on(before)))
 
 
 def _work(criterion, queue):

@@ -159,12 +159,12 @@ def wrong():
     z, y = logits.to(CUDA), target.to(CUDA)
     clean = there.to_bytes()
     raises(RuntimeError, "logits.device = cpu, but the criterion is on cuda:1", there, logits, target)
-    raises(RuntimeError, "targets.device = cpu", there, z, target)
+    raises(RuntimeError, "target.device = cpu", there, z, target)
     raises(RuntimeError, "logits.device = cuda:1", host, z, y)
     raises(RuntimeError, "logits.device = cuda:0", there, logits.to("cuda:0"), target.to("cuda:0"))
-    raises(RuntimeError, "sample_weights.device = cpu", there, z, y, torch.rand(N))
-    raises(TypeError, "targets.dtype = f32", there, z, y.float())
-    raises(ValueError, "targets.shape", there, z, y[:5])
+    raises(RuntimeError, "sample_weight.device = cpu", there, z, y, torch.rand(N))
+    raises(TypeError, "target has dtype torch.float32", there, z, y.float())
+    raises(ValueError, "target.shape", there, z, y[:5])
     assert there.to_bytes() == clean
     labels = target.clone()
     labels[3], labels[5] = K, -7

@@ -12,9 +12,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 from .. import _abi
+from .._core import Core
+from .._memory import tensor_of_array
 from .._settings import JSON_BYTES, Settings
 
 STATE = {"soft_labels": torch.float32, "sums": torch.int64, "counts": torch.int64, "counters": torch.int64}
@@ -59,7 +62,7 @@ def read(given: dict[str, Any], settings: Settings) -> Loaded:
     _demand(SETTINGS, record, (JSON_BYTES,), (torch.uint8,))
     try:
         found, loaded.epoch, loaded.rank, weighted = Settings.from_json(bytes(record.cpu().tolist()), settings.reduction)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise RefusedError(f"{SETTINGS}: {error}") from error
     if found.num_classes != settings.num_classes:
         raise RefusedError(f"{SETTINGS}: {found.num_classes} classes, but the criterion has {settings.num_classes}")
@@ -70,8 +73,20 @@ def read(given: dict[str, Any], settings: Settings) -> Loaded:
                 raise RefusedError(f"{name} is missing, but {SETTINGS} says that it was used")
             _demand(name, given[name], shapes[name], (dtype,))
             setattr(found, name, given[name].detach().cpu().clone().numpy())
+    try:
+        _demand_options(found, loaded.epoch)
+    except ValueError as error:
+        raise RefusedError(f"{SETTINGS}: {error}") from error
     loaded.settings = found
     return loaded
+
+
+def _demand_options(settings: Settings, epoch: int) -> None:
+    """Makes a criterion of the library's, which finds what is wrong with its options."""
+    shapes = shapes_of(settings.num_classes)
+    # A state that is adopted is not looked at, so the system need not provide this memory.
+    arrays = {name: np.empty(shapes[name], np.float32 if dtype is torch.float32 else np.int64) for name, dtype in STATE.items()}
+    Core(settings, {name: tensor_of_array(array) for name, array in arrays.items()}, arrays, adopt=True, epoch=epoch).close()
 
 
 def _read_published(given: dict[str, Any], settings: Settings) -> Loaded:

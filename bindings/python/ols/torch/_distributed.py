@@ -9,8 +9,13 @@ import torch.distributed as dist
 
 
 def several(group: Any = None) -> bool:
-    """Whether there is a process group of more than one process."""
-    return dist.is_available() and dist.is_initialized() and dist.get_world_size(group) > 1
+    """Whether there is a process group of more than one process. RuntimeError in a process that is outside of the group."""
+    if not dist.is_available() or not dist.is_initialized():
+        return False
+    ranks = dist.get_world_size(group)
+    if ranks < 0:
+        raise RuntimeError(f"group: only its members may call, but rank {dist.get_rank()} is none of them")
+    return ranks > 1
 
 
 def rank() -> int:
@@ -36,9 +41,14 @@ def all_sum(tensors: tuple[torch.Tensor, ...], group: Any) -> None:
         dist.all_reduce(tensor, dist.ReduceOp.SUM, group)
 
 
-def gather_sum(tensors: tuple[torch.Tensor, ...], group: Any) -> None:
-    """The group's first rank gets the sums over all, the others zeros: together they hold what they held."""
+def gather_sum(tensors: tuple[torch.Tensor, ...], group: Any) -> tuple[tuple[torch.Tensor, ...], int] | None:
+    """The group's first rank gets the sums over all, the others zeros: together they hold what they held. The others are given the sums, on the host,
+    and that rank's number among all."""
     all_sum(tensors, group)
-    if dist.get_rank(group) != 0:
-        for tensor in tensors:
-            tensor.zero_()
+    if dist.get_rank(group) == 0:
+        return None
+    # The host has room for a second set of them; a device may have none.
+    totals = tuple(tensor.to("cpu", copy=True) for tensor in tensors)
+    for tensor in tensors:
+        tensor.zero_()
+    return totals, dist.get_global_rank(group if group is not None else dist.group.WORLD, 0)  # type: ignore[arg-type]

@@ -15,7 +15,7 @@ import torch
 from .. import _abi, _threads
 from .._core import Core
 from .._library import batch_init, check, lib
-from .._memory import NotCollapsibleError, collapsed, set_layout
+from .._memory import Layout, NotCollapsibleError, collapsed, demand_labels, set_layout
 from ..criterion import CopyWarning
 from ._layout import describe
 
@@ -47,28 +47,38 @@ class Plan:
     def __init__(self, logits: torch.Tensor, target: torch.Tensor, extras: Extras, each: bool) -> None:
         batch = batch_init()
         batch.logits, batch.targets = describe(logits, "logits", 2), describe(target, "target", 1)
+        demand_labels("target", batch.targets, target.dtype, target.shape, logits.shape)
         self.extras = []
         for number, ((field, name), tensor) in enumerate(zip(EXTRAS, extras)):
             if tensor is not None:
-                setattr(batch, field, describe(tensor, name, 1))
+                view = describe(tensor, name, 1)
+                if name == "target2":
+                    demand_labels(name, view, tensor.dtype, tensor.shape, logits.shape)
+                setattr(batch, field, view)
                 self.extras.append((number, _address_in(batch, getattr(_abi.Batch, field).offset + _DATA)))
         self.loss_shape = target.shape if each else torch.Size(())
         self.loss_dtype = torch.float64 if logits.dtype is torch.float64 else torch.float32
-        # What the outputs of later calls will look like. Of a gradient sizes and strides alone decide, so no memory is taken here.
+        # What the outputs of later calls will look like.
         loss = torch.empty(self.loss_shape, dtype=self.loss_dtype, device=logits.device)
         self.loss, self.loss_like = describe(loss, "loss", 1), None if each else loss
         self.gradient = _abi.Tensor.from_buffer_copy(batch.logits)
-        like = torch.empty_like(logits, device="meta")
-        layout = collapsed(like.shape, like.stride(), 2)
-        if layout is None:
-            raise NotCollapsibleError(tuple(like.shape), like.stride())
-        set_layout(self.gradient, layout)
+        set_layout(self.gradient, layout_of_gradient(logits))
         self.batch, self.address = batch, ctypes.addressof(batch)
         self.loss_address, self.gradient_address = ctypes.addressof(self.loss), ctypes.addressof(self.gradient)
         self.logits_data, self.targets_data = (_address_in(batch, getattr(_abi.Batch, name).offset + _DATA) for name in ("logits", "targets"))
         self.loss_data, self.gradient_data = _address_in(self.loss, _DATA), _address_in(self.gradient, _DATA)
         self.flags = c_uint32.from_buffer(batch, _abi.Batch.flags.offset)
         self.stream = _address_in(batch, _abi.Batch.stream.offset)
+
+
+def layout_of_gradient(logits: torch.Tensor) -> Layout:
+    """Of a gradient in new memory. NotCollapsibleError where logits overlap so that it lies in another order than they do."""
+    # Sizes and strides alone decide, so no memory is taken.
+    like = torch.empty_like(logits, device="meta")
+    layout = collapsed(like.shape, like.stride(), 2)
+    if layout is None:
+        raise NotCollapsibleError(tuple(like.shape), like.stride(), "its gradient's ")
+    return layout
 
 
 class Engine:
@@ -138,7 +148,9 @@ class Engine:
             logits.shape, logits.stride(), logits.dtype, logits.device, logits.is_neg(), target.shape, target.stride(), target.dtype, target.device,
         )  # fmt: skip
         if extras is not NOTHING:
-            key += tuple(None if tensor is None else (tensor.shape, tensor.stride(), tensor.dtype, tensor.device) for tensor in extras)
+            key += tuple(
+                None if tensor is None else (tensor.shape, tensor.stride(), tensor.dtype, tensor.device, tensor.is_neg()) for tensor in extras
+            )
         if key != self._last[0]:  # cheaper than its hash
             found = self._plans.get(key)
             if found is None:
@@ -185,12 +197,14 @@ class Engine:
 
 
 def copied(logits: torch.Tensor, target: torch.Tensor, extras: Extras) -> tuple[torch.Tensor, torch.Tensor, Extras]:
-    """Row-major copies of those tensors whose memory no three strides walk, with a warning."""
+    """Row-major copies of those tensors whose memory, or that of their gradient, no three strides walk, with a warning."""
 
     def fit(tensor: torch.Tensor | None, name: str, keep: int) -> torch.Tensor | None:
         try:
             if tensor is not None:
                 describe(tensor, name, keep)
+                if name == "logits":
+                    layout_of_gradient(tensor)
         except NotCollapsibleError as error:
             warnings.warn(f"{name} is copied: {error}", CopyWarning, stacklevel=5)
             return tensor.contiguous() if tensor is not None else None

@@ -1,4 +1,4 @@
-"""The operators `ols::forward_` and `ols::forward` of torch.library, for torch.compile and torch.export.
+"""The operators `ols::forward_`, `ols::forward` and `ols::backward` of torch.library, for torch.compile and torch.export.
 
 They take tensors and numbers alone, no handle: criteria of the library's over the tensors that they are given are kept for the next call.
 
@@ -56,16 +56,17 @@ def _engine(
         return engine
 
 
-# What both operators take beside the state.
+# What all operators take beside the state, and those of the forward pass.
 _OPTIONS = (
-    "Tensor? class_weights, Tensor? sample_weight, Tensor? target2, Tensor? lam, Tensor? scheduled_alpha, float alpha, int ignore_index, int reduction, "
-    "bool with_gradient"
+    "Tensor? class_weights, Tensor? sample_weight, Tensor? target2, Tensor? lam, Tensor? scheduled_alpha, float alpha, int ignore_index, "
+    "int reduction"
 )
+_FORWARD = f"{_OPTIONS}, bool with_gradient"
 
 
 @torch.library.custom_op(
     "ols::forward_", mutates_args=("sums", "counts", "counters"),
-    schema=f"(Tensor logits, Tensor target, Tensor soft_labels, Tensor(a!) sums, Tensor(b!) counts, Tensor(c!) counters, {_OPTIONS}) -> (Tensor, Tensor)",
+    schema=f"(Tensor logits, Tensor target, Tensor soft_labels, Tensor(a!) sums, Tensor(b!) counts, Tensor(c!) counters, {_FORWARD}) -> (Tensor, Tensor)",
 )  # fmt: skip
 def forward_(
     logits: Tensor, target: Tensor, soft_labels: Tensor, sums: Tensor, counts: Tensor, counters: Tensor, *options: Any
@@ -77,7 +78,7 @@ def forward_(
 
 
 @torch.library.custom_op(
-    "ols::forward", mutates_args=(), schema=f"(Tensor logits, Tensor target, Tensor soft_labels, {_OPTIONS}) -> (Tensor, Tensor)"
+    "ols::forward", mutates_args=(), schema=f"(Tensor logits, Tensor target, Tensor soft_labels, {_FORWARD}) -> (Tensor, Tensor)"
 )
 def forward(logits: Tensor, target: Tensor, soft_labels: Tensor, *options: Any) -> tuple[Tensor, Tensor]:
     """Loss and gradient (empty if not asked for); no state is touched."""
@@ -90,11 +91,23 @@ def _run(
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     engine = _engine(state, class_weights, scheduled_alpha, alpha, ignore_index, reduction)
     loss, gradient = engine.forward(logits, target, (sample_weight, target2, lam, None), flags, with_gradient)
-    if gradient is None:
-        return loss, logits.new_empty(0)
-    if gradient.stride() != (like := torch.empty_like(logits)).stride():  # logits were copied: as the fake kernel says
-        gradient = like.copy_(gradient)
-    return loss, gradient
+    return loss, logits.new_empty(0) if gradient is None else _as_promised(gradient, logits)
+
+
+def _as_promised(gradient: Tensor, logits: Tensor) -> Tensor:
+    """The gradient with the strides that the fake kernel says, also where logits were copied."""
+    like = torch.empty_like(logits, device="meta")
+    return gradient if gradient.stride() == like.stride() else torch.empty_like(logits).copy_(gradient)
+
+
+@torch.library.custom_op(
+    "ols::backward", mutates_args=(), schema=f"(Tensor logits, Tensor target, Tensor soft_labels, Tensor grad_loss, {_OPTIONS}) -> Tensor"
+)
+def backward(logits: Tensor, target: Tensor, soft_labels: Tensor, grad_loss: Tensor, *options: Any) -> Tensor:
+    """The gradient alone, times `grad_loss` before it is rounded."""
+    class_weights, sample_weight, target2, lam, *numbers = options
+    engine = _engine((soft_labels,), class_weights, *numbers)
+    return _as_promised(engine.backward(logits, target, (sample_weight, target2, lam, None), grad_loss), logits)
 
 
 def _fake(logits: Tensor, target: Tensor, reduction: int, with_gradient: bool) -> tuple[Tensor, Tensor]:
@@ -113,29 +126,43 @@ def _(logits: Tensor, target: Tensor, *others: Any) -> tuple[Tensor, Tensor]:
     return _fake(logits, target, others[-2], others[-1])
 
 
+@backward.register_fake
+def _(logits: Tensor, *others: Any) -> Tensor:
+    return torch.empty_like(logits)
+
+
 class TracedLoss(torch.autograd.Function):
-    """The operators with their gradient. The mutating one may not have an autograd formula of its own; here it runs below autograd."""
+    """The operators with their gradient. The mutating one may not have an autograd formula of its own; here it runs below autograd.
+
+    The gradient of 16-bit logits is computed in backward, where the incoming one is known; see `_eager.Loss`. They are never widened for the operator: a
+    compiler would hand on what has not yet been rounded to 16 bits, and the statistics would be of other logits than the caller's.
+    """
 
     @staticmethod
     def forward(
         ctx: Any, logits: Tensor, target: Tensor, soft_labels: Tensor, statistics: tuple[Tensor, Tensor, Tensor] | None,
         class_weights: Tensor | None, extras: Extras, scheduled_alpha: Tensor | None, numbers: tuple[float, int, int],
     ) -> Tensor:  # fmt: skip
-        # 16-bit logits are widened: the gradient stays f32 until the incoming one is multiplied in.
-        wide = logits.float() if logits.dtype in NARROW else logits
-        loss, gradient = call(wide, target, soft_labels, statistics, class_weights, extras, scheduled_alpha, numbers, True)
-        ctx.save_for_backward(gradient)
-        ctx.dtype = logits.dtype
+        narrow = logits.dtype in NARROW
+        loss, gradient = call(logits, target, soft_labels, statistics, class_weights, extras, scheduled_alpha, numbers, not narrow)
+        ctx.numbers = numbers if narrow else None
+        if narrow:
+            ctx.save_for_backward(logits, target, soft_labels, class_weights, *extras[:3], scheduled_alpha)
+        else:
+            ctx.save_for_backward(gradient)
         return loss
 
     @staticmethod
     def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled() and not torch.compiler.is_compiling():
             raise RuntimeError("the gradient of the operators' gradient is not there; eager calls outside of dispatch modes have it")
+        if ctx.numbers is not None:
+            logits, target, soft_labels, *options = ctx.saved_tensors
+            return backward(logits, target, soft_labels, grad_loss, *options, *ctx.numbers), None, None, None, None, None, None, None
         (gradient,) = ctx.saved_tensors
         if grad_loss.dim():
             grad_loss = grad_loss.unsqueeze(1)
-        return (gradient * grad_loss).to(ctx.dtype), None, None, None, None, None, None, None
+        return gradient * grad_loss, None, None, None, None, None, None, None
 
 
 def call(

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
+_STATISTICS = ("sums", "counts", "counters")
 # Two criteria of the library's over the same tensors would not wait for each other.
 _RENEWAL = threading.Lock()
 
@@ -35,6 +36,8 @@ class Stateful(torch.nn.Module):
     sums: Tensor
     counts: Tensor
     counters: Tensor
+    # After `gather`, where it has moved the statistics away: the totals, and the rank that has them.
+    _gathered: tuple[tuple[Tensor, ...], int] | None = None
 
     def __init__(self, settings: Settings) -> None:
         super().__init__()
@@ -62,6 +65,7 @@ class Stateful(torch.nn.Module):
     def reset_parameters(self) -> None:
         """The state of a new criterion: first soft labels, no statistics, epoch 0. After `to_empty`, too."""
         self._drop()
+        self._gathered = None
         self._engine = self._new_engine(adopt=False, epoch=0)
         self._mirror()
         self._changed()
@@ -69,7 +73,34 @@ class Stateful(torch.nn.Module):
     @property
     def epoch(self) -> int:
         """Epochs that have ended."""
-        return self._epoch if self._engine is None else self._engine.core.epoch
+        engine = self._engine
+        return self._epoch if engine is None else engine.core.epoch
+
+    # PyTorch's functions for distributed state dicts look for an attribute behind each key.
+
+    @property
+    def settings(self) -> Tensor:
+        """The options that shape the result, and the epoch, as the state dict holds them: JSON in uint8."""
+        return _checkpoint.settings_tensor(self._settings, self.epoch, self._to_save()[1])
+
+    @property
+    def class_weights(self) -> Tensor | None:
+        """The class weights, f64 (K) on the host: a copy."""
+        return _checkpoint.optional_tensors(self._settings).get("class_weights")
+
+    @property
+    def initial_soft_labels(self) -> Tensor | None:
+        """The matrix that was given as `init`, f32 (K, K) on the host: a copy."""
+        return _checkpoint.optional_tensors(self._settings).get("initial_soft_labels")
+
+    def _to_save(self) -> tuple[tuple[Tensor, ...], int]:
+        """The statistics for a state dict, and the rank that they belong to. Of what all ranks save a distributed checkpoint keeps one copy, of any rank: so
+        after `gather` all of them save the total, until they count again."""
+        own = (self.sums, self.counts, self.counters)
+        if self._gathered is not None and not any(bool(tensor.any()) for tensor in own):
+            return self._gathered
+        self._gathered = None
+        return own, _distributed.rank()
 
     def _current_engine(self) -> Engine:
         engine, soft_labels = self._engine, self._buffers["soft_labels"]
@@ -79,14 +110,19 @@ class Stateful(torch.nn.Module):
 
     def _renewed(self) -> Engine:
         """A new one, for tensors that were moved or replaced."""
+        if self.__dict__.get("_is_replica"):
+            raise RuntimeError(
+                "a replica of torch.nn.DataParallel cannot count, as it is thrown away after each call; use DistributedDataParallel, with a process per "
+                "device, or call the criterion outside of the wrapped model"
+            )
         with _RENEWAL:
             engine, soft_labels = self._engine, self.soft_labels
             if engine is not None and engine.soft_labels is soft_labels and engine.pointer == soft_labels.data_ptr():
                 return engine  # another thread was here first
             self._drop()
             # FullyShardedDataParallel moves the buffers that it finds, without asking the module.
-            for name in ("sums", "counts", "counters"):
-                setattr(self, name, getattr(self, name).to(soft_labels.device))
+            for name in _STATISTICS:
+                self.__dict__[name] = getattr(self, name).to(soft_labels.device)
             self._engine = self._new_engine(adopt=True, epoch=self._epoch)
             return self._engine
 
@@ -101,7 +137,8 @@ class Stateful(torch.nn.Module):
         """Lets the library's criterion go; the state stays in the tensors, the epoch's number here."""
         engine = self._engine
         if engine is not None:
-            engine.core.settle()
+            with engine.core.lock:
+                engine.core.settle()
             self._epoch, self._engine = engine.core.epoch, None
             engine.generation += 1
 
@@ -112,6 +149,7 @@ class Stateful(torch.nn.Module):
             self._engine.generation += 1
 
     def _loaded(self) -> None:
+        self._gathered = None
         self._mirror()
         self._changed()
 
@@ -124,27 +162,53 @@ class Stateful(torch.nn.Module):
     # ---- PyTorch's machinery
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        self._drop()
-        soft_labels = self._buffers.pop("soft_labels")
-        try:
-            super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-            assert soft_labels is not None
+        soft_labels = self.soft_labels
+        before = {name: (tensor, tensor.data_ptr()) for name in STATE for tensor in (getattr(self, name),)}
+        if (engine := self._engine) is not None:
+            with engine.core.lock:
+                engine.core.settle()
+
+        def moved(tensor: Tensor) -> Tensor:
+            if tensor is not soft_labels:
+                return fn(tensor)
             # Seen as integers, S is moved and shared by what moves and shares, and left alone by what casts.
-            moved = _moved(fn, soft_labels.view(torch.int32))
-            statistics = {name: _moved(fn, getattr(self, name)) for name in ("sums", "counts", "counters")}
+            result = _moved(fn, soft_labels.view(torch.int32))
+            same = result.data_ptr() == soft_labels.data_ptr() and result.device == soft_labels.device
+            return soft_labels if same else result.view(torch.float32)
+
+        try:
+            statistics = {name: _moved(fn, getattr(self, name)) for name in _STATISTICS}
+            super()._apply(moved, recurse)  # type: ignore[no-untyped-call]
+            self.__dict__.update(statistics)
         finally:
-            self._buffers["soft_labels"] = soft_labels
-        if moved.data_ptr() != soft_labels.data_ptr() or moved.device != soft_labels.device:
-            self._buffers["soft_labels"] = moved.view(torch.float32)
-        for name, tensor in statistics.items():
-            setattr(self, name, tensor)
+            # After a mere cast all lies where it lay, and other threads may be in their calls.
+            if any(getattr(self, name) is not tensor or tensor.data_ptr() != address for name, (tensor, address) in before.items()):
+                self._drop()
         return self
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _STATISTICS and value is not self.__dict__.get(name, value):
+            shape = _checkpoint.shapes_of(self._settings.num_classes)[name]
+            if not isinstance(value, Tensor) or value.dtype != torch.int64 or tuple(value.shape) != shape:
+                shown = f"{value.dtype} {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
+                raise (ValueError if isinstance(value, Tensor) else TypeError)(f"{name} must be a tensor torch.int64 {shape}, but is {shown}")
+            super().__setattr__(name, value)
+            self._gathered = None
+            self._drop()
+        else:
+            super().__setattr__(name, value)
+
+    def _replicate_for_data_parallel(self) -> Self:
+        replica: Self = super()._replicate_for_data_parallel()  # type: ignore[no-untyped-call]
+        # It would count with the original's, on another device. Without one its calls come to be refused.
+        replica._epoch, replica._engine = self.epoch, None
+        return replica
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
-        for name in ("sums", "counts", "counters"):
-            destination[prefix + name] = getattr(self, name)
-        destination[prefix + _checkpoint.SETTINGS] = _checkpoint.settings_tensor(self._settings, self.epoch, _distributed.rank())
+        statistics, rank = self._to_save()
+        destination.update((prefix + name, tensor) for name, tensor in zip(_STATISTICS, statistics))
+        destination[prefix + _checkpoint.SETTINGS] = _checkpoint.settings_tensor(self._settings, self.epoch, rank)
         for name, tensor in _checkpoint.optional_tensors(self._settings).items():
             destination[prefix + name] = tensor
 
@@ -185,12 +249,13 @@ class Stateful(torch.nn.Module):
         # A state that another rank has saved is counted there.
         elsewhere = loaded.rank is not None and _distributed.several() and loaded.rank != _distributed.rank()
         self._drop()
+        self._gathered = None
         with torch.inference_mode(False), torch.no_grad():
             for name, value in loaded.state.items():
                 own = getattr(self, name)
                 if assign:
                     own = torch.empty_like(own, device=value.device)
-                    setattr(self, name, own)
+                    (self._buffers if name == "soft_labels" else self.__dict__)[name] = own
                 own.copy_(torch.zeros_like(own) if elsewhere and name != "soft_labels" else value)
             if loaded.settings is not None and loaded.epoch is not None:
                 self._settings, self._epoch = loaded.settings, loaded.epoch
@@ -202,7 +267,9 @@ class Stateful(torch.nn.Module):
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         other = self.__class__.__new__(self.__class__)
         memo[id(self)] = other
-        other.__setstate__(copy.deepcopy(self.__getstate__(), memo))  # type: ignore[no-untyped-call]
+        # Copies made in inference mode could not be changed outside of it.
+        with torch.inference_mode(False):
+            other.__setstate__(copy.deepcopy(self.__getstate__(), memo))  # type: ignore[no-untyped-call]
         return other
 
 

@@ -11,10 +11,9 @@ from torch.autograd import forward_ad
 
 from .. import _abi
 from .._report import Report
-from .._settings import Settings, name_of
+from .._settings import EmptyClassName, ReductionName, Settings, name_of, number
 from ..criterion import _DEFAULTS
 from . import _distributed
-from ._eager import Loss
 from ._eager import apply as apply_loss
 from ._engine import NOTHING, Extras
 from ._layout import describe
@@ -32,6 +31,7 @@ _len_torch_dispatch_stack = torch._C._len_torch_dispatch_stack
 # Others, as DTensor or a fake tensor, go through the operators of torch.library.
 _PLAIN = (Tensor, torch.nn.Parameter)
 Lam = Tensor | float
+_NO_TRANSFORMS = "torch.func transforms are not supported: use autograd"
 
 
 class OnlineLabelSmoothing(Stateful):
@@ -60,7 +60,8 @@ class OnlineLabelSmoothing(Stateful):
         ValueError, TypeError: an option outside of its range, with the library's message.
 
     State: the buffer `soft_labels` (f32 under every cast), and `sums`, `counts`, `counters` (int64), which are no buffers, so that
-    DistributedDataParallel does not overwrite them, but move with the module and are in its state dict.
+    DistributedDataParallel does not overwrite them, but move with the module and are in its state dict. They may be written, or replaced by assignment.
+    Replicas of `torch.nn.DataParallel` refuse to be called.
     """
 
     def __init__(
@@ -70,13 +71,13 @@ class OnlineLabelSmoothing(Stateful):
         smoothing: float = 0.1,
         *,
         init: Any = "smoothing",
-        empty_class: str = "keep",
+        empty_class: EmptyClassName = "keep",
         min_count: int = 1,
         momentum: float = 0.0,
         freeze_above: float | None = None,
         weight: Any = None,
         ignore_index: int = -100,
-        reduction: str = "mean",
+        reduction: ReductionName = "mean",
     ) -> None:
         settings = Settings(
             n_classes, alpha=alpha, smoothing=smoothing, init=_on_host(init), empty_class=empty_class, min_count=min_count, momentum=momentum,
@@ -116,11 +117,14 @@ class OnlineLabelSmoothing(Stateful):
             target2: second targets of Mixup and CutMix, as `target`; together with `lam`.
             lam: weight of the first target in [0, 1]: a number, or f32 or f64 of the target's shape.
 
+        Gradients are those of the logits alone.
+
         Returns:
             f32 (f64 for f64 logits): a scalar, or with `reduction="none"` the target's shape.
 
         Raises:
-            TypeError: a dtype. ValueError: a shape or a value. IndexError: a target. RuntimeError: a device. The state is as before then.
+            TypeError: a dtype. ValueError: a shape or a value. IndexError: a target. RuntimeError: a device, a `sample_weight` or `lam` that requires a
+            gradient, a transform of torch.func, torch.jit.trace. The state is as before then.
         """
         if _is_compiling() or _len_torch_dispatch_stack() or type(logits) not in _PLAIN:
             return self._traced(logits, target, sample_weight, target2, lam)
@@ -137,14 +141,24 @@ class OnlineLabelSmoothing(Stateful):
         # A forward within the graph of a backward pass is the recomputation of activation checkpointing: it was counted before.
         flags = 0 if self.training and _current_graph_task_id() == -1 else _abi.BATCH_NO_UPDATE
         if logits.requires_grad and _is_grad_enabled():
-            apply = Loss.apply if _transforms_active() else apply_loss
-            return apply(logits, (target, engine, extras, flags))  # type: ignore[no-any-return, no-untyped-call]
-        return engine.forward(logits, target, extras, flags, False)[0]
+            if _transforms_active():
+                raise RuntimeError(_NO_TRANSFORMS)
+            return apply_loss(logits, (target, engine, extras, flags))  # type: ignore[no-any-return, no-untyped-call]
+        try:
+            return engine.forward(logits, target, extras, flags, False)[0]
+        except RuntimeError as error:
+            # Asked afterwards: what a transform has batched shows no memory.
+            if _transforms_active():
+                raise RuntimeError(_NO_TRANSFORMS) from error
+            raise
+
+    def _slow_forward(self, *arguments: Any, **named: Any) -> Any:
+        """What PyTorch calls in `forward`'s place while torch.jit.trace records."""
+        raise RuntimeError("torch.jit.trace would record the loss of this batch as a constant: use torch.compile or torch.export")
 
     def _traced(self, logits: Tensor, target: Tensor, sample_weight: Tensor | None, target2: Tensor | None, lam: Lam | None) -> Tensor:
         """By the operators of torch.library, which torch.compile, torch.export and dispatch modes can see."""
-        if not isinstance(logits, Tensor) or not isinstance(target, Tensor):
-            raise TypeError(f"logits and target are {type(logits).__name__} and {type(target).__name__}, not tensors")
+        _demand_tensors(logits=logits, target=target)
         extras = self._extras(logits, sample_weight, target2, lam)
         statistics = (self.sums, self.counts, self.counters) if self.training else None
         scheduled = self._scheduled_alpha
@@ -173,7 +187,7 @@ class OnlineLabelSmoothing(Stateful):
                 to go back through what saved them, and the batch cannot be retracted.
         """
         engine = self._current_engine()
-        _demand_tensors(logits, target)
+        _demand_tensors(logits=logits, target=target)
         extras = self._extras(logits, sample_weight, target2, lam, grad_loss)
         flags = 0 if self.training else _abi.BATCH_NO_UPDATE
         if not inplace:
@@ -199,31 +213,45 @@ class OnlineLabelSmoothing(Stateful):
     ) -> None:
         """Adds to the statistics from given probabilities, in [0, 1], of the shape of logits, in training mode only, as `forward` does by itself; or takes
         them back, in both modes."""
-        _demand_tensors(probabilities, target)
+        _demand_tensors(probabilities=probabilities, target=target)
         flags = _abi.BATCH_TAKE_BACK if take_back else 0 if self.training else _abi.BATCH_NO_UPDATE
-        self._current_engine().accumulate(probabilities, target, self._extras(probabilities, sample_weight, target2, lam), flags)
+        self._current_engine().accumulate(
+            probabilities, target, self._extras(probabilities, sample_weight, target2, lam, differentiable=False), flags
+        )
 
     def retract(
         self, logits: Tensor, target: Tensor, sample_weight: Tensor | None = None, target2: Tensor | None = None, lam: Lam | None = None
     ) -> None:
         """Takes a batch back that was added, exactly: after a step that a GradScaler has skipped, or a second pass over a batch. The arguments must be
         those of the forward. RuntimeError, with nothing changed, where more would be taken back than was added. Works in both modes."""
-        _demand_tensors(logits, target)
-        self._current_engine().retract(logits, target, self._extras(logits, sample_weight, target2, lam))
+        _demand_tensors(logits=logits, target=target)
+        self._current_engine().retract(logits, target, self._extras(logits, sample_weight, target2, lam, differentiable=False))
 
     def _extras(
-        self, logits: Tensor, sample_weight: Tensor | None, target2: Tensor | None, lam: Lam | None, grad_loss: Tensor | None = None
-    ) -> Extras:
+        self, logits: Tensor, sample_weight: Tensor | None, target2: Tensor | None, lam: Lam | None, grad_loss: Tensor | None = None,
+        differentiable: bool = True,
+    ) -> Extras:  # fmt: skip
         if sample_weight is None and target2 is None and lam is None and grad_loss is None:
             return NOTHING
         if lam is not None and not isinstance(lam, Tensor):
-            try:
-                lam = torch.full((), float(lam), dtype=torch.float64, device=logits.device)
-            except (TypeError, ValueError) as error:
-                raise TypeError(f"lam is a {type(lam).__name__}, neither a number nor a tensor") from error
-        for name, value in (("sample_weight", sample_weight), ("target2", target2), ("grad_loss", grad_loss)):
-            if value is not None and not isinstance(value, Tensor):
+            if _is_compiling() and isinstance(lam, (int, float)):
+                # What fills a tensor is a constant of the graph, which each other number would compile anew; a factor is an input.
+                lam = torch.ones((), dtype=torch.float64, device=logits.device) * lam
+            else:
+                try:
+                    lam = torch.full((), number("lam", lam), dtype=torch.float64, device=logits.device)
+                except TypeError as error:
+                    raise TypeError(f"lam is a {type(lam).__name__}, neither a number nor a tensor") from error
+        for name, value in (("sample_weight", sample_weight), ("target2", target2), ("lam", lam), ("grad_loss", grad_loss)):
+            if value is None:
+                continue
+            if not isinstance(value, Tensor):
                 raise TypeError(f"{name} is a {type(value).__name__}, not a tensor")
+            if differentiable and value.requires_grad and _is_grad_enabled():
+                raise RuntimeError(
+                    f"{name} requires a gradient, but the loss is differentiated by its logits alone: detach it, or weigh the losses of "
+                    'reduction="none" with it'
+                )
         return sample_weight, target2, lam, grad_loss
 
     # ---- epochs
@@ -238,13 +266,14 @@ class OnlineLabelSmoothing(Stateful):
             What happened: classes measured, samples accumulated and skipped, ...
 
         Raises:
-            RuntimeError: the group cannot reduce tensors of the statistics' device; nothing is changed.
+            RuntimeError: the group cannot reduce tensors of the statistics' device, or this process is not in it; nothing is changed.
         """
         engine = self._current_engine()
         with torch.inference_mode(False), torch.no_grad():
             if sync and _distributed.several(group):
                 _distributed.all_sum((self.sums, self.counts, self.counters), group)
             report = engine.core.next_epoch(engine.stream())
+            self._gathered = None
             self._changed()
         return report
 
@@ -252,12 +281,18 @@ class OnlineLabelSmoothing(Stateful):
         """Moves the statistics of all ranks to the first rank of the group, for a checkpoint within an epoch: a collective call. The running epoch goes on
         exactly, as `next_epoch` adds the ranks up. Without a process group it does nothing.
 
-        A checkpoint's statistics belong to the rank that saved it: where a process group exists when it is loaded, the other ranks start with none. So
-        nothing is counted twice when all ranks load the file of the first one.
+        The state dicts of all ranks hold the first one's statistics then, until a rank counts again: a distributed checkpoint may keep any rank's copy.
+        Take them anew after this call. The other ranks' own statistics are 0, and `save` and `to_bytes` write these.
+
+        A checkpoint's statistics belong to the rank that had them: where a process group exists when it is loaded, the other ranks start with none. So
+        nothing is counted twice when all ranks load the state of the first one.
+
+        Raises:
+            RuntimeError: as `next_epoch`.
         """
         if _distributed.several(group):
             with torch.inference_mode(False), torch.no_grad():
-                _distributed.gather_sum((self.sums, self.counts, self.counters), group)
+                self._gathered = _distributed.gather_sum((self.sums, self.counts, self.counters), group)
 
     # ---- settings and state, by their names here and in the published package
 
@@ -342,7 +377,7 @@ def _on_host(values: Any) -> Any:
     return values.detach().cpu().double().numpy() if isinstance(values, Tensor) else values
 
 
-def _demand_tensors(*tensors: Any) -> None:
-    for tensor in tensors:
+def _demand_tensors(**tensors: Any) -> None:
+    for name, tensor in tensors.items():
         if not isinstance(tensor, Tensor):
-            raise TypeError(f"{type(tensor).__name__} is no tensor")
+            raise TypeError(f"{name} is a {type(tensor).__name__}, not a tensor")

@@ -6,7 +6,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import nll_loss
 
+from .._settings import int64, number
+
 _NOBODY = -(2**62)
+_INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 
 class LabelSmoothingLoss(torch.nn.Module):
@@ -17,7 +20,7 @@ class LabelSmoothingLoss(torch.nn.Module):
     Args:
         classes: K, at least 2.
         smoothing: in [0, 1].
-        dim: dimension of the classes in the logits.
+        dim: dimension of the classes in the logits; each call checks that it is there.
         weight: (K), factors of the classes' terms. The mean divides by the number of samples, whatever they weigh.
     """
 
@@ -25,6 +28,7 @@ class LabelSmoothingLoss(torch.nn.Module):
 
     def __init__(self, classes: int, smoothing: float = 0.1, dim: int = -1, weight: Tensor | None = None) -> None:
         super().__init__()
+        classes, smoothing, dim = int64("classes", classes), number("smoothing", smoothing), int64("dim", dim)
         if classes < 2:
             raise ValueError(f"classes = {classes} is less than 2")
         if not 0 <= smoothing <= 1:
@@ -36,13 +40,15 @@ class LabelSmoothingLoss(torch.nn.Module):
         self.register_buffer("weight", weight, persistent=False)
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """The mean loss: f32, or f64 for f64 logits; 0 for no sample. `logits`: K classes in dimension `dim`; `target`: int64, the other dimensions."""
+        """The mean loss: f32, or f64 for f64 logits; 0 for no sample. `logits`: K classes in dimension `dim`; `target`: integers, the other dimensions."""
         if not -logits.dim() <= self.dim < logits.dim() or logits.shape[self.dim] != self.classes:
             raise ValueError(f"logits of shape {tuple(logits.shape)} do not have {self.classes} classes in dimension {self.dim}")
         dtype = torch.float64 if logits.dtype is torch.float64 else torch.float32
         log_p = torch.log_softmax(logits, self.dim, dtype=dtype).movedim(self.dim, -1)
         if target.shape != log_p.shape[:-1]:
             raise ValueError(f"target has shape {tuple(target.shape)}, but {tuple(log_p.shape[:-1])} is needed")
+        if target.dtype not in _INTEGERS:
+            raise TypeError(f"target has dtype {target.dtype}, but labels are integers")
         elsewhere = self.smoothing / (self.classes - 1)
         weighed = log_p if self.weight is None else log_p * self.weight.to(dtype)
         # An IndexError for every target that is no class, -100 too.
