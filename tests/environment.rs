@@ -1,5 +1,8 @@
 //! What the environment variables of the library say, each in a process of its own, as they are read once.
 
+#[path = "support/alone.rs"]
+mod alone;
+
 use ols::{Criterion, ErrorKind, Options};
 
 #[test]
@@ -12,13 +15,7 @@ fn a_criterion_is_created() {
 
 #[test]
 fn a_level_that_is_none_is_an_error() {
-    let create = |level: &str| {
-        let mut child = std::process::Command::new(std::env::current_exe().unwrap());
-        let child = child.args(["--exact", "a_criterion_is_created", "--ignored"]).env("OLS_ISA", level).output().unwrap();
-        let said = String::from_utf8_lossy(&child.stdout).into_owned() + &String::from_utf8_lossy(&child.stderr);
-        assert!(said.contains("1 passed") || said.contains("1 failed"), "{said}");
-        (child.status.success(), said)
-    };
+    let create = |level: &str| alone::run_alone("a_criterion_is_created", &[("OLS_ISA", level)]);
     for level in ["portable", "avx2", "avx512", ""] {
         assert!(create(level).0, "{level}");
     }

@@ -1,6 +1,9 @@
 //! Threads change no bit, wait asleep, and are made for batches alone that are worth them.
 #![cfg(target_os = "linux")]
 
+#[path = "support/alone.rs"]
+mod alone;
+
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -188,13 +191,8 @@ fn without_room_for_a_thread() {
 
 #[test]
 fn where_no_thread_can_be_made_the_callers_does_the_work() {
-    let name = "without_room_for_a_thread";
-    let child = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", name, "--ignored", "--test-threads=1"])
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&child.stdout).into_owned() + &String::from_utf8_lossy(&child.stderr);
-    assert!(child.status.success() && said.contains("1 passed"), "{said}");
+    let (passed, said) = alone::run_alone("without_room_for_a_thread", &[]);
+    assert!(passed, "{said}");
 }
 
 /// Processor time of the process so far.

@@ -140,6 +140,8 @@ func TestBadOptions(t *testing.T) {
 		{ols.Options{Classes: 3, Preset: 3}, ols.InvalidArgument, "ols.New: options: preset = 3 is none of the package's constants"},
 		{ols.Options{Classes: 3, Threads: ols.Ptr(-1)}, ols.InvalidArgument, ""},
 		{ols.Options{Classes: 3, Threads: ols.Ptr(1 << 32)}, ols.InvalidArgument, "ols.New: options: n_threads = 4294967296 does not fit 32 bits"},
+		{ols.Options{Classes: 3, Device: ols.Device{Type: ols.CUDADevice, ID: 1 << 32}}, ols.InvalidArgument,
+			"ols.New: options: device_id = 4294967296 does not fit 32 bits"},
 		{ols.Options{Classes: 3, ClassWeights: ols.Matrix([]float32{1}, 3, 3)}, ols.InvalidShape,
 			"ols.New: class_weights: a slice of 1 elements is no matrix of (3, 3)"},
 		{ols.Options{Classes: 3, AdoptState: true}, ols.InvalidArgument, ""},

@@ -164,6 +164,15 @@ func setNumber[F, V int | int32 | int64 | float64](field *F, value *V) {
 	}
 }
 
+// setInt32 is setNumber for a field that not every int fits.
+func setInt32(field *int32, value *int, name string) error {
+	if value != nil && int(int32(*value)) != *value {
+		return &Error{InvalidArgument, fmt.Sprintf("ols.New: options: %s = %d does not fit 32 bits", name, *value)}
+	}
+	setNumber(field, value)
+	return nil
+}
+
 // complete gives the options as the library has them, its defaults included, and the memory that they name.
 func (o *Options) complete() (capi.Options, capi.OptionsData, error) {
 	var options capi.Options
@@ -185,11 +194,17 @@ func (o *Options) complete() (capi.Options, capi.OptionsData, error) {
 	} else {
 		device = options.DeviceType
 	}
+	var deviceID *int
+	if o.Device.ID != 0 {
+		deviceID = &o.Device.ID
+	}
 	for _, err := range []error{
 		set(&options.Initial, initial, InitialMatrix, "initial"),
 		set(&options.EmptyClass, o.EmptyClass, EmptyClassZero, "empty_class"),
 		set(&options.Reduction, o.Reduction, ReductionSum, "reduction"),
 		set(&options.Mode, o.Mode, Eval, "mode"),
+		setInt32(&options.Threads, o.Threads, "n_threads"),
+		setInt32(&options.DeviceID, deviceID, "device_id"),
 		o.tensors(&options, &data),
 	} {
 		if err != nil {
@@ -203,14 +218,7 @@ func (o *Options) complete() (capi.Options, capi.OptionsData, error) {
 	setNumber(&options.Momentum, o.Momentum)
 	setNumber(&options.FreezeAbove, o.FreezeAbove)
 	setNumber(&options.IgnoreIndex, o.IgnoreIndex)
-	if o.Threads != nil && int(int32(*o.Threads)) != *o.Threads {
-		return options, data, &Error{InvalidArgument, fmt.Sprintf("ols.New: options: n_threads = %d does not fit 32 bits", *o.Threads)}
-	}
-	setNumber(&options.Threads, o.Threads)
 	options.DeviceType = device
-	if o.Device.ID != 0 {
-		options.DeviceID = int32(o.Device.ID)
-	}
 	if o.AdoptState {
 		options.Flags |= capi.OptionsAdoptState
 	}

@@ -1,8 +1,9 @@
 """The race: libols against PyTorch, whatever peers are installed, a device copy of the same bytes and an empty kernel.
 
 Device time is that of a replayed graph with many steps in it, divided by the steps; each step has buffers of its own as far as 256 MB go, so that
-large shapes do not find theirs in the L2 cache; those up to 256x1000 do. Eager time is that of a loop without synchronisation, per step, from its start until the device is
-done; host time until the last call has returned. On the CPU there is no graph and no kernel: that is for trying this program."""
+large shapes do not find theirs in the L2 cache; those up to 256x1000 do. Eager time is that of a loop without synchronisation, per step, from its
+start until the device is done; host time until the last call has returned. On the CPU there is no graph and no kernel: that is for trying this
+program."""
 
 import functools
 import gc
