@@ -91,7 +91,7 @@
  *
  * Environment
  * OLS_ISA = portable, avx2 or avx512 is the highest level of the processor's instruction set that is used; the bits are the same. OLS_CUDA_PATH
- * = plain, hopper, bulk or cluster chooses kernels of a CUDA device. Another word is an error of ols_create. Nothing else is read.
+ * = plain or hopper chooses kernels of a CUDA device; the bits are the same. Another word is an error of ols_create. Nothing else is read.
  *
  * CUDA
  * With device_type OLS_DEVICE_CUDA a criterion works on tensors of that device: compute capability 7.5 or newer, a driver of CUDA 12.0 or

@@ -10,14 +10,22 @@ from . import oracle
 from .library import NO_UPDATE, TAKE_BACK, Criterion, Library
 
 # Both sides of each limit of the table of variants, and sizes that people use.
-SIZES = [2, 3, 7, 8, 9, 10, 21, 31, 32, 33, 64, 100, 255, 256, 257, 1000, 1024, 2047, 2048, 2049, 4096, 5003, 21841, 32768]
-# Both sides of the numbers of samples from which on a block takes more than once its share, K and N: a sample each, 8 lanes, a warp, a block per row.
-MANY = [(9, 131_072), (9, 131_074), (100, 32_768), (100, 32_770), (300, 4096), (300, 4098), (2049, 4098)]
+SIZES = [
+    2, 3, 7, 8, 9, 10, 21, 31, 32, 33, 64, 100, 255, 256, 257, 1000, 1023, 1024, 1025, 1500, 2047, 2048, 2049, 4096, 5003, 21841, 32768,
+]  # fmt: skip
+# K and N, both sides of the number of samples that few classes have one block for.
+ONE_BLOCK = [(8, 127), (9, 128), (9, 129), (32, 128), (32, 129), (33, 129)]
+QUICK_ONE_BLOCK = [(9, 128), (9, 129)]
+# K and N: more samples than a grid takes at once, however large the device (each multiprocessor has 2048 threads at most), and both sides of the number of
+# slots for losses, from which on a group of lanes has more than one sample of a slot.
+MANY = [(9, 4096), (9, 4098), (9, 131_074), (100, 4096), (100, 4098), (100, 32_770), (300, 4096), (300, 4098), (1500, 4098), (2049, 4098)]
 # Both sides of the number of pixels from which on a warp of the kernel for images takes more than 32.
-MANY_PIXELS = [131_072, 262_146]
-QUICK_SIZES = [3, 32, 33, 257, 2049]
+MANY_PIXELS = [131_072, 131_074, 262_146]
+QUICK_SIZES = [3, 32, 33, 257, 1025, 2049]
 DTYPES = [torch.float32, torch.bfloat16, torch.float16, torch.float64]
 LAYOUTS = ["rows", "padded", "odd", "images", "class last", "in place"]
+# Those that take an odd number of samples.
+ROW_LAYOUTS = ["rows", "padded", "odd", "in place"]
 # Of a 16-bit gradient: half a unit in the last place.
 ROUNDING = {torch.float32: 2.0**-23, torch.float64: 2.0**-52, torch.float16: 2.0**-11, torch.bfloat16: 2.0**-8}
 TINY = {torch.float32: 1e-38, torch.float64: 0.0, torch.float16: 2.0**-24, torch.bfloat16: 1e-38}
@@ -40,8 +48,9 @@ def place(values, layout):
     return values.contiguous().clone(), lambda t: t
 
 
-def random_case(device, classes, dtype, layout, seed, n=None, quick=False):
-    """A batch in a layout, with the options and arguments for it."""
+def random_case(device, classes, dtype, layout, seed, usual, n=None, quick=False):
+    """A batch in a layout, with the options and arguments for it; `usual`: with nothing beside the targets, else with class weights or second targets and
+    whatever else there is."""
     choose = random.Random(seed)
     make = torch.Generator(device="cpu").manual_seed(seed)
     if n is None and quick:
@@ -66,15 +75,16 @@ def random_case(device, classes, dtype, layout, seed, n=None, quick=False):
         stored[torch.rand(n, generator=make) < 0.1] = ignore
     options = {"alpha": choose.choice([0.0, 0.3, 0.5, 1.0]), "reduction": reduction, "ignore_index": ignore}
     others = {}
-    if choose.random() < 0.4:
+    if not usual and choose.random() < 0.5:
         others["sample_weights"] = torch.rand(n, generator=make, dtype=torch.float64).to(choose.choice([torch.float32, torch.float64]))
         others["sample_weights"][n // 2] = 0
-    if choose.random() < 0.4:
+    mixed = not usual and choose.random() < 0.7
+    if mixed:
         others["targets2"] = (torch.randint(classes, (n,), generator=make) + offset).to(target_dtype)
         others["lam"] = torch.rand(n, generator=make) if choose.random() < 0.5 else torch.tensor(0.7)
-    if choose.random() < 0.4:
+    if not usual and choose.random() < 0.5:
         others["grad_loss"] = torch.rand(n, generator=make) if reduction == "none" else torch.tensor(3.5)
-    weights = torch.rand(classes, generator=make) if choose.random() < 0.3 else None
+    weights = torch.rand(classes, generator=make) if not usual and (not mixed or choose.random() < 0.4) else None
     # Large matrices are made where they are needed; values depend on the row and the column there, too.
     if classes <= 1024:
         soft = (torch.rand(classes, classes, generator=make) * (2 / classes)).to(device)
@@ -94,9 +104,9 @@ def random_case(device, classes, dtype, layout, seed, n=None, quick=False):
     )  # fmt: skip
 
 
-def case(library, device, classes, dtype, layout, seed, **size):
+def case(library, device, classes, dtype, layout, seed, usual, **size):
     """One random case: what differs from the oracle, as texts."""
-    it = random_case(device, classes, dtype, layout, seed, **size)
+    it = random_case(device, classes, dtype, layout, seed, usual, **size)
     weights = None if it.weights is None else it.weights.to(device)
     expected = oracle.loss_and_gradient(it.rows, it.row_targets, it.soft, class_weights=weights, **it.row_arguments, **it.options)
     criterion = Criterion(library, classes, device, soft_labels=it.soft, class_weights=it.weights, **it.options)
@@ -178,18 +188,32 @@ def around_shared_memory():
 
 
 def plan(cuda, quick):
-    """(classes, dtype, layout, samples or None) of the cases that are always run, and those that no room is left for."""
+    """(classes, dtype, layout, samples or None, usual or not) of the cases that are always run, and those that no room is left for."""
     sizes = QUICK_SIZES if quick else SIZES if cuda else [size for size in SIZES if size <= 5003]
-    cases = [(classes, dtype, LAYOUTS[(at + number) % len(LAYOUTS)], None) for at, classes in enumerate(sizes) for number, dtype in enumerate(DTYPES)]
+    cases = [
+        (classes, dtype, LAYOUTS[(at // 2 + number) % len(LAYOUTS)], None, (at + number) % 2 == 0)
+        for at, classes in enumerate(sizes) for number, dtype in enumerate(DTYPES)
+    ]  # fmt: skip
     left_out = []
+    # Each with the usual kernel, which f64 does not have, and with the general one.
+    of_kernel = [lambda at: (DTYPES[at % 3], True), lambda at: (DTYPES[(at + 1) % 4], False)]
+    for at, (classes, n) in enumerate(QUICK_ONE_BLOCK if quick else ONE_BLOCK):
+        cases += [(classes, dtype, ROW_LAYOUTS[(at + usual) % len(ROW_LAYOUTS)], n, usual) for dtype, usual in (choice(at) for choice in of_kernel)]
     if cuda:
         fits, left_out = around_shared_memory()
-        cases += [(classes, dtype, layout, 34) for classes, dtype in fits for layout in ("rows", "images")]
+        cases += [(classes, dtype, layout, 34, layout == "rows") for classes, dtype in fits for layout in ("rows", "images")]
     if cuda and not quick:
-        cases += [(classes, DTYPES[(at + turn) % 4], LAYOUTS[(at + 3 * turn) % 6], n) for at, (classes, n) in enumerate(MANY) for turn in range(2)]
-        cases += [(21, dtype, "images", n) for dtype in (torch.float32, torch.bfloat16) for n in MANY_PIXELS]
+        for at, (classes, n) in enumerate(MANY):
+            for dtype, usual in (choice(at) for choice in of_kernel):
+                layouts = ROW_LAYOUTS if usual else LAYOUTS
+                cases.append((classes, dtype, layouts[at % len(layouts)], n, usual))
+        cases += [(21, dtype, "images", n, dtype == torch.float32) for dtype in (torch.float32, torch.bfloat16) for n in MANY_PIXELS]
     grid = (21,) if quick else (5, 21, 32, 150)
-    return cases + [(classes, dtype, layout, None) for classes in grid for dtype in DTYPES for layout in LAYOUTS], left_out
+    cases += [
+        (classes, dtype, layout, None, (number + place + at) % 2 == 0)
+        for at, classes in enumerate(grid) for number, dtype in enumerate(DTYPES) for place, layout in enumerate(LAYOUTS)
+    ]  # fmt: skip
+    return cases, left_out
 
 
 def is_gone(problem):
@@ -211,19 +235,19 @@ def run(arguments):
     choose, seed, saved = random.Random(7), 0, time.monotonic()
     while time.monotonic() < end and len(failures) < 20 and not (quick and seed == len(cases)):
         if seed < len(cases):
-            classes, dtype, layout, n = cases[seed]
+            classes, dtype, layout, n, usual = cases[seed]
         else:
             classes = choose.choice([choose.randint(2, 40), choose.randint(2, 300), choose.randint(2, 6000)])
-            dtype, layout, n = choose.choice(DTYPES), choose.choice(LAYOUTS), None
+            dtype, layout, n, usual = choose.choice(DTYPES), choose.choice(LAYOUTS), None, choose.random() < 0.5
         seed += 1
         try:
-            problems = case(library, device, classes, dtype, layout, seed, n=n, quick=quick)
+            problems = case(library, device, classes, dtype, layout, seed, usual, n=n, quick=quick)
         except Exception as error:
             problems = [f"{type(error).__name__}: {error}"]
         if classes > 16384 and arguments.device == "cuda":
             torch.cuda.empty_cache()  # the library's own memory comes from the driver
         result["cases"] += 1
-        name = f"K={classes} {str(dtype)[6:]} {layout} seed={seed}" + (f" N={n}" if n else "")
+        name = f"K={classes} {str(dtype)[6:]} {layout} {'usual' if usual else 'general'} seed={seed}" + (f" N={n}" if n else "")
         failures += [f"{name}: {problem}" for problem in problems]
         for problem in problems:
             print(f"{name}: {problem}", flush=True)

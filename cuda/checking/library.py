@@ -59,16 +59,16 @@ def view(tensor):
 
 
 @contextlib.contextmanager
-def using(path):
-    """Criteria that are made meanwhile use these variants of the kernels."""
-    before = os.environ.get("OLS_CUDA_PATH")
-    os.environ["OLS_CUDA_PATH"] = path
+def using(path=None):
+    """Criteria that are made meanwhile use these kernels; without a path those that everybody has."""
+    before = os.environ.pop("OLS_CUDA_PATH", None)
+    if path is not None:
+        os.environ["OLS_CUDA_PATH"] = path
     try:
         yield
     finally:
-        if before is None:
-            os.environ.pop("OLS_CUDA_PATH")
-        else:
+        os.environ.pop("OLS_CUDA_PATH", None)
+        if before is not None:
             os.environ["OLS_CUDA_PATH"] = before
 
 
@@ -97,8 +97,8 @@ class Library:
         if status != 0:
             raise Error(status, self.c.ols_last_error().decode())
 
-    def load(self, path="plain", device_type=abi.DEVICE_CUDA):
-        """Seconds for the first criterion of these variants: the driver compiles their kernels. They stay loaded, as that criterion is kept."""
+    def load(self, path=None, device_type=abi.DEVICE_CUDA):
+        """Seconds for the first criterion with these kernels: the driver compiles them. They stay loaded, as that criterion is kept."""
         raw, handle, start = self.options(), c_void_p(), time.perf_counter()
         raw.num_classes, raw.device_type = 2, device_type
         with using(path):

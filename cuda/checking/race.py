@@ -124,7 +124,7 @@ def counted_bytes(inputs, counting):
 class Ours:
     """libols on a case: the call as Python makes it, and as a compiled language does."""
 
-    def __init__(self, library, inputs, device, counting, path="plain"):
+    def __init__(self, library, inputs, device, counting, path=None):
         with using(path):
             self.criterion = Criterion(library, inputs.classes, device.name, soft_labels=inputs.soft_labels.clone(), alpha=of_race.ALPHA)
         if not counting:
@@ -231,7 +231,7 @@ def buffers_of(inputs):
     return [(inputs.logits.clone() if copy else inputs.logits, inputs.targets) for copy in range(copies)]
 
 
-def measure_ours(library, inputs, device, counting, buffers, path="plain"):
+def measure_ours(library, inputs, device, counting, buffers, path=None):
     ours = Ours(library, inputs, device, counting, path)
     try:
         return measure(device, ours.step, buffers, make_eager=ours.prepared)

@@ -1,4 +1,4 @@
-"""compute-sanitizer over a small program (sanitized.py) that launches every kernel through the driver alone: memcheck and racecheck, with the variants that
+"""compute-sanitizer over a small program (sanitized.py) that launches every kernel through the driver alone: memcheck and racecheck, with the kernels that
 are off by default behind the others."""
 
 import pathlib

@@ -9,7 +9,7 @@ BARS = {
     "1024x21841 f32": ("85 % of copy", lambda it: of_copy(it, 0.85)), "1024x21841 bf16": ("85 % of copy", lambda it: of_copy(it, 0.85)),
     "8192x32000 bf16": ("90 % of copy", lambda it: of_copy(it, 0.90)),
 }  # fmt: skip
-COLUMNS = ["libols", "bulk", "cluster", "copy", "empty", "ce", "ce_smooth", "rewrite", "compiled", "eager", "liger"]
+COLUMNS = ["libols", "plain", "copy", "empty", "ce", "ce_smooth", "rewrite", "compiled", "eager", "liger"]
 # How many times as fast as these libols is to be, by shape; the eager module with the host's time, the others in a graph where both can be.
 RATIOS = {
     "eager": {"128x10": 40, "256x100": 40, "256x1000": 40, "4096x1000": 15},

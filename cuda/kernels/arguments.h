@@ -7,8 +7,11 @@ typedef unsigned long long u64;
 #define OLS_LOSS_SLOTS 4096
 // Partial divisors of the kernel over the targets.
 #define OLS_DIVISOR_BLOCKS 512
-// Up to this many targets every block sums the mean's divisor for itself, which is cheaper than a kernel before it.
+// Up to this many targets every block sums the mean's divisor for itself, which is cheaper than to wait for others.
 #define OLS_DIVISOR_IN_BLOCK 1024
+// More are counted by all blocks together, in slices of so many and at most so many slices; or where there are weights, by a kernel before the pass.
+#define OLS_SLICE 256
+#define OLS_SLICES 4096
 #define OLS_FRACTION_ONE 1073741824.0 /* 2^30: p in units of the statistics */
 #define OLS_FULL_CLASS (1ll << 32)
 
@@ -18,7 +21,7 @@ enum { REDUCTION_NONE = 0, REDUCTION_MEAN = 1, REDUCTION_SUM = 2 };
 // What a pass does to the statistics. TALLY counts, per class, the samples that TAKE_BACK would subtract.
 enum { STATISTICS_LEAVE = 0, STATISTICS_ADD = 1, STATISTICS_TALLY = 2, STATISTICS_TAKE_BACK = 3 };
 // Where the divisor comes from.
-enum { DIVISOR_ONE = 0, DIVISOR_IN_BLOCK = 1, DIVISOR_FROM_KERNEL = 2 };
+enum { DIVISOR_ONE = 0, DIVISOR_IN_BLOCK = 1, DIVISOR_FROM_KERNEL = 2, DIVISOR_TOGETHER = 3 };
 enum { POLICY_KEEP = 0, POLICY_CONSTANT = 1, POLICY_MATRIX = 2 };
 
 // One value per sample, or the same for all (strides 0); data 0: not given. Strides in elements.
@@ -51,7 +54,9 @@ struct Scratch {
     double divisor;
     unsigned loss_ticket, divisor_ticket, tally_ticket;
     unsigned refused;       // the batch to be taken back is more than was accumulated
-    unsigned bad_soft_labels, unused;
+    unsigned bad_soft_labels;
+    unsigned next_slice;    // of the targets, counted by the warps together
+    u64 counted;            // the slices that are done in the upper half, what was counted in the lower
     i64 report[16];         // of the last epoch's end; see REPORT_
 };
 enum {

@@ -4,9 +4,11 @@
 
 struct Place { i64 outer, inner; };
 
-static DEVICE Place place_of(const Pass &pass, i64 sample) {
+// ANY, here and below: what few batches need may be needed. Without it there are fewer than 2^31 samples, each with one target and nothing else, and an
+// offset of less than 2^31.
+template <bool ANY> DEVICE Place place_of(const Pass &pass, i64 sample) {
     if (pass.inner == 1) return Place{sample, 0};
-    if ((u64)pass.count >> 32 == 0) { // 32-bit division is several times faster
+    if (!ANY || (u64)pass.count >> 32 == 0) { // 32-bit division is several times faster
         unsigned outer = (unsigned)sample / (unsigned)pass.inner;
         return Place{(i64)outer, (i64)((unsigned)sample - outer * (unsigned)pass.inner)};
     }
@@ -41,11 +43,11 @@ struct Sample {
     DEVICE int counted() const { return lam >= 0.5 ? first : second; }
 };
 
-static DEVICE Sample read_sample(const Pass &pass, Place at) {
+template <bool ANY> DEVICE Sample read_sample(const Pass &pass, Place at) {
     i64 first = read_integer(pass.targets, at);
-    i64 second = pass.targets2.data ? read_integer(pass.targets2, at) : first;
-    double weight = pass.weights.data ? read_real(pass.weights, at) : 1.0;
-    double lam = pass.lam.data ? read_real(pass.lam, at) : 1.0;
+    i64 second = ANY && pass.targets2.data ? read_integer(pass.targets2, at) : first;
+    double weight = ANY && pass.weights.data ? read_real(pass.weights, at) : 1.0;
+    double lam = ANY && pass.lam.data ? read_real(pass.lam, at) : 1.0;
     bool ignored = first == pass.ignore_index || second == pass.ignore_index;
     // Unsigned: what is below the offset becomes huge, and no difference overflows.
     u64 first_class = (u64)first - (u64)pass.target_offset, second_class = (u64)second - (u64)pass.target_offset;
@@ -62,10 +64,24 @@ static DEVICE Sample read_sample(const Pass &pass, Place at) {
     return sample;
 }
 
+template <> DEVICE Sample read_sample<false>(const Pass &pass, Place at) {
+    const i64 target = read_integer(pass.targets, at);
+    const bool ignored = target == pass.ignore_index;
+    // Unsigned: what is below the offset becomes huge. The offset is small, so nothing comes around.
+    const u64 target_class = (u64)target - (u64)pass.target_offset;
+    Sample sample;
+    sample.out_of_range = !ignored && target_class >= (u64)pass.classes;
+    sample.takes_part = !ignored && target_class < (u64)pass.classes;
+    sample.invalid = false;
+    sample.first = sample.second = sample.takes_part ? (int)target_class : 0;
+    sample.lam = sample.weight = 1.0;
+    return sample;
+}
+
 // The sample at this place, which may lie behind the last one; one thread's `counts` says that it counts targets out of range.
-static DEVICE Sample begin_sample(const Pass &pass, bool there, Place at, bool counts) {
+template <bool ANY> DEVICE Sample begin_sample(const Pass &pass, bool there, Place at, bool counts) {
     Sample sample = Sample();
-    if (there) sample = read_sample(pass, at);
+    if (there) sample = read_sample<ANY>(pass, at);
     if (counts && sample.out_of_range && pass.count_targets) add_i64(pass.state.counters + COUNTER_OUT_OF_RANGE, 1);
     return sample;
 }
@@ -77,9 +93,18 @@ template <class T> DEVICE T *row_at(const Rows &rows, Place at) {
 
 // v*w[y], the share of a sample in the mean's divisor.
 static DEVICE double divisor_share(const Pass &pass, i64 index) {
-    Sample sample = read_sample(pass, place_of(pass, index));
+    Sample sample = read_sample<true>(pass, place_of<true>(pass, index));
     if (!sample.takes_part) return 0.0;
     if (sample.invalid) return (double)Arithmetic<float>::infinity() * 0.0; // NaN
     double of_class = pass.class_weights ? sample.lam * pass.class_weights[sample.first] + (1.0 - sample.lam) * pass.class_weights[sample.second] : 1.0;
     return sample.weight * of_class;
+}
+
+// Of the samples from `begin` on, in steps: how many take part, each with one target and nothing else. FLAT: pass.inner is 1.
+template <bool FLAT> DEVICE unsigned count_targets(const Pass &pass, unsigned begin, unsigned end, unsigned step) {
+    unsigned taking = 0;
+    UNROLL_NOT // this is in the midst of a row's registers
+    for (unsigned index = begin; index < end; index += step)
+        taking += read_sample<false>(pass, FLAT ? Place{index, 0} : place_of<false>(pass, index)).takes_part;
+    return taking;
 }

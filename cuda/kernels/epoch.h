@@ -104,10 +104,10 @@ static DEVICE void fill_soft_labels(const Fill &fill) {
 
 // Statistics from given probabilities, which lie where a batch has its logits. A block of 128 threads per row.
 template <class T> DEVICE void accumulate(const Pass &pass) {
-    const int statistics = statistics_of(pass);
+    const int statistics = statistics_of<true>(pass);
     for (i64 index = blockIdx.x; index < pass.count; index += gridDim.x) {
-        const Place at = place_of(pass, index);
-        const Sample sample = begin_sample(pass, true, at, threadIdx.x == 0);
+        const Place at = place_of<true>(pass, index);
+        const Sample sample = begin_sample<true>(pass, true, at, threadIdx.x == 0);
         if (!sample.takes_part) continue; // all threads
         const T *row = row_at<const T>(pass.logits, at);
         const i64 step = pass.logits.step;
@@ -122,7 +122,7 @@ template <class T> DEVICE void accumulate(const Pass &pass) {
         bad = __syncthreads_or(bad) != 0;
         beaten = __syncthreads_or(beaten) != 0;
         if (bad) {
-            if (threadIdx.x == 0) count_skipped(pass, statistics);
+            if (threadIdx.x == 0) count_skipped<true>(pass, statistics);
             continue;
         }
         if (beaten || statistics == STATISTICS_LEAVE) continue;
@@ -145,5 +145,5 @@ template <class T> DEVICE void accumulate(const Pass &pass) {
         for (int k = threadIdx.x; k < pass.classes; k += blockDim.x)
             add_i64(sums + k, sign * (i64)__double2int_rn((double)Storage<T>::load(row + k * step) * OLS_FRACTION_ONE));
     }
-    finish_tally<128>(pass);
+    finish_tally(pass);
 }

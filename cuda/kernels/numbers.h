@@ -10,12 +10,23 @@ template <> struct Arithmetic<float> {
     static DEVICE float infinity() { return __int_as_float(0x7f800000); }
     static DEVICE float fma(float a, float b, float c) { return fmaf(a, b, c); }
     static DEVICE float max(float a, float b) { return fmaxf(a, b); }
+    static DEVICE float min(float a, float b) { return fminf(a, b); }
+    // The larger one, where a NaN of x stays.
+    static DEVICE float at_least(float x, float least) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+        float larger;
+        asm("max.NaN.f32 %0, %1, %2;" : "=f"(larger) : "f"(x), "f"(least));
+        return larger;
+#else
+        return x < least ? least : x;
+#endif
+    }
     static DEVICE bool finite(float x) { return fabsf(x) <= 3.402823466e38f; }
 
     // exp(x) for x <= 0, within 1.02 ulp down to 2^-126; 0 below 2^-127; NaN for NaN. x = n*ln 2 + r with |r| <= ln 2 / 2 (Cody and Waite), and for
     // exp(r) a polynomial with relative error 3e-9, in pairs of terms (Estrin): the bits of src/cpu/exp.rs.
     static DEVICE float exp(float x) {
-        x = x < -88.03f ? -88.03f : x; // -127 powers of two, whose factor has the bits of 0; a NaN stays
+        x = at_least(x, -88.03f); // -127 powers of two, whose factor has the bits of 0
         const float magic = 12582912.0f + 127.0f; // 1.5 * 2^23 rounds to an integer and keeps it in the low bits; 127: the exponent's bias
         float shifted = fmaf(x, 1.44269504f, magic);
         float n = shifted - magic;
@@ -32,6 +43,7 @@ template <> struct Arithmetic<double> {
     static DEVICE double infinity() { return __longlong_as_double(0x7ff0000000000000ll); }
     static DEVICE double fma(double a, double b, double c) { return ::fma(a, b, c); }
     static DEVICE double max(double a, double b) { return fmax(a, b); }
+    static DEVICE double min(double a, double b) { return fmin(a, b); }
     static DEVICE bool finite(double x) { return fabs(x) <= 1.7976931348623157e308; }
 
     // As above, with the Taylor polynomial of degree 13; within 2 ulp down to 2^-1022; 0 below 2^-1023.
@@ -52,6 +64,13 @@ template <> struct Arithmetic<double> {
     }
 };
 
+// 1/x for x in [1, 2^100], within 2 ulp: two steps of Newton's from the reciprocal in float. A division proper takes a branch for numbers that are not here.
+static DEVICE double reciprocal(double x) {
+    double r = (double)reciprocal_of_float((float)x);
+    r = fma(r, fma(-x, r, 1.0), r);
+    return fma(r, fma(-x, r, 1.0), r);
+}
+
 // ln(x) for finite x >= 1, within 2 ulp: ln(2^k m) with m in [sqrt(1/2), sqrt(2)] by the series of 2*atanh((m - 1)/(m + 1)).
 static DEVICE double natural_log(double x) {
     i64 bits = __double_as_longlong(x);
@@ -62,39 +81,37 @@ static DEVICE double natural_log(double x) {
         k += 1.0;
     }
     double f = m - 1.0;
-    double s = f / (f + 2.0);
+    double s = f * reciprocal(f + 2.0);
     double w = s * s;
-    double w2 = w * w, w4 = w2 * w2;
-    // 1/3 + w/5 + ... + w^9/21, in pairs (Estrin), so that no step waits for more than a few others.
-    double low = fma(w2, fma(w, 1.0 / 9.0, 1.0 / 7.0), fma(w, 1.0 / 5.0, 1.0 / 3.0));
-    double high = fma(w4, fma(w, 1.0 / 21.0, 1.0 / 19.0), fma(w2, fma(w, 1.0 / 17.0, 1.0 / 15.0), fma(w, 1.0 / 13.0, 1.0 / 11.0)));
-    double p = fma(w4, high, low);
+    // 1/3 + w/5 + ... + w^9/21: every second term by itself, two steps at a time.
+    double w2 = w * w;
+    double even = fma(w2, fma(w2, fma(w2, fma(w2, 1.0 / 19.0, 1.0 / 15.0), 1.0 / 11.0), 1.0 / 7.0), 1.0 / 3.0);
+    double odd = fma(w2, fma(w2, fma(w2, fma(w2, 1.0 / 21.0, 1.0 / 17.0), 1.0 / 13.0), 1.0 / 9.0), 1.0 / 5.0);
+    double p = fma(w, odd, even);
     double tail = fma(s, 2.0 * w * p - f, k * 1.90821492927058770002e-10);
     return fma(k, 6.93147180369123816490e-1, f + tail);
 }
 
-// A lane's share of a long sum. Terms are added up in fours, in the row's own type; the fours without loss (Knuth's two-sum): 20,000 equal
-// terms beside one large one would be lost in a plain float.
+// A lane's share of a long sum: parts in the row's own type, added up with what each addition loses (Kahan). 20,000 equal terms beside one large one
+// would be lost in a plain float.
 template <class Real> struct LaneSum {
-    Real high, low, four;
-    DEVICE LaneSum() : high(0), low(0), four(0) {}
-    DEVICE void add(Real term) { four = four + term; }
-    // Ends a four. Called after every fourth item of a lane, and for fewer at the end.
-    DEVICE void end_four() {
-        Real sum = high + four;
-        Real back = sum - high;
-        low = low + ((high - (sum - back)) + (four - back));
-        high = sum;
-        four = 0;
+    Real sum, excess;
+    DEVICE LaneSum() : sum(0), excess(0) {}
+    DEVICE void add(Real part) {
+        Real corrected = part - excess;
+        Real next = sum + corrected;
+        excess = (next - sum) - corrected;
+        sum = next;
     }
-    DEVICE double value() const { return (double)high + (double)low; }
+    DEVICE double value() const { return (double)sum - (double)excess; }
 };
 
-// q * (max - z), where 0 times anything is 0.
-static DEVICE double hard_term(double q, double max, double z) {
+// q * (max - z), where 0 times anything is 0, for max and z of a row's type.
+template <class Real> DEVICE double hard_term(double q, Real of_max, Real of_z) {
+    const double max = (double)of_max, z = (double)of_z;
     double distance = max - z;
     if (q == 0.0) return 0.0;
-    if (!(fabs(distance) <= 1.7976931348623157e308) && fabs(z) <= 1.7976931348623157e308) return q * max - q * z; // the difference alone overflows
+    if (sizeof(Real) == 8 && !(fabs(distance) <= 1.7976931348623157e308) && fabs(z) <= 1.7976931348623157e308) return q * max - q * z; // the difference alone overflows
     return q * distance;
 }
 
@@ -115,9 +132,13 @@ template <> struct Storage<bf16> {
     typedef float Real;
     static DEVICE float load(const bf16 *p) { return __int_as_float((int)((unsigned)p->bits << 16)); }
     static DEVICE void store(bf16 *p, float x) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+        asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(p->bits) : "f"(x));
+#else
         unsigned bits = (unsigned)__float_as_int(x);
         unsigned rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
-        p->bits = (unsigned short)(x != x ? ((bits >> 16) | 0x40u) : rounded);
+        p->bits = (unsigned short)(x != x ? 0x7fffu : rounded);
+#endif
     }
 };
 struct f16 { unsigned short bits; };

@@ -4,26 +4,49 @@
 #include "epoch.h"
 
 // The variants, by the number of classes K. src/cuda/variants.rs chooses; docs/cuda.md has the reasons.
-//   rows8     K <= 32      8 lanes per row, 32 rows per block; statistics in shared memory
-//   samples   K <= 32      a thread per sample, where samples and not classes lie side by side; the bits of rows8
+//   staged    K <= 32      a thread per row, in registers; rows lie one behind the other, and come through shared memory
+//   samples   K <= 32      so too, where samples and not classes lie side by side
+//   rows8     K <= 32      8 lanes per row, for other layouts; the bits of the two before
 //   rows32    K <= 256     a warp per row, in registers
-//   rows128   K <= 2048    128 threads per row, in registers
+//   rows128   K <= 1024    128 threads per row, in registers
+//   wide32    K <= 1024    a warp per row, in registers, for many rows; the bits of rows128
+//   rows256   K <= 2048    256 threads per row, in registers
 //   rows512   above        512 threads per row, in shared memory or read again
+// The kernels with `any` in their names take class weights, second targets, and classes that lie apart; they give the bits of the others.
+//
+// The second number of a kernel: blocks that a multiprocessor is to have room for, which bounds the registers of a thread.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+#define BLOCKS_OF_LONG_ROWS 1 // two would spill registers
+#else
+#define BLOCKS_OF_LONG_ROWS 2
+#endif
 #define OLS_PASS_KERNELS(name, type)                                                                                                     \
-    KERNEL(256) ols_rows8_##name(const Pass pass) { pass_rows<type, 8, 4>(pass); }                                                      \
-    KERNEL(256) ols_samples_##name(const Pass pass) { pass_samples<type>(pass); }                                                       \
-    KERNEL(256) ols_rows32_##name(const Pass pass) { pass_rows<type, 32, 8>(pass); }                                                    \
-    KERNEL(128) ols_rows128_##name(const Pass pass) { pass_rows<type, 128, 16>(pass); }                                                 \
-    KERNEL(512) ols_rows512_##name(const Pass pass) { pass_rows<type, 512, 0>(pass); }                                                  \
-    KERNEL(128) ols_accumulate_##name(const Pass pass) { accumulate<type>(pass); }
+    KERNEL(256, 2) ols_staged_##name(const Pass pass) { pass_samples<type, false, true>(pass); }                                        \
+    KERNEL(256, 2) ols_samples_##name(const Pass pass) { pass_samples<type, false>(pass); }                                             \
+    KERNEL(256, 3) ols_rows32_##name(const Pass pass) { pass_rows<type, 32, 8, false>(pass); }                                          \
+    KERNEL(128, 4) ols_rows128_##name(const Pass pass) { pass_rows<type, 128, 8, false>(pass); }                                        \
+    KERNEL(128, 5) ols_wide32_##name(const Pass pass) { pass_rows<type, 32, 32, false>(pass); }                                         \
+    KERNEL(256, 3) ols_rows256_##name(const Pass pass) { pass_rows<type, 256, 8, false>(pass); }                                        \
+    KERNEL(512, BLOCKS_OF_LONG_ROWS) ols_rows512_##name(const Pass pass) { pass_rows<type, 512, 0, false>(pass); }
+#define OLS_ANY_PASS_KERNELS(name, type)                                                                                                 \
+    KERNEL(256, 1) ols_rows8_any_##name(const Pass pass) { pass_rows<type, 8, 4, true>(pass); }                                         \
+    KERNEL(256, 1) ols_samples_any_##name(const Pass pass) { pass_samples<type, true>(pass); }                                          \
+    KERNEL(256, 1) ols_rows32_any_##name(const Pass pass) { pass_rows<type, 32, 8, true>(pass); }                                       \
+    KERNEL(128, 1) ols_rows128_any_##name(const Pass pass) { pass_rows<type, 128, 8, true>(pass); }                                     \
+    KERNEL(256, 1) ols_rows256_any_##name(const Pass pass) { pass_rows<type, 256, 8, true>(pass); }                                     \
+    KERNEL(512, 1) ols_rows512_any_##name(const Pass pass) { pass_rows<type, 512, 0, true>(pass); }                                     \
+    KERNEL(128, 1) ols_accumulate_##name(const Pass pass) { accumulate<type>(pass); }
 
 OLS_PASS_KERNELS(f32, float)
-OLS_PASS_KERNELS(f64, double)
 OLS_PASS_KERNELS(f16, f16)
 OLS_PASS_KERNELS(bf16, bf16)
+OLS_ANY_PASS_KERNELS(f32, float)
+OLS_ANY_PASS_KERNELS(f64, double)
+OLS_ANY_PASS_KERNELS(f16, f16)
+OLS_ANY_PASS_KERNELS(bf16, bf16)
 
-KERNEL(256) ols_divisor(const Pass pass) { divisor_kernel(pass); }
-KERNEL(256) ols_epoch_begin(const Epoch epoch) { epoch_begin(epoch); }
-KERNEL(256) ols_epoch_rows(const Epoch epoch) { epoch_rows(epoch); }
-KERNEL(256) ols_check_soft_labels(const Fill fill) { check_soft_labels(fill); }
-KERNEL(256) ols_fill_soft_labels(const Fill fill) { fill_soft_labels(fill); }
+KERNEL(256, 1) ols_divisor(const Pass pass) { divisor_kernel(pass); }
+KERNEL(256, 1) ols_epoch_begin(const Epoch epoch) { epoch_begin(epoch); }
+KERNEL(256, 1) ols_epoch_rows(const Epoch epoch) { epoch_rows(epoch); }
+KERNEL(256, 1) ols_check_soft_labels(const Fill fill) { check_soft_labels(fill); }
+KERNEL(256, 1) ols_fill_soft_labels(const Fill fill) { fill_soft_labels(fill); }

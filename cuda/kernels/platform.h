@@ -4,19 +4,38 @@
 
 #ifdef OLS_EMULATED
 #define DEVICE inline
-#define KERNEL(threads) extern "C" void
+#define KERNEL(threads, blocks) extern "C" void
 #define UNROLL
 #define UNROLL_NOT
 #define UNROLL_BY_FOUR
+static inline float reciprocal_of_float(float x) { return 1.0f / x; }
+static inline void prefetch(const void *) {}
+template <class V> DEVICE V *in_register(V *pointer) { return pointer; }
+static inline unsigned add_in_turn(unsigned *to) { return atomicAdd(to, 1u); }
 static inline float half_to_float(unsigned short bits) { return __half2float(cpucuda::unpack<__half>(bits)); }
 static inline unsigned short float_to_half(float x) { return (unsigned short)cpucuda::pack(__float2half(x)); }
 #define DYNAMIC_SHARED(type, name) DYN_SHARED(type, name)
 #else
 #define DEVICE __device__ __forceinline__
-#define KERNEL(threads) extern "C" __global__ void __launch_bounds__(threads, 1)
+#define KERNEL(threads, blocks) extern "C" __global__ void __launch_bounds__(threads, blocks)
 #define UNROLL _Pragma("unroll")
 #define UNROLL_NOT _Pragma("unroll 1")
 #define UNROLL_BY_FOUR _Pragma("unroll 4")
+static DEVICE float reciprocal_of_float(float x) { return __frcp_rn(x); }
+// Asks for a line of 128 bytes to come to the L2 cache.
+static DEVICE void prefetch(const void *at) { asm volatile("prefetch.global.L2 [%0];" ::"l"(__cvta_generic_to_global(at))); }
+// The same pointer to global memory, that the compiler cannot find anew: it would rather add it up again for each access than keep it.
+template <class V> DEVICE V *in_register(V *pointer) {
+    size_t address = __cvta_generic_to_global(pointer);
+    asm("" : "+l"(address));
+    return reinterpret_cast<V *>(__cvta_global_to_generic(address));
+}
+// Adds 1: what was written before is seen by whoever adds after.
+static DEVICE unsigned add_in_turn(unsigned *to) {
+    unsigned before;
+    asm volatile("atom.acq_rel.gpu.global.add.u32 %0, [%1], 1;" : "=r"(before) : "l"(__cvta_generic_to_global(to)) : "memory");
+    return before;
+}
 static DEVICE float half_to_float(unsigned short bits) {
     float x;
     asm("cvt.f32.f16 %0, %1;" : "=f"(x) : "h"(bits));
@@ -35,3 +54,7 @@ static DEVICE unsigned short float_to_half(float x) {
 #define WHOLE_WARP 0xffffffffu
 
 static DEVICE void add_i64(i64 *to, i64 value) { atomicAdd(reinterpret_cast<u64 *>(to), (u64)value); }
+
+template <bool CONDITION, class A, class B> struct Choose { typedef A Type; };
+template <class A, class B> struct Choose<false, A, B> { typedef B Type; };
+template <bool VALUE> struct Bool { enum { value = VALUE }; };

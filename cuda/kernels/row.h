@@ -2,11 +2,11 @@
 #pragma once
 #include "statistics.h"
 
-// q of a row: the soft part as a product per class, the hard part as at most two classes.
-template <class Real> struct SoftLabel {
+// q of a row: the soft part as a product per class, the hard part as at most two classes. ANY: there may be class weights and second targets.
+template <class Real, bool ANY> struct SoftLabel {
     const float *first_row, *second_row;
     Real first_scale, second_scale;
-    bool mixed;
+    bool two;
     const void *weights;
     double weight_scale;
     int classes[2];
@@ -14,63 +14,50 @@ template <class Real> struct SoftLabel {
 
     DEVICE SoftLabel(const Pass &pass, const Sample &sample) {
         // With one target twice lam has no effect on q.
-        double lam = sample.first == sample.second ? 1.0 : sample.lam;
+        two = ANY && sample.first != sample.second;
+        const double lam = two ? sample.lam : 1.0;
         first_row = pass.state.soft_labels + (i64)sample.first * pass.state.soft_labels_stride;
         second_row = pass.state.soft_labels + (i64)sample.second * pass.state.soft_labels_stride;
         first_scale = (Real)(lam * (1.0 - pass.alpha));
         second_scale = (Real)((1.0 - lam) * (1.0 - pass.alpha));
-        mixed = sample.first != sample.second;
-        weights = sizeof(Real) == 8 ? (const void *)pass.scaled_weights : (const void *)pass.scaled_weights32;
-        weight_scale = weights ? pass.weight_scale : 1.0;
+        weights = !ANY ? nullptr : sizeof(Real) == 8 ? (const void *)pass.scaled_weights : (const void *)pass.scaled_weights32;
+        weight_scale = weighted() ? pass.weight_scale : 1.0;
         classes[0] = sample.first;
         classes[1] = sample.second;
-        hard[0] = pass.alpha * (pass.class_weights ? pass.class_weights[sample.first] : 1.0);
-        hard[1] = pass.alpha * (pass.class_weights ? pass.class_weights[sample.second] : 1.0);
-        if (mixed) {
-            hard[0] *= lam;
-            hard[1] *= 1.0 - lam;
-        } else {
-            hard[1] = 0.0;
-        }
+        hard[0] = lam * pass.alpha * (weighted() ? pass.class_weights[sample.first] : 1.0);
+        hard[1] = two ? (1.0 - lam) * pass.alpha * (weighted() ? pass.class_weights[sample.second] : 1.0) : 0.0;
     }
-    DEVICE Real weight(int k) const { return weights ? reinterpret_cast<const Real *>(weights)[k] : (Real)1; }
-    // The soft part of q / weight_scale.
-    DEVICE Real operator()(int k) const {
-        Real q = (Real)__ldg(first_row + k) * first_scale;
-        if (mixed) q = Arithmetic<Real>::fma((Real)__ldg(second_row + k), second_scale, q);
-        return weights ? q * weight(k) : q;
+    DEVICE bool mixed() const { return ANY && two; }
+    DEVICE bool weighted() const { return ANY && weights; }
+    DEVICE Real weight(int k) const { return reinterpret_cast<const Real *>(weights)[k]; }
+    // The soft part of q / weight_scale for class k, whose entry in the first row is `entry`.
+    DEVICE Real of(float entry, int k) const {
+        Real q = (Real)entry * first_scale;
+        if (mixed()) q = Arithmetic<Real>::fma((Real)__ldg(second_row + k), second_scale, q);
+        return weighted() ? q * weight(k) : q;
     }
-    // The same for COUNT classes, `step` apart, of those below `last`, and 0 for the others. `first` has the entries of the first row, 0 behind `last`.
-    template <int COUNT> DEVICE void some(const float *first, int k, int step, int last, Real *q) const {
-        UNROLL
-        for (int j = 0; j < COUNT; ++j) q[j] = (Real)first[j] * first_scale;
-        if (mixed) {
-            UNROLL
-            for (int j = 0; j < COUNT; ++j)
-                if (k + j * step < last) q[j] = Arithmetic<Real>::fma((Real)__ldg(second_row + k + j * step), second_scale, q[j]);
-        }
-        if (weights) {
-            UNROLL
-            for (int j = 0; j < COUNT; ++j)
-                if (k + j * step < last) q[j] = q[j] * weight(k + j * step);
-        }
-    }
+    DEVICE Real operator()(int k) const { return of(__ldg(first_row + k), k); }
     // The soft part of q from the same numbers, exactly enough for a target's entry.
-    DEVICE double wide(int k) const {
-        double q = (double)first_row[k] * (double)first_scale;
-        if (mixed) q = q + (double)second_row[k] * (double)second_scale;
-        return weights ? q * ((double)weight(k) * weight_scale) : q;
+    DEVICE double wide(float entry, int k) const {
+        double q = (double)entry * (double)first_scale;
+        if (mixed()) q = q + (double)second_row[k] * (double)second_scale;
+        return weighted() ? q * ((double)weight(k) * weight_scale) : q;
     }
 };
 
-// The logits of a sample's targets; 0 where it takes no part.
-template <class Real> struct TargetLogits {
-    Real first, second;
+// What a row has at its targets: logits, and the entries of its first soft label; 0 where the sample takes no part.
+template <class Real> struct AtTargets {
+    Real logit[2];
+    float entry[2];
 
-    template <class T> DEVICE TargetLogits(const Sample &sample, bool mixed, const T *logits, i64 step) : first(0), second(0) {
+    template <class T, bool ANY>
+    DEVICE AtTargets(const Sample &sample, const SoftLabel<Real, ANY> &soft, const T *logits, i64 step) : logit{0, 0}, entry{0, 0} {
         if (!sample.takes_part) return;
-        first = Storage<T>::load(logits + sample.first * step);
-        second = mixed ? Storage<T>::load(logits + sample.second * step) : first;
+        logit[0] = logit[1] = Storage<T>::load(logits + sample.first * step);
+        entry[0] = entry[1] = __ldg(soft.first_row + sample.first);
+        if (!soft.mixed()) return;
+        logit[1] = Storage<T>::load(logits + sample.second * step);
+        entry[1] = __ldg(soft.first_row + sample.second);
     }
 };
 
@@ -78,9 +65,13 @@ template <class Real> struct TargetLogits {
 struct Sums { double exponentials, mass, distance; };
 static DEVICE Sums operator+(Sums a, Sums b) { return Sums{a.exponentials + b.exponentials, a.mass + b.mass, a.distance + b.distance}; }
 
+// q*(max - z) is summed with differences of this at most: 0 times it is 0, for a masked logit whose soft label is 0.
+template <class Real> DEVICE Real widest() { return sizeof(Real) == 8 ? (Real)1.7976931348623157e308 : (Real)3.402823466e38f; }
+// A sum of them that is larger is found again, in f64: logits too far apart for their type, or masked ones that weigh something.
+template <class Real> DEVICE bool is_too_far(double distance) { return !(distance <= (sizeof(Real) == 8 ? 1e290 : 1e30)); }
+
 // What remains to be done for a row, the same numbers in all of its threads.
 template <class Real> struct RowResult {
-    bool finite;         // neither NaN, nor +inf, nor nothing but -inf
     double loss;         // times the sample weight
     Real inverse;        // 1 / sum of exponentials
     double q_sum, factor;
@@ -89,13 +80,14 @@ template <class Real> struct RowResult {
     bool plain;
 };
 
-template <class Real>
-DEVICE RowResult<Real> finish_row(const Pass &pass, Place at, const Sample &sample, const SoftLabel<Real> &soft, Real max, Sums sums,
-                                  const TargetLogits<Real> &at_targets, double divisor) {
+template <class Real, bool ANY>
+DEVICE RowResult<Real> finish_row(const Pass &pass, Place at, const Sample &sample, const SoftLabel<Real, ANY> &soft, Real max, Sums sums,
+                                  const AtTargets<Real> &targets, const Divisor &divisor) {
     RowResult<Real> row;
-    bool silent = divisor == 0.0;
-    row.finite = Arithmetic<Real>::finite(max) && sums.exponentials == sums.exponentials;
-    row.plain = !sample.takes_part || !row.finite || sample.invalid;
+    const bool silent = divisor.value == 0.0;
+    // Neither NaN, nor +inf, nor nothing but -inf.
+    const bool finite = Arithmetic<Real>::finite(max) && sums.exponentials == sums.exponentials;
+    row.plain = !sample.takes_part || !finite || sample.invalid;
     row.loss = 0.0;
     row.constant = 0;
     if (!sample.takes_part) return row;
@@ -106,20 +98,19 @@ DEVICE RowResult<Real> finish_row(const Pass &pass, Place at, const Sample &samp
         }
         return row;
     }
-    double scale = soft.weight_scale;
-    double mass = sums.mass * scale;
-    double log_sum = natural_log(sums.exponentials);
+    const double scale = soft.weight_scale, mass = sums.mass * scale;
+    const double log_sum = natural_log(sums.exponentials);
     double loss = mass * log_sum + sums.distance * scale;
-    loss = loss + (soft.hard[0] * log_sum + hard_term(soft.hard[0], (double)max, (double)at_targets.first));
-    if (soft.mixed) loss = loss + (soft.hard[1] * log_sum + hard_term(soft.hard[1], (double)max, (double)at_targets.second));
-    if (!silent) row.loss = sample.weight * loss;
-    row.inverse = (Real)(1.0 / sums.exponentials);
+    loss = loss + (soft.hard[0] * log_sum + hard_term(soft.hard[0], max, targets.logit[0]));
+    if (soft.mixed()) loss = loss + (soft.hard[1] * log_sum + hard_term(soft.hard[1], max, targets.logit[1]));
+    // Read once more: kept since the row began, they would take registers.
+    const double weight = ANY && pass.weights.data ? read_real(pass.weights, at) : 1.0;
+    row.loss = silent ? 0.0 : weight * loss;
+    row.inverse = (Real)reciprocal(sums.exponentials);
     row.q_sum = mass + (soft.hard[0] + soft.hard[1]);
-    row.factor = 0.0;
-    if (!silent) {
-        // In this order a divisor of tiny weights is met by a tiny weight.
-        row.factor = sample.weight / divisor * (pass.grad_loss.data ? read_real(pass.grad_loss, at) : 1.0);
-    }
+    // A weight is divided first: a divisor of tiny weights is met by a tiny weight.
+    row.factor = silent ? 0.0 : ANY && pass.weights.data ? weight / divisor.value : divisor.inverse;
+    if (ANY && pass.grad_loss.data && !silent) row.factor = row.factor * read_real(pass.grad_loss, at);
     row.to_p = (Real)(row.q_sum * (double)row.inverse * row.factor);
     row.to_q = (Real)(scale * row.factor);
     return row;
@@ -131,12 +122,13 @@ template <class Real> DEVICE Real gradient_entry(const RowResult<Real> &row, Rea
 }
 
 // The entry of target 0 or 1 again, with its hard label: in f64, rounded once.
-template <class Real> DEVICE Real target_entry(const RowResult<Real> &row, const SoftLabel<Real> &soft, int which, Real e) {
-    double p = (double)e * (double)row.inverse;
-    return (Real)((row.q_sum * p - soft.wide(soft.classes[which]) - soft.hard[which]) * row.factor);
+template <class Real, bool ANY>
+DEVICE Real target_entry(const RowResult<Real> &row, const SoftLabel<Real, ANY> &soft, int which, Real max, const AtTargets<Real> &targets) {
+    const double p = (double)Arithmetic<Real>::exp(targets.logit[which] - max) * (double)row.inverse;
+    return (Real)((row.q_sum * p - soft.wide(targets.entry[which], soft.classes[which]) - soft.hard[which]) * row.factor);
 }
 
 // A row's part in the sum of q * (max - z) in f64, for logits too far apart for their type.
-template <class Real> DEVICE double wide_distance(const SoftLabel<Real> &soft, int k, Real max, Real z) {
-    return hard_term((double)soft(k), (double)max, (double)z);
+template <class Real, bool ANY> DEVICE double wide_distance(const SoftLabel<Real, ANY> &soft, int k, Real max, Real z) {
+    return hard_term((double)soft(k), max, z);
 }

@@ -7,15 +7,16 @@ static DEVICE int round_units(float units) { return __float2int_rn(units); }
 static DEVICE int round_units(double units) { return __double2int_rn(units); }
 
 // What the pass does to the statistics: a batch that is too much to be taken back is left alone.
-static DEVICE int statistics_of(const Pass &pass) {
+template <bool ANY> DEVICE int statistics_of(const Pass &pass) {
+    if (!ANY) return pass.statistics; // LEAVE or ADD
     return pass.statistics == STATISTICS_TAKE_BACK && pass.scratch->refused ? (int)STATISTICS_LEAVE : pass.statistics;
 }
 
 // A row that is kept out because it is not finite; one thread's work.
-static DEVICE void count_skipped(const Pass &pass, int statistics) {
+template <bool ANY> DEVICE void count_skipped(const Pass &pass, int statistics) {
     i64 *skipped = pass.state.counters + COUNTER_SKIPPED;
     if (statistics == STATISTICS_ADD) add_i64(skipped, 1);
-    if (statistics != STATISTICS_TAKE_BACK) return;
+    if (!ANY || statistics != STATISTICS_TAKE_BACK) return;
     u64 *bits = reinterpret_cast<u64 *>(skipped);
     u64 seen = *(volatile u64 *)bits;
     while ((i64)seen > 0) { // never below 0
@@ -38,8 +39,11 @@ static DEVICE bool count_if_not_full(const Pass &pass, int counted) {
 }
 
 // The statistics of a block over few classes, kept in shared memory until the block ends: a segmentation would queue up at a few hundred
-// addresses. 64-bit sums as two words, because shared memory adds 32 bits at once; a carry is rare.
+// addresses. Shared memory adds 32 bits at once, so that units are added as two halves, and nobody waits to see a carry.
 template <int MOST> struct PrivateStatistics {
+    enum { HALF = 16 };
+    // A half of one sample is below 2^16: so many samples fit.
+    enum { SAMPLES = 1 << 16 };
     unsigned low[MOST * MOST], high[MOST * MOST], counts[MOST];
 
     DEVICE void clear(int classes) {
@@ -47,19 +51,25 @@ template <int MOST> struct PrivateStatistics {
         for (int k = threadIdx.x; k < classes; k += blockDim.x) counts[k] = 0;
         __syncthreads();
     }
-    DEVICE void add(int at, unsigned units) {
-        unsigned before = atomicAdd(low + at, units);
-        if (before + units < before) atomicAdd(high + at, 1u);
+    // The units of one sample, or of the samples of a warp.
+    DEVICE void add(int at, u64 units) {
+        atomicAdd(low + at, (unsigned)units & ((1u << HALF) - 1));
+        atomicAdd(high + at, (unsigned)(units >> HALF));
     }
+    // By all threads of a block, which have added no more than SAMPLES since the block began or flushed before. Clears what it flushes.
     DEVICE void flush(const Pass &pass, int statistics) {
         __syncthreads();
         if (statistics != STATISTICS_ADD && statistics != STATISTICS_TAKE_BACK) return;
         i64 sign = statistics == STATISTICS_ADD ? 1 : -1;
         for (int at = threadIdx.x; at < pass.classes * pass.classes; at += blockDim.x) {
-            i64 sum = (i64)((u64)high[at] << 32 | low[at]);
+            i64 sum = ((i64)high[at] << HALF) + low[at];
+            low[at] = high[at] = 0;
             if (sum) add_i64(pass.state.sums + (i64)(at / pass.classes) * pass.state.sums_stride + at % pass.classes, sign * sum);
         }
-        for (int k = threadIdx.x; k < pass.classes; k += blockDim.x)
+        for (int k = threadIdx.x; k < pass.classes; k += blockDim.x) {
             if (counts[k]) add_i64(pass.state.counts + k, sign * (i64)counts[k]);
+            counts[k] = 0;
+        }
+        __syncthreads();
     }
 };

@@ -26,14 +26,15 @@ expect(parts < set(results) and all(results[part]["ok"] for part in parts), f"pa
 expect(results["correctness"]["cases"] > 50 and "left_out" not in results["correctness"], "correctness is not complete")
 expect(len(results["behaviour"]["passed"]) == 7, results["behaviour"]["passed"])
 expect(set(results["sanitizer"]["results"]) == {"program", "memcheck", "racecheck"}, results["sanitizer"])
-expect(all("cluster: 6 cases" in " ".join(lines) and "bulk: 6 cases" in " ".join(lines) for lines in results["sanitizer"]["results"].values()), "variants")
+for lines in results["sanitizer"]["results"].values():
+    expect(all(f"{path}: {count} cases" in " ".join(lines) for path, count in (("default", 17), ("plain", 17))), lines)
 race, paths = results["race"]["shapes"], results["paths"]["shapes"]
-expect(len(race) == 6 and len(paths) == 2 and results["paths"]["cases"] == 12, "shapes")
+expect(len(race) == 6 and set(paths) == set(race) and results["paths"]["cases"] == 20, "shapes")
 counting = {key for key, found in race.items() if "rewrite" in found}
 expect(len(counting) == 4, counting)
 measured(race, "graph_us", lambda found: ["libols", "copy", "empty", "ce", "ce_smooth", *["rewrite", "compiled"] * ("rewrite" in found)])
 measured({key: race[key] for key in counting}, "eager_us", lambda _: ["eager"])
-measured(paths, "graph_us", lambda _: ["bulk", "cluster"])
+measured(paths, "graph_us", lambda found: ["plain"])
 for found in race.values():
     expect("absent" in found["liger"] or "eager_us" in found["liger"], found["liger"])
 

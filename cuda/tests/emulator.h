@@ -1,6 +1,5 @@
 // Runs CUDA kernel source on the CPU, for tests: a fiber per CUDA thread, blocks one after the other. It finds deadlocks, and, with the
-// order of the threads shuffled by a seed, missing barriers. The blocks of a cluster run at once, a thread of the system each. Linux on x86-64 and
-// aarch64, g++ or clang++, C++17.
+// order of the threads shuffled by a seed, missing barriers. Linux on x86-64 and aarch64, g++ or clang++, C++17.
 #pragma once
 #include <setjmp.h>
 #include <ucontext.h>
@@ -8,14 +7,12 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
-#include <condition_variable>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <random>
 #include <thread>
 #include <vector>
@@ -46,33 +43,11 @@ struct Fiber {
     dim3 index;
     unsigned number = 0, flip = 0, generation = 0;
     const Barrier *waits_for = nullptr;
-    unsigned fences = 0;
-};
-
-// A bulk addition that was asked for and has not been done.
-struct Bulk { long long *to; const long long *from; unsigned bytes; };
-
-// Blocks that meet at barriers and reach into each other's shared memory.
-struct Cluster {
-    enum { BLOCKS = 8 };
-    std::mutex mutex;
-    std::condition_variable changed;
-    unsigned arrived = 0, generation = 0;
-    bool ended[BLOCKS] = {};
-    char *memory[BLOCKS] = {};
-
-    void meet();
-    void end(unsigned rank);
 };
 
 struct Block {
     dim3 index, size, grid;
-    Barrier barrier, cluster_barrier;
-    Cluster *cluster = nullptr;
-    unsigned rank = 0;
-    std::vector<Bulk> bulks;
-    unsigned bulks_asked = 0;
-    bool eager = false; // whether bulk additions are done when they are asked for, or when somebody waits
+    Barrier barrier;
     unsigned live = 0;
     int joined[2] = {0, 0};
     unsigned join_flip = 0;
@@ -90,24 +65,6 @@ inline thread_local Block *block = nullptr;
 [[noreturn]] inline void die(const char *what) {
     fprintf(stderr, "emulator: %s at block %u thread %u\n", what, block->index.x, block->current ? block->current->number : 0u);
     abort();
-}
-
-inline void Cluster::meet() {
-    std::unique_lock<std::mutex> guard(mutex);
-    const unsigned mine = generation;
-    if (++arrived == BLOCKS) {
-        arrived = 0;
-        ++generation;
-        changed.notify_all();
-    }
-    changed.wait(guard, [&] { return generation != mine || std::any_of(ended, ended + BLOCKS, [](bool it) { return it; }); });
-    if (generation == mine) die("a cluster barrier that a block has not reached");
-}
-
-inline void Cluster::end(unsigned rank) {
-    std::lock_guard<std::mutex> guard(mutex);
-    ended[rank] = true;
-    changed.notify_all();
 }
 
 inline void yield() {
@@ -159,9 +116,7 @@ inline void run_block(Block &b, unsigned seed) {
     unsigned n = b.size.x * b.size.y * b.size.z;
     block = &b;
     b.live = n;
-    b.barrier = b.cluster_barrier = Barrier();
-    b.bulks_asked = 0;
-    b.eager = (seed + b.index.x) % 2;
+    b.barrier = Barrier();
     bool first = b.fibers.empty();
     if (first) b.fibers.assign(n, Fiber());
     b.warps.assign((n + WARP - 1) / WARP, Warp());
@@ -172,7 +127,6 @@ inline void run_block(Block &b, unsigned seed) {
         fiber.number = i;
         fiber.done = false;
         fiber.flip = 0;
-        fiber.fences = 0;
         fiber.waits_for = nullptr;
         fiber.index = dim3(i % b.size.x, i / b.size.x % b.size.y, i / (b.size.x * b.size.y));
         b.warps[i / WARP].members |= 1u << (i % WARP);
@@ -196,7 +150,6 @@ inline void run_block(Block &b, unsigned seed) {
         }
         if (!moved) die("deadlock: a barrier or warp operation was not reached by all its threads");
     }
-    if (!b.bulks.empty()) die("a block has ended before its bulk additions were done");
     block = nullptr;
 }
 
@@ -223,67 +176,6 @@ template <class F> void launch(dim3 grid, dim3 size, size_t dynamic, F body, uns
     std::vector<std::thread> threads;
     for (unsigned i = 0; i < workers; ++i) threads.emplace_back(work);
     for (auto &thread : threads) thread.join();
-}
-
-// As `launch`, for a grid of whole clusters.
-template <class F> void launch_clusters(dim3 grid, dim3 size, size_t dynamic, F body, unsigned seed) {
-    std::vector<unsigned> order(grid.x / Cluster::BLOCKS);
-    for (unsigned i = 0; i < order.size(); ++i) order[i] = i;
-    if (seed) std::shuffle(order.begin(), order.end(), std::mt19937(seed));
-    for (unsigned number : order) {
-        Cluster cluster;
-        auto work = [&](unsigned rank) {
-            static thread_local char here; // shared memory lies as far from it in every thread
-            Block b;
-            b.size = size;
-            b.grid = grid;
-            b.dynamic.resize(dynamic);
-            b.body = body;
-            b.cluster = &cluster;
-            b.rank = rank;
-            b.index = dim3(number * Cluster::BLOCKS + rank);
-            cluster.memory[rank] = &here;
-            run_block(b, seed);
-            cluster.end(rank);
-        };
-        std::vector<std::thread> threads;
-        for (unsigned rank = 0; rank < Cluster::BLOCKS; ++rank) threads.emplace_back(work, rank);
-        for (auto &thread : threads) thread.join();
-    }
-}
-
-// For all threads of a cluster; as between blocks, so for the threads of each.
-inline void cluster_sync() {
-    if (!block->cluster) die("a cluster barrier outside a cluster");
-    if (block->cluster_barrier.arrived + 1 == block->live) block->cluster->meet(); // the others of this block wait here
-    wait(block->cluster_barrier, block->live);
-}
-
-// Where block `rank` has what `mine` is here. Its block must have begun, and not ended.
-template <class V> V *in_block(V *mine, unsigned rank) {
-    Cluster *cluster = block->cluster;
-    if (!cluster || rank >= Cluster::BLOCKS || !cluster->memory[rank]) die("shared memory of no block");
-    std::lock_guard<std::mutex> guard(cluster->mutex);
-    if (cluster->ended[rank]) die("shared memory of a block that has ended");
-    return reinterpret_cast<V *>(cluster->memory[rank] + (reinterpret_cast<char *>(mine) - cluster->memory[block->rank]));
-}
-
-// Every thread fences its writes before a bulk addition reads them.
-inline void fence_for_bulk() { ++block->current->fences; }
-
-inline void bulk_wait() {
-    for (const Bulk &bulk : block->bulks)
-        for (unsigned i = 0; i < bulk.bytes / 8; ++i) __atomic_fetch_add(bulk.to + i, bulk.from[i], __ATOMIC_RELAXED);
-    block->bulks.clear();
-}
-
-inline void bulk_add(long long *to, const long long *from, unsigned bytes) {
-    if ((reinterpret_cast<uintptr_t>(to) | reinterpret_cast<uintptr_t>(from) | bytes) % 16) die("a bulk addition that is not aligned to 16 bytes");
-    ++block->bulks_asked;
-    for (const Fiber &fiber : block->fibers)
-        if (!fiber.done && fiber.fences < block->bulks_asked) die("a bulk addition of what a thread has not fenced");
-    block->bulks.push_back({to, from, bytes});
-    if (block->eager) bulk_wait();
 }
 
 template <class T> inline uint64_t pack(T value) {

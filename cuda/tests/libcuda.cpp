@@ -3,8 +3,7 @@
 // made, on which streams and contexts; and it refuses while a stream is captured what the driver refuses.
 #define OLS_EMULATED
 #include "emulator.h"
-// after the emulator
-#include "../kernels/ols.cu"
+// after the emulator; it has all kernels
 #include "../kernels/hopper.cu"
 
 #include <deque>
@@ -12,6 +11,7 @@
 #include <mutex>
 #include <set>
 #include <string>
+#include <string_view>
 
 namespace {
 
@@ -19,29 +19,30 @@ typedef int Result;
 typedef unsigned long long Pointer;
 enum {
     SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NOT_INITIALIZED = 3, NO_DEVICE = 100, INVALID_DEVICE = 101, INVALID_IMAGE = 200,
-    INVALID_CONTEXT = 201, NO_BINARY = 209, INVALID_HANDLE = 400, NOT_FOUND = 500, CAPTURE_UNSUPPORTED = 900, INVALID_CLUSTER_SIZE = 912,
+    INVALID_CONTEXT = 201, NO_BINARY = 209, INVALID_HANDLE = 400, NOT_FOUND = 500, CAPTURE_UNSUPPORTED = 900,
 };
 
-typedef void (*Kernel)(dim3 grid, dim3 block, size_t dynamic, unsigned cluster, const void *argument, unsigned workers, unsigned seed);
+typedef void (*Kernel)(dim3 grid, dim3 block, size_t dynamic, const void *argument, unsigned workers, unsigned seed);
 struct Entry { Kernel run; size_t argument; };
 
 template <class Argument, void (*KERNEL_FUNCTION)(const Argument)>
-void run(dim3 grid, dim3 block, size_t dynamic, unsigned cluster, const void *argument, unsigned workers, unsigned seed) {
+void run(dim3 grid, dim3 block, size_t dynamic, const void *argument, unsigned workers, unsigned seed) {
     Argument copy;
     memcpy(&copy, argument, sizeof copy);
-    auto body = [copy] { KERNEL_FUNCTION(copy); };
-    if (cluster > 1) cpucuda::launch_clusters(grid, block, dynamic, body, seed);
-    else cpucuda::launch(grid, block, dynamic, body, workers, seed);
+    cpucuda::launch(grid, block, dynamic, [copy] { KERNEL_FUNCTION(copy); }, workers, seed);
 }
 
 #define ENTRY(Argument, name) {#name, {run<Argument, name>, sizeof(Argument)}}
-#define PASS_ENTRIES(type)                                                                                                               \
-    ENTRY(Pass, ols_rows8_##type), ENTRY(Pass, ols_samples_##type), ENTRY(Pass, ols_rows32_##type), ENTRY(Pass, ols_rows128_##type),     \
-        ENTRY(Pass, ols_rows512_##type), ENTRY(Pass, ols_accumulate_##type), ENTRY(Pass, ols_bulk128_##type), ENTRY(Pass, ols_bulk512_##type)
+#define ROWS_ENTRIES(type)                                                                                                               \
+    ENTRY(Pass, ols_samples_##type), ENTRY(Pass, ols_rows32_##type), ENTRY(Pass, ols_rows128_##type), ENTRY(Pass, ols_rows256_##type),   \
+        ENTRY(Pass, ols_rows512_##type)
+#define USUAL_ENTRIES(type)                                                                                                              \
+    ROWS_ENTRIES(type), ENTRY(Pass, ols_staged_##type), ENTRY(Pass, ols_wide32_##type)
+#define GENERAL_ENTRIES(type) ROWS_ENTRIES(any_##type), ENTRY(Pass, ols_rows8_any_##type), ENTRY(Pass, ols_accumulate_##type)
 const std::map<std::string, Entry> kernels = {
-    PASS_ENTRIES(f32), PASS_ENTRIES(f64), PASS_ENTRIES(f16), PASS_ENTRIES(bf16), ENTRY(Pass, ols_divisor), ENTRY(Epoch, ols_epoch_begin),
-    ENTRY(Epoch, ols_epoch_rows), ENTRY(Fill, ols_check_soft_labels), ENTRY(Fill, ols_fill_soft_labels),
-    ENTRY(Pass, ols_cluster_f32), ENTRY(Pass, ols_cluster_f16), ENTRY(Pass, ols_cluster_bf16),
+    USUAL_ENTRIES(f32), USUAL_ENTRIES(f16), USUAL_ENTRIES(bf16), GENERAL_ENTRIES(f32), GENERAL_ENTRIES(f64), GENERAL_ENTRIES(f16),
+    GENERAL_ENTRIES(bf16), ENTRY(Pass, ols_divisor), ENTRY(Epoch, ols_epoch_begin), ENTRY(Epoch, ols_epoch_rows),
+    ENTRY(Fill, ols_check_soft_labels), ENTRY(Fill, ols_fill_soft_labels),
 };
 
 struct Context { int device, references; };
@@ -62,11 +63,15 @@ bool initialised;
 
 // What tests set and read.
 struct Log {
-    int device_count = DEVICES, driver_version = 12000, capability = 90, shared_limit = 227 * 1024, multiprocessors = 132;
+    int device_count = DEVICES, driver_version = 12000, capability = 90, shared_limit = 227 * 1024;
+    int multiprocessors = 3; // few, so that blocks have more than one row
     long long allocations = 0, synchronisations = 0, copies = 0, launches = 0, live_bytes = 0, memory_limit = 1ll << 40;
     unsigned seed = 0, workers = 1;
     bool spoils = true; // fresh memory, on whose zeros nobody may count; large matrices that are hardly touched need less without
     Pointer last_stream = 0;
+    unsigned last_blocks = 0, last_threads = 0;
+    int last_module = 0; // compute capability
+    long long modules = 0, occupancies = 0; // loaded, asked for
     std::string kernels; // launched, separated by spaces
 } state;
 
@@ -134,7 +139,8 @@ Result cuDeviceGet(int *device, int ordinal) {
     return ordinal >= 0 && ordinal < state.device_count ? SUCCESS : INVALID_DEVICE;
 }
 Result cuDeviceGetAttribute(int *value, int attribute, int) {
-    *value = attribute == 75 ? state.capability / 10 : attribute == 76 ? state.capability % 10 : attribute == 97 ? state.shared_limit : 0;
+    *value = attribute == 75 ? state.capability / 10 : attribute == 76 ? state.capability % 10 : attribute == 97 ? state.shared_limit
+           : attribute == 16 ? state.multiprocessors : 0;
     return SUCCESS;
 }
 Result cuDevicePrimaryCtxRetain(void **context, int device) {
@@ -160,15 +166,32 @@ Result cuModuleLoadData(void **module, const void *image) {
     ++state.allocations;
     if (!current) return INVALID_CONTEXT;
     const char *text = static_cast<const char *>(image), mark[] = ".visible .entry ", target[] = ".target sm_";
-    const char *version = strstr(text, ".version 8.0\n"), *capability = strstr(text, target);
-    if (!version || !capability) return INVALID_IMAGE;
-    if (atoi(capability + strlen(target)) > state.capability) return NO_BINARY;
+    const bool machine = memcmp(text, "\x7f" "ELF", 4) == 0;
+    int needed;
+    if (machine) {
+        // The low byte of the flags; machine code runs within a major capability.
+        needed = (unsigned char)text[48];
+        if (needed / 10 != state.capability / 10) return NO_BINARY;
+    } else {
+        const char *version = strstr(text, ".version 8.0\n"), *capability = strstr(text, target);
+        if (!version || !capability) return INVALID_IMAGE;
+        needed = atoi(capability + strlen(target));
+    }
+    if (needed > state.capability) return NO_BINARY;
+    state.last_module = needed;
+    ++state.modules;
     // The same image comes again and again, and has millions of characters.
     static std::map<const void *, std::set<std::string>> images;
     auto at = images.find(image);
     if (at == images.end()) {
         at = images.emplace(image, std::set<std::string>()).first;
-        for (const char *entry = text; (entry = strstr(entry, mark));) {
+        if (machine) {
+            // A section per kernel, whose headers are at the end of the file.
+            const size_t headers = *reinterpret_cast<const uint64_t *>(text + 40), count = *reinterpret_cast<const uint16_t *>(text + 60);
+            const std::string_view file(text, headers + 64 * count), section(".text.ols_");
+            for (size_t found = 0; (found = file.find(section, found)) != file.npos; found += section.size())
+                at->second.insert(text + found + strlen(".text."));
+        } else for (const char *entry = text; (entry = strstr(entry, mark));) {
             entry += strlen(mark);
             at->second.insert(std::string(entry, strcspn(entry, "(")));
         }
@@ -293,46 +316,29 @@ Result cuPointerGetAttributes(unsigned count, const int *attributes, void **data
     }
     return SUCCESS;
 }
-struct LaunchAttribute { int id; char unused[4]; unsigned value[16]; };
-struct LaunchConfig {
-    unsigned gx, gy, gz, bx, by, bz, dynamic;
-    void *stream;
-    const LaunchAttribute *attributes;
-    unsigned count;
-};
-Result cuLaunchKernelEx(const LaunchConfig *config, void *handle, void **arguments, void **extra) {
+Result cuLaunchKernel(void *handle, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned dynamic, void *stream,
+                      void **arguments, void **extra) {
     Guard guard(lock);
     Function *function = static_cast<Function *>(handle);
-    const LaunchConfig it = *config;
-    if (!it.gx || !it.gy || !it.gz || !it.bx || it.bx * it.by * it.bz > 1024 || it.gx > 0x7fffffff || it.dynamic > function->dynamic || extra)
-        return INVALID_VALUE;
-    unsigned cluster = 1;
-    for (unsigned at = 0; at < it.count; ++at) {
-        const unsigned *size = it.attributes[at].value;
-        if (it.attributes[at].id != 4) return INVALID_VALUE; // CLUSTER_DIMENSION
-        if (state.capability < 90 || size[0] != cpucuda::Cluster::BLOCKS || size[1] != 1 || size[2] != 1 || it.gx % size[0]) return INVALID_CLUSTER_SIZE;
-        cluster = size[0];
-    }
+    if (!gx || !gy || !gz || !bx || bx * by * bz > 1024 || gx > 0x7fffffff || dynamic > function->dynamic || extra) return INVALID_VALUE;
     ++state.launches;
-    state.last_stream = Pointer(it.stream);
+    state.last_stream = Pointer(stream);
+    state.last_blocks = gx;
+    state.last_threads = bx;
     state.kernels += (state.kernels.empty() ? "" : " ") + function->name;
     const char *argument = static_cast<const char *>(arguments[0]);
     std::vector<char> copy(argument, argument + function->entry->argument);
     Kernel kernel = function->entry->run;
-    return enqueue(it.stream, [=] {
-        kernel(dim3(it.gx, it.gy, it.gz), dim3(it.bx, it.by, it.bz), it.dynamic, cluster, copy.data(), state.workers, state.seed);
-    });
+    return enqueue(stream, [=] { kernel(dim3(gx, gy, gz), dim3(bx, by, bz), dynamic, copy.data(), state.workers, state.seed); });
 }
-// As if a block filled a multiprocessor.
-Result cuOccupancyMaxActiveClusters(int *count, void *function, const LaunchConfig *config) {
-    if (config->count != 1 || config->dynamic > static_cast<Function *>(function)->dynamic) return INVALID_VALUE;
-    *count = state.multiprocessors / int(config->attributes[0].value[0]);
+// As if two blocks filled a multiprocessor.
+Result cuOccupancyMaxActiveBlocksPerMultiprocessor(int *blocks, void *handle, int threads, size_t dynamic) {
+    Guard guard(lock);
+    ++state.occupancies;
+    if (!current) return INVALID_CONTEXT;
+    if (!handle || threads < 1 || threads > 1024 || dynamic > static_cast<Function *>(handle)->dynamic) return INVALID_VALUE;
+    *blocks = 2;
     return SUCCESS;
-}
-Result cuLaunchKernel(void *handle, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned dynamic, void *stream,
-                      void **arguments, void **extra) {
-    const LaunchConfig config = {gx, gy, gz, bx, by, bz, dynamic, stream, nullptr, 0};
-    return cuLaunchKernelEx(&config, handle, arguments, extra);
 }
 Result cuGetErrorName(int error, const char **text) {
     *text = error == OUT_OF_MEMORY ? "CUDA_ERROR_OUT_OF_MEMORY" : error == NO_DEVICE ? "CUDA_ERROR_NO_DEVICE" : error == INVALID_HANDLE ? "CUDA_ERROR_INVALID_HANDLE"
@@ -368,6 +374,11 @@ long long standin_get(const char *name) {
     if (key == "launches") return state.launches;
     if (key == "live_bytes") return state.live_bytes;
     if (key == "last_stream") return (long long)state.last_stream;
+    if (key == "last_blocks") return state.last_blocks;
+    if (key == "last_threads") return state.last_threads;
+    if (key == "last_module") return state.last_module;
+    if (key == "modules") return state.modules;
+    if (key == "occupancies") return state.occupancies;
     if (key == "queued") return (long long)queue.size();
     if (key == "references") return contexts[0].references + contexts[1].references;
     abort();

@@ -25,6 +25,7 @@ const _: () = assert!(
 pub(super) const DIVISOR_ONE: i32 = 0;
 pub(super) const DIVISOR_BY_EACH_BLOCK: i32 = 1;
 pub(super) const DIVISOR_FROM_KERNEL: i32 = 2;
+pub(super) const DIVISOR_BY_ALL_BLOCKS: i32 = 3;
 
 /// What a pass does to the statistics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,7 +135,8 @@ pub(super) struct Scratch {
     tickets: [u32; 3],
     refused: u32,
     pub bad_soft_labels: u32,
-    unused: u32,
+    next_slice: u32,
+    counted: u64,
     pub report: [i64; REPORT_LENGTH],
 }
 

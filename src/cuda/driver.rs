@@ -2,19 +2,18 @@
 
 use std::ffi::{CString, c_void};
 use std::process;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use cudarc::driver::{DriverError, result, sys};
 
 use super::arguments::Argument;
-use super::variants::{self, KernelId, Module};
+use super::images::{self, Image};
+use super::variants::{self, KernelId, Listed, Module, Path};
 use crate::error::{Error, ErrorKind, Result, fail};
 use crate::tensor::{Device as DeviceName, RawTensor};
 
-/// PTX for compute capability 7.5 and 9.0, which every newer device compiles for itself; made by `cuda/build`.
-const OLS: &str = concat!(include_str!("../../cuda/ols.ptx"), "\0");
-const HOPPER: &str = concat!(include_str!("../../cuda/hopper.ptx"), "\0");
-/// The oldest driver that reads it, as `cuDriverGetVersion` counts.
+/// The oldest driver that reads the kernels, as `cuDriverGetVersion` counts.
 const OLDEST_DRIVER: i32 = 12_000;
 /// The oldest compute capability.
 const OLDEST_CAPABILITY: (i32, i32) = (7, 5);
@@ -53,28 +52,67 @@ fn start(device: DeviceName) -> Result<()> {
         .map_err(|error| Error::new(ErrorKind::Unsupported, format!("device = {device}: CUDA cannot be used: error {}", describe(error))))
 }
 
+fn ask(device: sys::CUdevice, attribute: sys::CUdevice_attribute) -> Result<i32> {
+    // SAFETY: the device exists.
+    unsafe { result::device::get_attribute(device, attribute) }.map_err(failed("cuDeviceGetAttribute"))
+}
+
+/// The device `name`, and the module that `path` has for it.
+fn find(name: DeviceName, path: Path) -> Result<(sys::CUdevice, Module, &'static Image)> {
+    use sys::CUdevice_attribute_enum as Attribute;
+    start(name)?;
+    let count = result::device::get_count().map_err(failed("cuDeviceGetCount"))?;
+    if !(0..count).contains(&name.id) {
+        fail!(InvalidDevice, "device_id = {} is outside [0, {count}), the CUDA devices there are", name.id);
+    }
+    let device = result::device::get(name.id).map_err(failed("cuDeviceGet"))?;
+    let (major, minor) = (
+        ask(device, Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?,
+        ask(device, Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?,
+    );
+    if (major, minor) < OLDEST_CAPABILITY {
+        let (least, of_least) = OLDEST_CAPABILITY;
+        fail!(Unsupported, "device = {name} has compute capability {major}.{minor}, but {least}.{of_least} or newer is needed");
+    }
+    let Some(module) = path.module((major, minor) >= HOPPER_CAPABILITY) else {
+        let (least, of_least) = HOPPER_CAPABILITY;
+        fail!(
+            Unsupported,
+            "device = {name} has compute capability {major}.{minor}, but what OLS_CUDA_PATH asks for needs {least}.{of_least}"
+        );
+    };
+    Ok((device, module, images::image(module, (major, minor))))
+}
+
 /// A device with its primary context and our kernels, shared by the criteria on it.
 #[derive(Debug)]
 pub(super) struct Device {
     pub name: DeviceName,
     device: sys::CUdevice,
     context: sys::CUcontext,
-    modules: Vec<sys::CUmodule>,
+    /// The one whose kernels are loaded.
+    pub module: Module,
+    loaded: Option<sys::CUmodule>,
+    multiprocessors: usize,
     /// By [`KernelId`].
     kernels: Vec<Kernel>,
-    /// Whether the kernels of [`Module::Hopper`] are loaded.
-    hopper: bool,
-    /// Clusters that can be at work at once, where there are kernels for them.
-    pub clusters: usize,
     process: u32,
 }
 
 /// A kernel that was loaded.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 struct Kernel {
     function: sys::CUfunction,
     /// Bytes of a row that it may keep in shared memory.
     row_bytes: usize,
+    /// The driver's last answer to [`Device::blocks_at_once`], beside what it was asked; 0: none.
+    occupancy: AtomicU64,
+}
+
+impl Kernel {
+    fn new(function: sys::CUfunction, row_bytes: usize) -> Self {
+        Self { function, row_bytes, occupancy: AtomicU64::new(0) }
+    }
 }
 
 /// How many blocks of how many threads a kernel runs in.
@@ -82,15 +120,13 @@ struct Kernel {
 pub(super) struct Grid {
     pub blocks: u32,
     pub threads: u32,
-    /// Blocks of a cluster; 1: no clusters.
-    pub cluster: u32,
     /// Bytes of shared memory beside what the kernel always has.
     pub shared: usize,
 }
 
 impl Grid {
     pub fn new(blocks: u32, threads: u32) -> Self {
-        Self { blocks, threads, cluster: 1, shared: 0 }
+        Self { blocks, threads, shared: 0 }
     }
 }
 
@@ -103,77 +139,50 @@ unsafe impl Sync for Device {}
 static DEVICES: Mutex<Vec<Weak<Device>>> = Mutex::new(Vec::new());
 
 impl Device {
-    /// The device `name`, a CUDA device; `hopper`: with the kernels for compute capability 9.0.
-    pub fn get(name: DeviceName, hopper: bool) -> Result<Arc<Self>> {
+    /// The device `name`, a CUDA device, with the kernels that `path` asks for.
+    pub fn get(name: DeviceName, path: Path) -> Result<Arc<Self>> {
+        let (device, module, image) = find(name, path)?;
         let mut devices = DEVICES.lock().unwrap_or_else(PoisonError::into_inner);
         devices.retain(|device| device.strong_count() > 0);
-        let fits = |device: &Arc<Self>| device.name == name && device.hopper == hopper && device.process == process::id();
+        let fits = |device: &Arc<Self>| device.name == name && device.module == module && device.process == process::id();
         let known = devices.iter().filter_map(Weak::upgrade).find(fits);
         if let Some(device) = known {
             return Ok(device);
         }
-        let device = Arc::new(Self::open(name, hopper)?);
+        let device = Arc::new(Self::open(name, device, module, image)?);
         devices.push(Arc::downgrade(&device));
         Ok(device)
     }
 
-    fn open(name: DeviceName, hopper: bool) -> Result<Self> {
-        start(name)?;
-        let count = result::device::get_count().map_err(failed("cuDeviceGetCount"))?;
-        if !(0..count).contains(&name.id) {
-            fail!(InvalidDevice, "device_id = {} is outside [0, {count}), the CUDA devices there are", name.id);
-        }
-        let device = result::device::get(name.id).map_err(failed("cuDeviceGet"))?;
-        let ask = |attribute| {
-            // SAFETY: the device exists.
-            unsafe { result::device::get_attribute(device, attribute) }.map_err(failed("cuDeviceGetAttribute"))
-        };
+    fn open(name: DeviceName, device: sys::CUdevice, module: Module, image: &Image) -> Result<Self> {
         use sys::CUdevice_attribute_enum as Attribute;
-        let capability =
-            (ask(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?, ask(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?);
-        if capability < OLDEST_CAPABILITY {
-            let ((major, minor), oldest) = (capability, OLDEST_CAPABILITY);
-            fail!(Unsupported, "device = {name} has compute capability {major}.{minor}, but {}.{} or newer is needed", oldest.0, oldest.1);
-        }
-        if hopper && capability < HOPPER_CAPABILITY {
-            let ((major, minor), oldest) = (capability, HOPPER_CAPABILITY);
-            fail!(
-                Unsupported,
-                "device = {name} has compute capability {major}.{minor}, but what OLS_CUDA_PATH asks for needs {}.{}",
-                oldest.0,
-                oldest.1
-            );
-        }
-        let shared = ask(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?;
+        let shared = ask(device, Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?;
+        let multiprocessors = ask(device, Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?;
         // SAFETY: the device exists; the context is released when the result is dropped, also where something below fails.
         let context = unsafe { result::primary_ctx::retain(device) }.map_err(failed("cuDevicePrimaryCtxRetain"))?;
         let mut this = Self {
             name,
             device,
             context,
-            modules: Vec::new(),
-            kernels: vec![Kernel { function: std::ptr::null_mut(), row_bytes: 0 }; variants::KERNELS],
-            hopper,
-            clusters: 0,
+            module,
+            loaded: None,
+            multiprocessors: multiprocessors.max(1) as usize,
+            kernels: (0..variants::KERNELS).map(|_| Kernel::new(std::ptr::null_mut(), 0)).collect(),
             process: process::id(),
         };
         let current = Current::enter(this.context)?;
-        this.load(Module::Ols, OLS, shared)?;
-        if hopper {
-            this.load(Module::Hopper, HOPPER, shared)?;
-            this.clusters = this.count_clusters()?;
-        }
+        this.load(image, shared)?;
         current.leave()?;
         Ok(this)
     }
 
-    /// Loads a module's kernels, so that no launch has to; the context is current. `shared`: the most bytes of shared memory of a block.
-    fn load(&mut self, module: Module, ptx: &str, shared: i32) -> Result<()> {
+    /// Loads the module's kernels, so that no launch has to; the context is current. `shared`: the most bytes of shared memory of a block.
+    fn load(&mut self, image: &Image, shared: i32) -> Result<()> {
         use sys::CUfunction_attribute_enum as Attribute;
-        // SAFETY: the text is PTX and ends with 0; the context is current.
-        let loaded = unsafe { result::module::load_data(ptx.as_ptr().cast()) }.map_err(failed("the kernels cannot be loaded"))?;
-        self.modules.push(loaded);
-        for (id, name) in variants::names(module) {
+        // SAFETY: PTX that ends with 0, or an ELF file; the context is current.
+        let loaded = unsafe { result::module::load_data(image.bytes().as_ptr().cast()) }.map_err(failed("the kernels cannot be loaded"))?;
+        self.loaded = Some(loaded);
+        for Listed { id, name, threads, long_rows } in variants::kernels() {
             let text = CString::new(name.as_str()).unwrap_or_else(|_| unreachable!("a kernel's name"));
             // SAFETY: the module was loaded. Asking for an attribute loads a kernel that the driver would else load with its first launch.
             let (function, own) = unsafe {
@@ -182,7 +191,7 @@ impl Device {
                 (function, own.map_err(failed(&name))?)
             };
             let mut row_bytes = 0;
-            if variants::is_for_long_rows(id) {
+            if long_rows {
                 row_bytes = shared.saturating_sub(own).max(0);
                 // SAFETY: the function is one of the module, and the device offered that much.
                 unsafe {
@@ -191,28 +200,31 @@ impl Device {
                 }
                 .map_err(failed("shared memory for long rows"))?;
             }
-            self.kernels[id.0] = Kernel { function, row_bytes: row_bytes as usize };
+            self.kernels[id.0] = Kernel::new(function, row_bytes as usize);
+            if let Some(threads) = threads {
+                // Now, so that no pass has to ask but where rows take shared memory.
+                self.blocks_at_once(id, threads, 0)?;
+            }
         }
         Ok(())
     }
 
-    /// Clusters that can be at work at once, each block with all shared memory; the context is current.
-    fn count_clusters(&self) -> Result<usize> {
-        let mut least = i32::MAX;
-        for (kernel, threads) in variants::cluster_kernels() {
-            let Kernel { function, row_bytes } = self.kernels[kernel.0];
-            let grid = Grid { blocks: variants::CLUSTER_BLOCKS, threads, cluster: variants::CLUSTER_BLOCKS, shared: row_bytes };
-            let mut count = 0;
-            // SAFETY: the function was loaded; the driver reads the configuration before it returns.
-            unsafe { with_cluster(grid, Stream::legacy(), |config| sys::cuOccupancyMaxActiveClusters(&raw mut count, function, config)) }
-                .result()
-                .map_err(failed("cuOccupancyMaxActiveClusters"))?;
-            least = least.min(count);
+    /// Blocks of so many threads, with so many bytes of shared memory for a row, that are at work at once; the context is current. Neither waits nor
+    /// enqueues, so it may be asked while a stream is captured.
+    pub fn blocks_at_once(&self, kernel: KernelId, threads: u32, shared: usize) -> Result<usize> {
+        let Kernel { function, occupancy, .. } = &self.kernels[kernel.0];
+        // Threads, bytes and the answer side by side in one word, so that it is always that of its question.
+        let question = u64::from(threads) << 48 | (shared as u64) << 16;
+        let known = occupancy.load(Ordering::Relaxed);
+        let mut blocks = (known & 0xffff) as usize;
+        if blocks == 0 || known & !0xffff != question {
+            // SAFETY: the function was loaded, and the context is current.
+            let found = unsafe { result::occupancy::max_active_block_per_multiprocessor(*function, threads as i32, shared) };
+            // What does not fit at all is for the launch to tell.
+            blocks = found.map_err(failed("cuOccupancyMaxActiveBlocksPerMultiprocessor"))?.clamp(1, 0xffff) as usize;
+            occupancy.store(question | blocks as u64, Ordering::Relaxed);
         }
-        if least < 1 {
-            fail!(Unsupported, "{}: clusters of {} blocks do not fit this device", self.name, variants::CLUSTER_BLOCKS);
-        }
-        Ok(least as usize)
+        Ok(self.multiprocessors * blocks)
     }
 
     /// Bytes of a row that a kernel may keep in shared memory.
@@ -242,13 +254,8 @@ impl Device {
         let function = self.kernels[kernel.0].function;
         // SAFETY: the caller's promise; the driver copies the argument.
         let launched = unsafe {
-            if grid.cluster == 1 {
-                let (blocks, threads) = ((grid.blocks, 1, 1), (grid.threads, 1, 1));
-                result::launch_kernel(function, blocks, threads, grid.shared as u32, stream.0, &mut arguments)
-            } else {
-                let arguments = arguments.as_mut_ptr();
-                with_cluster(grid, stream, |config| sys::cuLaunchKernelEx(config, function, arguments, std::ptr::null_mut())).result()
-            }
+            let (blocks, threads) = ((grid.blocks, 1, 1), (grid.threads, 1, 1));
+            result::launch_kernel(function, blocks, threads, grid.shared as u32, stream.0, &mut arguments)
         };
         launched.map_err(failed("a kernel cannot be launched on this stream"))
     }
@@ -270,29 +277,6 @@ impl Device {
     }
 }
 
-/// Calls `call` with the configuration of a grid of clusters, which is gone when it returns.
-fn with_cluster<T>(grid: Grid, stream: Stream, call: impl FnOnce(*const sys::CUlaunchConfig) -> T) -> T {
-    let size = sys::CUlaunchAttributeValue_union__bindgen_ty_1 { x: grid.cluster, y: 1, z: 1 };
-    let mut attribute = sys::CUlaunchAttribute {
-        id: sys::CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION,
-        pad: [0; 4],
-        value: sys::CUlaunchAttributeValue_union { clusterDim: size },
-    };
-    let config = sys::CUlaunchConfig {
-        gridDimX: grid.blocks,
-        gridDimY: 1,
-        gridDimZ: 1,
-        blockDimX: grid.threads,
-        blockDimY: 1,
-        blockDimZ: 1,
-        sharedMemBytes: grid.shared as u32,
-        hStream: stream.0,
-        attrs: &raw mut attribute,
-        numAttrs: 1,
-    };
-    call(&raw const config)
-}
-
 impl Drop for Device {
     fn drop(&mut self) {
         if self.process != process::id() {
@@ -301,7 +285,7 @@ impl Drop for Device {
         // SAFETY: the modules and the context are ours to give back. There is nobody to tell of an error: the driver may be shutting down.
         unsafe {
             if let Ok(current) = Current::enter(self.context) {
-                for module in self.modules.drain(..) {
+                if let Some(module) = self.loaded.take() {
                     let _ = result::module::unload(module);
                 }
                 let _ = current.leave();

@@ -7,6 +7,7 @@
 mod arguments;
 mod driver;
 mod epoch;
+mod images;
 mod pass;
 mod state;
 mod variants;
@@ -21,23 +22,22 @@ use std::sync::Arc;
 
 use arguments::{REPORT_LENGTH, Scratch, StateArguments};
 use driver::{Current, Device, DeviceMemory, Stream};
-use variants::{Module, Path};
+use variants::Path;
 
 use crate::error::Result;
 use crate::options::{Initial, Options, scale_of_weights};
 use crate::state::{State, StateMemory, try_vec};
 
-/// The names of the kernels in `cuda/ols.ptx` and in `cuda/hopper.ptx`, for tests.
+/// The names of the kernels in each module of `cuda/compiled`, for tests.
 #[doc(hidden)]
 pub fn kernel_names() -> [(&'static str, Vec<String>); 2] {
-    [("ols", Module::Ols), ("hopper", Module::Hopper)].map(|(file, module)| (file, variants::names(module).map(|(_, name)| name).collect()))
+    ["ols", "hopper"].map(|file| (file, variants::kernels().map(|listed| listed.name).collect()))
 }
 
 /// What a criterion has on a device beside its state.
 #[derive(Debug)]
 pub(crate) struct Backend {
     device: Arc<Device>,
-    path: Path,
     /// All that is ours; freed when the criterion is dropped, never before, because captured graphs may point to it.
     memory: Vec<DeviceMemory>,
     scratch: u64,
@@ -64,9 +64,9 @@ impl Backend {
     /// What `memory` names is memory of the device, used by nobody else while work of the criterion runs, until it is dropped.
     pub unsafe fn new(options: &Options, memory: &StateMemory) -> Result<(Self, State)> {
         let path = Path::wanted()?;
-        let device = Device::get(options.device, path != Path::Plain)?;
+        let device = Device::get(options.device, path)?;
         let current = device.enter()?;
-        let mut this = Self { device, path, memory: Vec::new(), scratch: 0, tally: 0, weights: None, weighted: false, initial: None };
+        let mut this = Self { device, memory: Vec::new(), scratch: 0, tally: 0, weights: None, weighted: false, initial: None };
         for (name, tensor) in
             [("soft_labels", memory.soft_labels), ("sums", memory.sums), ("counts", memory.counts), ("counters", memory.counters)]
         {

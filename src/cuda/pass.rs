@@ -1,7 +1,9 @@
 //! Passes over a batch: what to launch, and with what.
 
 use super::Backend;
-use super::arguments::{DIVISOR_BY_EACH_BLOCK, DIVISOR_FROM_KERNEL, DIVISOR_IN_BLOCK, DIVISOR_ONE, Pass, PerSample, Rows, Statistics};
+use super::arguments::{
+    DIVISOR_BY_ALL_BLOCKS, DIVISOR_BY_EACH_BLOCK, DIVISOR_FROM_KERNEL, DIVISOR_IN_BLOCK, DIVISOR_ONE, Pass, PerSample, Rows, Statistics,
+};
 use super::driver::{Grid, Stream};
 use super::variants::{self, ACCUMULATE_THREADS, Launch, OTHER_THREADS, Other};
 use crate::batch::{RawBatch, Update};
@@ -74,7 +76,9 @@ impl Backend {
             pass.count_targets = i32::from(call != Call::Backward && batch.update == Update::Add);
             if outputs && options.reduction == Reduction::Mean {
                 pass.divisor = DIVISOR_BY_EACH_BLOCK;
-                if samples.count > DIVISOR_IN_BLOCK {
+                if samples.count > DIVISOR_IN_BLOCK && call != Call::Accumulate && self.choose(samples, &pass).usual {
+                    pass.divisor = DIVISOR_BY_ALL_BLOCKS;
+                } else if samples.count > DIVISOR_IN_BLOCK {
                     pass.divisor = DIVISOR_FROM_KERNEL;
                     let (kernel, blocks) = (variants::other(Other::Divisor), variants::divisor_blocks(samples.count));
                     // SAFETY: the caller's promise.
@@ -95,12 +99,21 @@ impl Backend {
             // SAFETY: the caller's promise.
             return unsafe { self.device.launch(kernel, Grid::new(blocks, ACCUMULATE_THREADS), stream, pass) };
         }
-        let Launch { kernel, blocks, threads, cluster, row_bytes } = variants::choose(samples, self.path, self.device.clusters);
-        let shared = row_bytes.filter(|&bytes| bytes <= self.device.row_bytes(kernel));
+        let launch = self.choose(samples, pass);
+        let Launch { kernel, threads, .. } = launch;
+        let shared = launch.row_bytes.filter(|&bytes| bytes <= self.device.row_bytes(kernel));
         let pass = Pass { cached: i32::from(shared.is_some()), ..*pass };
-        let grid = Grid { blocks, threads, cluster, shared: shared.unwrap_or(0) };
+        let shared = shared.unwrap_or(0);
+        let blocks = launch.blocks(samples.count, || self.device.blocks_at_once(kernel, threads, shared))?;
+        let grid = Grid { blocks, threads, shared };
         // SAFETY: the caller's promise.
         unsafe { self.device.launch(kernel, grid, stream, &pass) }
+    }
+
+    /// The kernel of a pass.
+    fn choose(&self, samples: &Samples, pass: &Pass) -> Launch {
+        let taken_back = [Statistics::Tally, Statistics::TakeBack].map(|it| it as i32).contains(&pass.statistics);
+        variants::choose(samples, pass.class_weights != 0 || taken_back)
     }
 
     fn arguments(&self, options: &Options, state: &State, samples: &Samples) -> Pass {

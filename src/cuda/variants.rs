@@ -1,97 +1,96 @@
-//! Which kernel passes over a batch: one table by the number of classes, the layout, the dtype and the device. The reasons are in docs/cuda.md.
+//! Which kernel passes over a batch, and in how many blocks: one table by the number of classes, the layout, the dtype and the device. The reasons
+//! are in docs/cuda.md.
 
 use super::arguments::{DIVISOR_BLOCKS, LOSS_SLOTS};
 use crate::error::{Result, fail};
 use crate::samples::Samples;
 use crate::tensor::DType;
 
-/// A kernel that passes over a batch.
+/// How a kernel goes over a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Variant {
+enum Way {
+    /// A thread per sample, where neighbouring samples lie side by side.
     Samples,
-    Rows8,
-    Rows32,
-    Cluster,
-    Bulk128,
-    Bulk512,
-    Rows128,
-    Rows512,
+    /// A thread per row, where rows lie one behind the other: a usual kernel alone.
+    Staged,
+    /// Some threads per row.
+    Rows,
+    /// As `Rows`, with fewer threads that have more to do, where there are many rows: a usual kernel alone.
+    Wide,
 }
 
-/// Source files of kernels, each compiled to a module of its own.
+/// Compiled kernels. A device has one of the modules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Module {
     /// For every device.
     Ols,
-    /// For compute capability 9.0 on.
+    /// For compute capability 9.0 on: the same kernels, compiled for it.
     Hopper,
 }
 
-/// Which variants a criterion may use. All give the same bits.
+/// Which kernels a criterion may use. All give the same bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Path {
-    /// Those of every device: what is used unless something else is asked for, since no GPU has run the others yet.
+    /// Those that are thought the fastest on the device.
+    Default,
+    /// Those of every device.
     Plain,
-    /// Those of compute capability 9.0 too, where the table thinks that they pay.
+    /// Those for compute capability 9.0.
     Hopper,
-    /// Statistics by bulk additions wherever that can be done; to check and to measure.
-    Bulk,
-    /// Clusters wherever there can be some, else bulk additions; to check and to measure.
-    Cluster,
 }
 
 impl Path {
     /// What the environment variable `OLS_CUDA_PATH` asks for.
     pub fn wanted() -> Result<Self> {
-        let Some(name) = std::env::var_os("OLS_CUDA_PATH") else { return Ok(Self::Plain) };
+        let Some(name) = std::env::var_os("OLS_CUDA_PATH") else { return Ok(Self::Default) };
         Ok(match name.to_str() {
-            Some("" | "plain") => Self::Plain,
+            Some("") => Self::Default,
+            Some("plain") => Self::Plain,
             Some("hopper") => Self::Hopper,
-            Some("bulk") => Self::Bulk,
-            Some("cluster") => Self::Cluster,
-            _ => fail!(InvalidArgument, "the environment variable OLS_CUDA_PATH = {name:?} is not plain, hopper, bulk or cluster"),
+            _ => fail!(InvalidArgument, "the environment variable OLS_CUDA_PATH = {name:?} is neither plain nor hopper"),
         })
+    }
+
+    /// The module to load; `newer`: whether the device runs [`Module::Hopper`]. `None`: it would have to.
+    pub fn module(self, newer: bool) -> Option<Module> {
+        match self {
+            Self::Plain => Some(Module::Ols),
+            _ if newer => Some(Module::Hopper),
+            Self::Default => Some(Module::Ols),
+            Self::Hopper => None,
+        }
     }
 }
 
 struct Row {
-    variant: Variant,
+    way: Way,
     name: &'static str,
-    module: Module,
     /// More classes than this, and at most so many.
     above: usize,
     most: usize,
     threads: u32,
-    /// Samples that a block works on at once.
-    samples: usize,
-    /// Slots for partial losses that a block fills.
-    slots: usize,
+    /// Threads that have a sample.
+    lanes: u32,
 }
 
 /// No limit to the number of classes.
 const ANY: usize = usize::MAX;
 
-/// The first row that fits is taken. `Samples` is for layouts alone; the bits of a row depend on the number of classes, so no other property of a
-/// batch may choose between variants but where they give the same bits: rows8 and samples; rows128 and bulk128; rows512, bulk512 and cluster.
+/// The first row that fits is taken. `Way::Samples` is for layouts alone; the bits of a row depend on the number of classes, so no other property of
+/// a batch may choose between variants but where they give the same bits: rows8, samples and staged; rows128 and wide32.
 const TABLE: [Row; 8] = [
-    Row { variant: Variant::Samples, name: "samples", module: Module::Ols, above: 0, most: 32, threads: 256, samples: 256, slots: 8 },
-    Row { variant: Variant::Rows8, name: "rows8", module: Module::Ols, above: 0, most: 32, threads: 256, samples: 32, slots: 1 },
-    Row { variant: Variant::Rows32, name: "rows32", module: Module::Ols, above: 32, most: 256, threads: 256, samples: 8, slots: 1 },
-    Row { variant: Variant::Cluster, name: "cluster", module: Module::Hopper, above: 2048, most: ANY, threads: 512, samples: 1, slots: 1 },
-    Row { variant: Variant::Bulk128, name: "bulk128", module: Module::Hopper, above: 256, most: 2048, threads: 128, samples: 1, slots: 1 },
-    Row { variant: Variant::Bulk512, name: "bulk512", module: Module::Hopper, above: 2048, most: ANY, threads: 512, samples: 1, slots: 1 },
-    Row { variant: Variant::Rows128, name: "rows128", module: Module::Ols, above: 256, most: 2048, threads: 128, samples: 1, slots: 1 },
-    Row { variant: Variant::Rows512, name: "rows512", module: Module::Ols, above: 2048, most: ANY, threads: 512, samples: 1, slots: 1 },
+    Row { way: Way::Samples, name: "samples", above: 0, most: 32, threads: 256, lanes: 1 },
+    Row { way: Way::Staged, name: "staged", above: 0, most: 32, threads: 256, lanes: 1 },
+    Row { way: Way::Rows, name: "rows8", above: 0, most: 32, threads: 256, lanes: 8 },
+    Row { way: Way::Rows, name: "rows32", above: 32, most: 256, threads: 256, lanes: 32 },
+    Row { way: Way::Wide, name: "wide32", above: 256, most: 1024, threads: 128, lanes: 32 },
+    Row { way: Way::Rows, name: "rows128", above: 256, most: 1024, threads: 128, lanes: 128 },
+    Row { way: Way::Rows, name: "rows256", above: 1024, most: 2048, threads: 256, lanes: 256 },
+    Row { way: Way::Rows, name: "rows512", above: 2048, most: ANY, threads: 512, lanes: 512 },
 ];
 
-/// Blocks of a cluster, as `CLUSTER_BLOCKS`.
-pub(super) const CLUSTER_BLOCKS: u32 = 8;
-/// From so many classes on one bulk addition is thought to beat a row's atomics.
-const BULK_PAYS: usize = 512;
-/// From so many bytes of a row on a cluster is thought to pay: a block would have the multiprocessor's shared memory to itself, and long to go.
-const CLUSTER_PAYS: usize = 128 * 1024;
-/// As above, where there are so few rows that each can have a cluster at once.
-const CLUSTER_PAYS_FOR_FEW_ROWS: usize = 32 * 1024;
+/// From so many rows on a warp per row beats a block per row: there are enough of them for every multiprocessor.
+const WIDE_PAYS: usize = 1024;
 
 /// The dtypes in the kernels' names.
 const DTYPES: [(DType, &str); 4] = [(DType::F32, "f32"), (DType::F64, "f64"), (DType::F16, "f16"), (DType::Bf16, "bf16")];
@@ -116,65 +115,101 @@ pub(super) const ACCUMULATE_THREADS: u32 = 128;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct KernelId(pub usize);
 
-/// As many ids as there are: per dtype the passes and `accumulate`, then the others.
-pub(super) const KERNELS: usize = DTYPES.len() * (TABLE.len() + 1) + OTHERS.len();
+/// The ids of a dtype: of the usual and the general passes, and of `accumulate`.
+const OF_DTYPE: usize = 2 * TABLE.len() + 1;
+/// As many ids as there are; the kernels beside the passes have the last ones. Some have no kernel.
+pub(super) const KERNELS: usize = DTYPES.len() * OF_DTYPE + OTHERS.len();
 
-/// Whether there is such a kernel: f64 in a cluster would need more registers than a block of 512 threads has.
-fn exists(row: &Row, dtype: DType) -> bool {
-    row.variant != Variant::Cluster || dtype != DType::F64
+/// What a kernel can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    /// What most training needs, and nothing that it would pay for: no weights, second targets or gradients of the loss, no batch to be taken back,
+    /// at most 2^31 samples, and (but for `samples`) one index per sample and its classes side by side.
+    Usual,
+    /// Everything.
+    General,
 }
 
-/// The kernels of a module.
-pub(super) fn names(module: Module) -> impl Iterator<Item = (KernelId, String)> {
-    let passes = DTYPES.iter().flat_map(move |&(dtype, name)| {
-        let rows = TABLE.iter().enumerate().filter(move |(_, row)| row.module == module && exists(row, dtype));
-        rows.map(move |(at, row)| (of_dtype(dtype, at), format!("ols_{}_{name}", row.name)))
+/// Whether there is such a kernel.
+fn exists(row: &Row, form: Form, dtype: DType) -> bool {
+    match form {
+        // Rows of few classes that do not lie one behind the other are rare enough.
+        Form::Usual => dtype != DType::F64 && row.lanes != 8,
+        Form::General => matches!(row.way, Way::Samples | Way::Rows),
+    }
+}
+
+/// A kernel to load.
+pub(super) struct Listed {
+    pub id: KernelId,
+    pub name: String,
+    /// Of a pass: the threads of its blocks.
+    pub threads: Option<u32>,
+    /// Whether rows may lie in shared memory.
+    pub long_rows: bool,
+}
+
+/// The kernels of each module.
+pub(super) fn kernels() -> impl Iterator<Item = Listed> {
+    let passes = TABLE.iter().enumerate().flat_map(|(at, row)| {
+        [(Form::Usual, ""), (Form::General, "any_")].into_iter().flat_map(move |(form, infix)| {
+            let dtypes = DTYPES.iter().filter(move |(dtype, _)| exists(row, form, *dtype));
+            dtypes.map(move |&(dtype, name)| Listed {
+                id: pass(dtype, at, form),
+                name: format!("ols_{}_{infix}{name}", row.name),
+                threads: Some(row.threads),
+                long_rows: row.most == ANY,
+            })
+        })
     });
-    let accumulating = DTYPES.iter().map(|&(dtype, name)| (accumulate(dtype), format!("ols_accumulate_{name}")));
-    let others = OTHERS.iter().enumerate().map(|(at, &name)| (KernelId(KERNELS - OTHERS.len() + at), name.to_owned()));
-    passes.chain(accumulating.chain(others).filter(move |_| module == Module::Ols))
+    let beside = |id, name| Listed { id, name, threads: None, long_rows: false };
+    let accumulating = DTYPES.iter().map(move |&(dtype, name)| beside(accumulate(dtype), format!("ols_accumulate_{name}")));
+    let others = OTHERS.iter().enumerate().map(move |(at, &name)| beside(KernelId(KERNELS - OTHERS.len() + at), name.to_owned()));
+    passes.chain(accumulating).chain(others)
 }
 
 fn of_dtype(dtype: DType, kernel: usize) -> KernelId {
     let at = DTYPES.iter().position(|(known, _)| *known == dtype).unwrap_or_else(|| unreachable!("logits have a floating dtype"));
-    KernelId(at * (TABLE.len() + 1) + kernel)
+    KernelId(at * OF_DTYPE + kernel)
+}
+
+fn pass(dtype: DType, row: usize, form: Form) -> KernelId {
+    of_dtype(dtype, 2 * row + usize::from(form == Form::General))
 }
 
 pub(super) fn accumulate(dtype: DType) -> KernelId {
-    of_dtype(dtype, TABLE.len())
+    of_dtype(dtype, OF_DTYPE - 1)
 }
 
 pub(super) fn other(kernel: Other) -> KernelId {
     KernelId(KERNELS - OTHERS.len() + kernel as usize)
 }
 
-/// The kernels that run in clusters, and the threads of their blocks.
-pub(super) fn cluster_kernels() -> impl Iterator<Item = (KernelId, u32)> {
-    let rows = TABLE.iter().enumerate().filter(|(_, row)| row.variant == Variant::Cluster);
-    rows.flat_map(|(at, row)| {
-        let dtypes = DTYPES.iter().filter(|(dtype, _)| exists(row, *dtype));
-        dtypes.map(move |(dtype, _)| (of_dtype(*dtype, at), row.threads))
-    })
-}
-
-/// Whether rows of a kernel may lie in shared memory.
-pub(super) fn is_for_long_rows(kernel: KernelId) -> bool {
-    TABLE.get(kernel.0 % (TABLE.len() + 1)).is_some_and(|row| row.most == ANY) && kernel.0 < KERNELS - OTHERS.len()
-}
-
 /// How a pass is launched.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Launch {
     pub kernel: KernelId,
-    pub blocks: u32,
+    /// Whether its blocks can count many targets together.
+    pub usual: bool,
     pub threads: u32,
-    /// Blocks of a cluster.
-    pub cluster: u32,
-    /// Bytes of a row's share that a block would keep in shared memory.
+    /// Bytes of a row that a block would keep in shared memory.
     pub row_bytes: Option<usize>,
+    /// Samples that a block works on at once.
+    samples: usize,
+    /// The most blocks that have something to do: those behind would have no slot for their losses.
+    most_blocks: usize,
 }
 
-/// What of a batch chooses between the variants.
+impl Launch {
+    /// Blocks for so many samples, each of which goes on until no sample is left; `at_once` gives the blocks that the device runs at once. The bits
+    /// do not depend on them.
+    pub fn blocks(&self, samples: usize, at_once: impl FnOnce() -> Result<usize>) -> Result<u32> {
+        let wanted = samples.div_ceil(self.samples).clamp(1, self.most_blocks);
+        Ok(if wanted == 1 { 1 } else { wanted.min(at_once()?).max(1) as u32 })
+    }
+}
+
+/// What of a batch chooses between the kernels.
 #[derive(Clone, Copy, Debug)]
 struct Kind {
     classes: usize,
@@ -182,49 +217,67 @@ struct Kind {
     samples: usize,
     /// Classes apart and neighbouring samples side by side: the pixels of (N, K, inner).
     side_by_side: bool,
+    /// Something that the usual kernels do not know, whatever the layout.
+    rare: bool,
+    /// One index per sample, and the classes of a row side by side in the logits and in the gradient.
+    dense: bool,
+    /// And the rows one behind the other.
+    compact: bool,
 }
 
-/// The row of the table for a batch, on a device on which so many clusters are at work at once.
-fn find(kind: Kind, path: Path, clusters: usize) -> usize {
+impl Kind {
+    fn form(&self, row: &Row) -> Form {
+        let usual = exists(row, Form::Usual, self.dtype) && !self.rare && (self.dense || row.way == Way::Samples);
+        if usual { Form::Usual } else { Form::General }
+    }
+}
+
+/// The row of the table for a batch, and the form of its kernel.
+fn find(kind: Kind) -> (usize, Form) {
     let fits = |row: &Row| {
         (row.above < kind.classes && kind.classes <= row.most)
-            && exists(row, kind.dtype)
-            && match row.variant {
-                Variant::Samples => kind.side_by_side,
-                Variant::Bulk128 | Variant::Bulk512 => path != Path::Plain && (path != Path::Hopper || kind.classes >= BULK_PAYS),
-                Variant::Cluster => {
-                    let least = if kind.samples <= clusters { CLUSTER_PAYS_FOR_FEW_ROWS } else { CLUSTER_PAYS };
-                    path == Path::Cluster || (path == Path::Hopper && kind.classes * kind.dtype.size() >= least)
-                }
-                _ => true,
+            && match row.way {
+                Way::Samples => kind.side_by_side,
+                Way::Staged => kind.form(row) == Form::Usual && kind.compact,
+                Way::Wide => kind.form(row) == Form::Usual && kind.samples >= WIDE_PAYS,
+                Way::Rows => true,
             }
     };
-    TABLE.iter().position(fits).unwrap_or(TABLE.len() - 1)
+    let at = TABLE.iter().position(fits).unwrap_or(TABLE.len() - 1);
+    (at, kind.form(&TABLE[at]))
 }
 
-/// The pass over a batch, on a device on which so many clusters are at work at once.
-pub(super) fn choose(samples: &Samples, path: Path, clusters: usize) -> Launch {
-    let (classes, dtype) = (samples.classes, samples.logits.dtype);
-    let side_by_side = samples.logits.inner == 1 && samples.logits.class != 1 && samples.inner > 1;
-    let at = find(Kind { classes, dtype, samples: samples.count, side_by_side }, path, clusters);
+fn launch(kind: Kind) -> Launch {
+    let (at, form) = find(kind);
     let row = &TABLE[at];
-    // More blocks would have no slot for their losses; they take further samples instead.
-    let blocks = samples.count.div_ceil(row.samples).clamp(1, LOSS_SLOTS / row.slots);
-    let (blocks, cluster) = if row.variant == Variant::Cluster {
-        // Each goes on to further rows.
-        (blocks.min(clusters.max(1)) as u32 * CLUSTER_BLOCKS, CLUSTER_BLOCKS)
-    } else {
-        (blocks as u32, 1)
-    };
-    let share = if cluster > 1 { part_of_row(classes) } else { classes };
-    let row_bytes = (row.most == ANY).then_some(share * dtype.size());
-    Launch { kernel: of_dtype(dtype, at), blocks, threads: row.threads, cluster, row_bytes }
+    let samples = (row.threads / row.lanes) as usize;
+    // A slot has the losses of the lanes of a sample; where a sample has one thread, those of its warp.
+    let slots = if row.lanes == 1 { row.threads as usize / 32 } else { samples };
+    let row_bytes = (row.most == ANY).then_some(kind.classes * kind.dtype.size());
+    let kernel = pass(kind.dtype, at, form);
+    Launch { kernel, usual: form == Form::Usual, threads: row.threads, row_bytes, samples, most_blocks: LOSS_SLOTS / slots }
 }
 
-/// The classes of a part of a long row, of which a cluster's blocks have one each: whole tiles of 2048, as in pass_rows.h.
-fn part_of_row(classes: usize) -> usize {
-    const TILE: usize = 2048;
-    classes.div_ceil(TILE).div_ceil(CLUSTER_BLOCKS as usize) * TILE
+/// The pass over a batch; `rare`: with class weights, or to take it back.
+pub(super) fn choose(samples: &Samples, rare: bool) -> Launch {
+    let (logits, classes) = (&samples.logits, samples.classes as i64);
+    let kind = Kind {
+        classes: samples.classes,
+        dtype: logits.dtype,
+        samples: samples.count,
+        side_by_side: logits.inner == 1 && logits.class != 1 && samples.inner > 1,
+        rare: rare
+            || samples.targets2.is_some()
+            || samples.lam.is_some()
+            || samples.weights.is_some()
+            || samples.grad_loss.is_some()
+            || samples.count > i32::MAX as usize
+            || samples.target_offset.unsigned_abs() > i32::MAX as u64,
+        dense: samples.inner == 1 && logits.class == 1 && samples.grad.is_none_or(|grad| grad.class == 1),
+        compact: (samples.count <= 1 || logits.outer == classes)
+            && samples.grad.is_none_or(|grad| samples.count <= 1 || grad.outer == classes),
+    };
+    launch(kind)
 }
 
 /// Blocks of the kernel over the targets: four targets per thread, then more.
@@ -236,37 +289,137 @@ pub(super) fn divisor_blocks(count: usize) -> u32 {
 mod tests {
     use super::*;
 
-    /// Both sides of every limit, for each way to ask.
+    const ROWS: Kind = Kind { classes: 0, dtype: DType::F32, samples: 1000, side_by_side: false, rare: false, dense: true, compact: true };
+    const PIXELS: Kind = Kind { side_by_side: true, dense: false, compact: false, ..ROWS };
+
+    /// The name of a launch's kernel.
+    fn name(launch: Launch) -> String {
+        kernels().find(|listed| listed.id == launch.kernel).map(|listed| listed.name).unwrap()
+    }
+
+    /// Both sides of every limit, in every dtype, for what most training needs and for what else there is.
     #[test]
     fn cuda_table_at_its_limits() {
-        let name = |path, classes, dtype, samples, side_by_side| TABLE[find(Kind { classes, dtype, samples, side_by_side }, path, 16)].name;
-        let every = [Path::Plain, Path::Hopper, Path::Bulk, Path::Cluster];
-        for (dtype, _) in DTYPES {
-            for path in every {
-                for (classes, expected) in [(2, "rows8"), (31, "rows8"), (32, "rows8"), (33, "rows32"), (255, "rows32"), (256, "rows32")] {
-                    assert_eq!(name(path, classes, dtype, 1000, false), expected, "{path:?} {classes}");
-                }
-                for (classes, expected) in [(2, "samples"), (31, "samples"), (32, "samples"), (33, "rows32")] {
-                    assert_eq!(name(path, classes, dtype, 1000, true), expected, "{path:?} {classes}");
+        let rows = |classes| match classes {
+            0..=32 => "rows8",
+            33..=256 => "rows32",
+            257..=1024 => "rows128",
+            1025..=2048 => "rows256",
+            _ => "rows512",
+        };
+        for classes in [2, 7, 8, 9, 31, 32, 33, 255, 256, 257, 1023, 1024, 1025, 2047, 2048, 2049, 100_000, 1 << 30] {
+            for (dtype, text) in DTYPES {
+                let found = |kind: Kind| name(launch(Kind { classes, dtype, ..kind }));
+                let (pixels, way) = (if classes <= 32 { "samples" } else { rows(classes) }, rows(classes));
+                let usual = |way: &str| if dtype == DType::F64 { format!("ols_{way}_any_f64") } else { format!("ols_{way}_{text}") };
+                let best = |way: &str| match (dtype, way) {
+                    (DType::F64, _) => usual(way),
+                    (_, "rows8") => usual("staged"),
+                    _ => usual(way),
+                };
+                assert_eq!(found(ROWS), best(way));
+                assert_eq!(found(Kind { samples: 1023, ..ROWS }), best(way));
+                assert_eq!(
+                    found(Kind { samples: 1024, ..ROWS }),
+                    best(if way == "rows128" && dtype != DType::F64 { "wide32" } else { way })
+                );
+                let apart = Kind { dense: false, compact: false, ..ROWS };
+                for kind in [Kind { rare: true, ..ROWS }, apart, Kind { rare: true, ..apart }] {
+                    assert_eq!(found(kind), format!("ols_{way}_any_{text}"), "{kind:?}");
+                    let padded = if classes <= 32 { format!("ols_rows8_any_{text}") } else { best(way) };
+                    assert_eq!(found(Kind { compact: false, ..ROWS }), padded);
+                    // Their classes lie apart, which the kernel for them is made for.
+                    let expected = if pixels == "samples" { usual(pixels) } else { format!("ols_{way}_any_{text}") };
+                    assert_eq!(found(PIXELS), expected);
+                    assert_eq!(found(Kind { rare: true, ..PIXELS }), format!("ols_{pixels}_any_{text}"));
                 }
             }
-            for classes in [257, 511, 512, 513, 2047, 2048] {
-                assert_eq!(name(Path::Plain, classes, dtype, 1000, false), "rows128", "{classes}");
-                assert_eq!(name(Path::Bulk, classes, dtype, 1000, false), "bulk128", "{classes}");
-                assert_eq!(name(Path::Cluster, classes, dtype, 1000, false), "bulk128", "{classes}");
-                assert_eq!(name(Path::Hopper, classes, dtype, 1000, false), if classes < 512 { "rows128" } else { "bulk128" }, "{classes}");
-            }
-            let forced = if dtype == DType::F64 { "bulk512" } else { "cluster" };
-            for classes in [2049, 8191, 8192, 16_383, 16_384, 32_767, 32_768, 65_535, 65_536, 1 << 30] {
-                assert_eq!(name(Path::Plain, classes, dtype, 1000, false), "rows512", "{classes}");
-                assert_eq!(name(Path::Bulk, classes, dtype, 1000, false), "bulk512", "{classes}");
-                assert_eq!(name(Path::Cluster, classes, dtype, 1000, false), forced, "{classes}");
-                let bytes = classes * dtype.size();
-                for (samples, least) in [(1, 32 << 10), (16, 32 << 10), (17, 128 << 10), (1000, 128 << 10)] {
-                    let expected = if bytes >= least { forced } else { "bulk512" };
-                    assert_eq!(name(Path::Hopper, classes, dtype, samples, false), expected, "{classes} {samples}");
-                }
-            }
+        }
+    }
+
+    /// As many blocks as there is work for, as the device runs at once, or as have slots for their losses.
+    #[test]
+    fn cuda_grids_at_their_limits() {
+        let blocks = |kind: Kind, at_once: usize| {
+            let launch = launch(kind);
+            (launch.threads, launch.blocks(kind.samples, || Ok(at_once)).unwrap())
+        };
+        let rows = |classes, samples| Kind { classes, samples, ..ROWS };
+        for (kind, at_once, expected) in [
+            (rows(10, 0), 6, (256, 1)),
+            (rows(32, 256), 6, (256, 1)),
+            (rows(32, 257), 6, (256, 2)),
+            (Kind { rare: true, ..rows(10, 128) }, 6, (256, 4)),
+            (Kind { dtype: DType::F64, ..rows(10, 128) }, 6, (256, 4)),
+            (rows(33, 128), 600, (256, 16)),
+            // The device.
+            (rows(10, 1536), 6, (256, 6)),
+            (rows(10, 1537), 6, (256, 6)),
+            (rows(300, 1 << 20), 6, (128, 6)),
+            (rows(100, 40), 6, (256, 5)),
+            (rows(100, 41), 6, (256, 6)),
+            (rows(300, 1), 0, (128, 1)),
+            (rows(300, 2), 0, (128, 1)),
+            (rows(300, 7), 6, (128, 6)),
+            (rows(1025, 7), 8, (256, 7)),
+            (rows(2049, 7), 6, (512, 6)),
+            // The slots.
+            (rows(10, 131_072), 10_000, (256, 512)),
+            (rows(10, 131_073), 10_000, (256, 512)),
+            (Kind { rare: true, ..rows(10, 4096) }, 10_000, (256, 128)),
+            (Kind { rare: true, ..rows(10, 4097) }, 10_000, (256, 128)),
+            (rows(100, 4096), 10_000, (256, 512)),
+            (rows(100, 4097), 10_000, (256, 512)),
+            (rows(300, 1023), 10_000, (128, 1023)),
+            (rows(300, 1024), 10_000, (128, 256)),
+            (rows(300, 4097), 10_000, (128, 1024)),
+            (Kind { rare: true, ..rows(300, 4095) }, 10_000, (128, 4095)),
+            (Kind { rare: true, ..rows(300, 4097) }, 10_000, (128, 4096)),
+            (rows(1025, 1 << 40), 10_000, (256, 4096)),
+            (rows(2049, 4097), 10_000, (512, 4096)),
+            (Kind { classes: 21, samples: 0, ..PIXELS }, 6, (256, 1)),
+            (Kind { classes: 21, samples: 257, ..PIXELS }, 6, (256, 2)),
+            (Kind { classes: 21, samples: 131_072, ..PIXELS }, 10_000, (256, 512)),
+            (Kind { classes: 21, samples: 1 << 40, ..PIXELS }, 10_000, (256, 512)),
+        ] {
+            assert_eq!(blocks(kind, at_once), expected, "{kind:?} {at_once}");
+        }
+    }
+
+    /// Rows may lie in shared memory where there is no limit to them, and nowhere else.
+    #[test]
+    fn cuda_long_rows_have_their_bytes() {
+        for (classes, dtype, bytes) in
+            [(2048, DType::F32, None), (2049, DType::F32, Some(8196)), (2049, DType::Bf16, Some(4098)), (3000, DType::F64, Some(24_000))]
+        {
+            let found = launch(Kind { classes, dtype, ..ROWS });
+            assert_eq!(found.row_bytes, bytes);
+            let listed = kernels().find(|listed| listed.id == found.kernel).unwrap();
+            assert_eq!((listed.long_rows, listed.threads), (bytes.is_some(), Some(found.threads)));
+        }
+    }
+
+    /// Every kernel has an id of its own.
+    #[test]
+    fn cuda_kernels_have_their_ids() {
+        let names: Vec<String> = kernels().map(|listed| listed.name).collect();
+        assert_eq!(names.len(), 7 * 3 + 6 * 4 + 4 + 5);
+        assert!(!names.iter().any(|name| name.ends_with("f64") && !name.contains("any") && !name.contains("accumulate")));
+        let mut ids: Vec<usize> = kernels().map(|listed| listed.id.0).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        assert!(ids.len() == names.len() && ids.iter().all(|&id| id < KERNELS));
+    }
+
+    /// What each way to ask gives on older and on newer devices.
+    #[test]
+    fn cuda_paths_choose_modules() {
+        for (path, older, newer) in [
+            (Path::Default, Some(Module::Ols), Some(Module::Hopper)),
+            (Path::Plain, Some(Module::Ols), Some(Module::Ols)),
+            (Path::Hopper, None, Some(Module::Hopper)),
+        ] {
+            assert_eq!((path.module(false), path.module(true)), (older, newer), "{path:?}");
         }
     }
 }

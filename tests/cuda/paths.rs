@@ -1,4 +1,4 @@
-//! The kernels for compute capability 9.0: bulk additions and clusters give the bits of the plain ones, whatever the schedule.
+//! All kernels that can run a batch give the same bits: the usual and the general ones, in grids of any size and in any schedule.
 
 use ols::capi::*;
 use ols::{DType, Initial, Options, Reduction, Update};
@@ -8,8 +8,8 @@ use crate::device::{BatchOnDevice, CudaCriterion, OnDevice, raw_options, tensor}
 use crate::standin::{DeviceMemory, Standin};
 use crate::support::buffer::Buffer;
 use crate::support::hex::Hex;
-use crate::support::life::{Shape, bits, config, grad_view, loss_view, reduction, shape};
-use crate::support::model::{CaseBatch, View};
+use crate::support::life::{Shape, bits, config, grad_view, layout, loss_view, reduction, shape};
+use crate::support::model::{CaseBatch, Name, Numbers, View};
 use crate::support::runner::State;
 
 /// What a criterion makes of a batch that is added three times and taken back once.
@@ -19,23 +19,57 @@ struct Made {
     state: State,
 }
 
-/// And the kernels that it launched.
-fn make(standin: &Standin, path: &str, options: &Options, batch: &CaseBatch, in_place: bool) -> (Made, Vec<String>) {
+/// And the kernels that it launched: for what is taken back, those for everything.
+fn make(standin: &Standin, path: &str, options: &Options, batch: &CaseBatch, in_place: bool) -> (Made, [Vec<String>; 2]) {
     standin.path(path);
     let mut criterion = CudaCriterion::new(options).unwrap();
     standin.kernels();
     let (loss, grad) = (loss_view(options, batch), grad_view(batch));
-    let mut passes = Vec::new();
+    let (mut passes, mut kernels) = (Vec::new(), [vec![], vec![]]);
     for update in [Update::Add, Update::None, Update::Add, Update::Add, Update::TakeBack] {
         let (result, outputs) = criterion.forward(standin, batch, update, &loss, &grad, in_place && update != Update::TakeBack);
         result.unwrap();
         passes.push(bits(&outputs));
+        kernels[usize::from(update == Update::TakeBack)].extend(standin.kernels());
     }
     let (result, outputs) = criterion.backward(standin, batch, grad.as_ref().unwrap());
     result.unwrap();
     passes.push(bits(&outputs));
-    let kernels = standin.kernels();
+    kernels[0].extend(standin.kernels());
     (Made { passes, state: criterion.state(standin) }, kernels)
+}
+
+/// The table of variants once more, as one line per rule: for a batch, and for one that is taken back.
+fn expected(options: &Options, batch: &CaseBatch) -> [String; 2] {
+    let (classes, of, view) = (options.classes, batch.logits.dtype.0, &batch.logits.view);
+    let (strides, grad) = (view.strides(), grad_view(batch).unwrap().strides());
+    let pixels = view.shape.len() == 3 && view.shape[2] > 1 && strides[2] == 1 && strides[1] != 1 && classes <= 32;
+    let dense = strides[1] == 1 && grad[1] == 1 && (view.shape.len() == 2 || view.shape[2] == 1);
+    let compact = dense && (view.shape[0] <= 1 || (strides[0] == classes as isize && grad[0] == classes as isize));
+    let weighted = options.class_weights.is_some() || batch.sample_weights.is_some() || batch.grad_loss.is_some();
+    let usual = of != DType::F64 && !weighted && batch.targets2.is_none() && if classes <= 32 { compact || pixels } else { dense };
+    let lanes = match classes {
+        0..=32 => 8,
+        33..=256 => 32,
+        257..=1024 => 128,
+        1025..=2048 => 256,
+        _ => 512,
+    };
+    let variant = if pixels { "samples".to_owned() } else { format!("rows{lanes}") };
+    let dtype = match of {
+        DType::F32 => "f32",
+        DType::F64 => "f64",
+        DType::F16 => "f16",
+        _ => "bf16",
+    };
+    let general = format!("ols_{variant}_any_{dtype}");
+    let usually = if usual && !pixels && classes <= 32 { "staged".to_owned() } else { variant };
+    [if usual { format!("ols_{usually}_{dtype}") } else { general.clone() }, general]
+}
+
+/// But for the kernel for the mean's divisor.
+fn are_alone(kernels: &[Vec<String>; 2], wanted: &[String; 2]) -> bool {
+    kernels.iter().zip(wanted).all(|(kernels, wanted)| kernels.iter().all(|name| name == wanted || name == "ols_divisor"))
 }
 
 fn options(classes: usize, alpha: f64, weighted: bool, reduction: Reduction) -> Options {
@@ -43,34 +77,106 @@ fn options(classes: usize, alpha: f64, weighted: bool, reduction: Reduction) -> 
     if weighted { options.class_weights((0..classes).map(|class| 0.1 + (class % 7) as f64).collect::<Vec<_>>()) } else { options }
 }
 
-/// Classes for each variant: both kinds of rows of A (of an odd number of classes every second begins between multiples of 16 bytes).
+/// Classes for each variant; rows of A of both kinds (of an odd number of classes every second begins between multiples of 16 bytes).
 fn classes() -> impl Strategy<Value = usize> {
-    prop_oneof![2 => 257..700usize, 1 => Just(2047usize), 1 => Just(2048usize), 2 => 2049..2600usize, 1 => Just(4099usize)]
+    prop_oneof![
+        2 => 2..33usize,
+        2 => 33..257usize,
+        3 => 257..700usize,
+        1 => 1023..1026usize,
+        1 => 2047..2050usize,
+        2 => 2049..2600usize,
+        1 => Just(4099usize),
+    ]
 }
 
 proptest! {
-    #![proptest_config(config(40))]
+    #![proptest_config(config(60))]
 
-    /// Loss, gradient and state, with threads, blocks and clusters in any order, in every layout, with infinite, missing and huge logits.
+    /// Loss, gradient and state, with threads and blocks in any order, in every layout, with infinite, missing and huge logits.
     #[test]
     fn cuda_paths_give_the_same_bits(
-        classes in classes(), alpha in prop_oneof![Just(0.0), Just(0.4), Just(1.0)], weighted in any::<bool>(), reduction in reduction(),
-        shape in shape(3), seed in 1..1000i64, cached in any::<bool>(),
+        classes in classes(), alpha in prop_oneof![Just(0.0), Just(0.4), Just(1.0)], weighted in prop::bool::weighted(0.2), reduction in reduction(),
+        shape in shape(3), usual in prop::bool::weighted(0.6), seed in 1..1000i64, cached in any::<bool>(),
     ) {
         let standin = Standin::new();
-        // Few clusters, so that one has several rows; and rows that fit no block's memory.
-        standin.set("multiprocessors", 16);
+        // With rows that fit no block's memory.
         standin.set("shared_limit", if cached { 227 * 1024 } else { 2 * 1024 });
         let options = options(classes, alpha, weighted, reduction);
-        let batch = Shape { n: shape.n.min(4), inner: shape.inner.map(|inner| inner.min(2)), ..shape }.batch(classes, &options);
+        let shape = Shape { n: shape.n.min(4), inner: shape.inner.map(|inner| inner.min(2)), ..shape };
+        let nothing = Shape { layout: shape.layout % 3, weights: None, mixed: None, grad_loss: None, ..shape.clone() };
+        let shape = if usual { nothing } else { shape };
+        let batch = shape.batch(classes, &options);
         let (plain, kernels) = make(&standin, "plain", &options, &batch, false);
-        prop_assert!(kernels.iter().all(|name| !name.contains("bulk") && !name.contains("cluster")), "{kernels:?}");
-        for (number, path) in ["bulk", "cluster"].into_iter().enumerate() {
+        prop_assert!(are_alone(&kernels, &expected(&options, &batch)), "{kernels:?}");
+        for (number, (path, multiprocessors)) in [("hopper", 1), ("", 132)].into_iter().enumerate() {
             standin.set("seed", seed + number as i64);
-            let (made, kernels) = make(&standin, path, &options, &batch, (seed + number as i64) % 2 == 0 && batch.logits.view.strides.is_none());
+            standin.set("multiprocessors", multiprocessors);
+            let in_place = (seed + number as i64) % 2 == 0 && batch.logits.view.strides.is_none();
+            let (made, kernels) = make(&standin, path, &options, &batch, in_place);
             prop_assert!(made == plain, "{path}: other bits; {kernels:?}");
-            let wanted = if classes <= 2048 { "bulk128" } else if path == "bulk" || batch.logits.dtype.0 == DType::F64 { "bulk512" } else { "cluster" };
-            prop_assert!(kernels.iter().all(|name| name.contains(wanted) || name == "ols_divisor"), "{path}: {kernels:?}");
+            prop_assert!(are_alone(&kernels, &expected(&options, &batch)), "{path}: {kernels:?}");
+        }
+    }
+
+    /// A batch that the usual kernels take has the same bits in the general ones: with second targets that are the first once more, with weights of
+    /// 1, and with classes apart.
+    #[test]
+    fn cuda_usual_kernels_give_the_bits_of_the_general_ones(
+        classes in classes(), alpha in prop_oneof![Just(0.0), Just(0.4), Just(1.0)], reduction in reduction(), shape in shape(3),
+        lam in prop_oneof![Just(0.0), Just(0.3), Just(1.0)], seed in 0..1000i64,
+    ) {
+        let standin = Standin::new();
+        standin.set("seed", seed);
+        let options = options(classes, alpha, false, reduction);
+        let dtype = if shape.dtype == DType::F64 { DType::F32 } else { shape.dtype };
+        // Pixels side by side, or rows.
+        let inner = if classes <= 32 && seed % 2 == 0 { Some(3) } else { None };
+        let nothing = Shape { layout: 0, weights: None, mixed: None, grad_loss: None, ..shape };
+        let batch = Shape { dtype, n: 2 + nothing.n.min(3), inner, ..nothing }.batch(classes, &options);
+        let (usual, kernels) = make(&standin, "", &options, &batch, false);
+        prop_assert!(are_alone(&kernels, &expected(&options, &batch)) && !kernels[0][0].contains("_any_"), "{kernels:?}");
+        let mut twice = batch.clone();
+        twice.targets2 = Some(batch.targets.clone());
+        twice.lam = Some(Numbers { dtype: Name(DType::F64), view: View::new(&[]), values: vec![Hex(lam)] });
+        let mut ones = batch.clone();
+        let weights = vec![Hex(1.0); batch.targets.values.len()];
+        ones.sample_weights = Some(Numbers { dtype: Name(DType::F32), view: View::new(&batch.targets.view.shape), values: weights });
+        ones.grad_loss = Some(Numbers { dtype: Name(DType::F32), view: View::new(&[]), values: vec![Hex(1.0)] });
+        let mut apart = batch.clone();
+        apart.logits.view = layout(&batch.logits.view.shape, if inner.is_some() { 6 } else { 5 });
+        for other in [twice, ones, apart] {
+            let (general, kernels) = make(&standin, "", &options, &other, false);
+            prop_assert!(general == usual, "other bits; {kernels:?}");
+            prop_assert!(are_alone(&kernels, &expected(&options, &other)) && kernels[0][0].contains("_any_"), "{kernels:?}");
+        }
+    }
+}
+
+/// Bits do not depend on how many blocks there are, nor on which of them has a sample.
+#[test]
+fn cuda_usual_and_general_bits_do_not_depend_on_the_grid() {
+    let standin = Standin::new();
+    for (at, (classes, n, inner)) in
+        [(9, 1300, None), (9, 1700, None), (21, 3, Some(600)), (100, 70, None), (300, 40, None), (1100, 20, None), (2100, 9, None)]
+            .into_iter()
+            .enumerate()
+    {
+        for (weighted, dtype) in [(false, DType::F32), (true, DType::Bf16)] {
+            let options = options(classes, 0.5, weighted, Reduction::Mean);
+            let batch = Shape { inner, ..Shape::rows(dtype, n, at as u64) }.batch(classes, &options);
+            let made: Vec<_> = [(1, 0), (2, 5), (3, 6), (16, 7), (132, 0)]
+                .into_iter()
+                .map(|(multiprocessors, seed)| {
+                    standin.set("multiprocessors", multiprocessors);
+                    standin.set("seed", seed);
+                    let (made, _) = make(&standin, "", &options, &batch, false);
+                    (made, standin.get("last_blocks"))
+                })
+                .collect();
+            assert!(made.iter().all(|(it, _)| *it == made[0].0), "{classes}: other bits");
+            let grids: Vec<i64> = made.iter().map(|&(_, blocks)| blocks).collect();
+            assert!(grids[..3].is_sorted_by(|a, b| a < b) && grids[0] == 2, "{classes} {grids:?}");
         }
     }
 }
@@ -79,11 +185,11 @@ proptest! {
 #[test]
 fn cuda_paths_take_any_alignment() {
     let standin = Standin::new();
-    for (classes, gap, offset) in [(300, 0, 1), (301, 1, 0), (300, 1, 1), (2050, 1, 0), (2051, 0, 1)] {
+    for (classes, gap, offset) in [(300, 0, 1), (301, 1, 0), (300, 1, 1), (1030, 0, 1), (1031, 0, 0), (2050, 1, 0), (2051, 0, 1)] {
         let options = options(classes, 0.5, false, Reduction::Mean);
         let shape = Shape::rows(DType::F32, 5, 4);
         let batch = shape.batch(classes, &options);
-        let found: Vec<_> = ["plain", "bulk", "cluster"]
+        let found: Vec<_> = ["plain", "hopper"]
             .map(|path| {
                 standin.path(path);
                 let view = View::strided(&[classes, classes], &[(classes + gap) as isize, 1]).padded(offset, 0);
@@ -101,30 +207,35 @@ fn cuda_paths_take_any_alignment() {
             })
             .into();
         assert!(found[0].0.counts.iter().sum::<i64>() > 0);
-        for (path, it) in [("bulk", &found[1]), ("cluster", &found[2])] {
-            assert!(*it == found[0], "{path} {classes} {gap} {offset}");
-        }
+        assert!(found[1] == found[0], "{classes} {gap} {offset}");
     }
 }
 
-/// A row so long that each block of a cluster has several tiles of it, and that would not fit one block's memory.
+/// A row of many tiles, which fits one block's memory or does not.
 #[test]
 fn cuda_very_long_rows_have_the_same_bits_in_every_way() {
     let standin = Standin::new();
     standin.set("spoils", 0);
-    standin.set("shared_limit", 48 * 1024);
     const K: usize = 20_001;
     let options = Options::new(K).alpha(1.0).reduction(Reduction::None);
     let shape = Shape { special: vec![(K + 7, 0)], ..Shape::rows(DType::F32, 3, 9) };
     let batch = shape.batch(K, &options);
     let (logits, targets) = (batch.rows().logits, batch.targets.values.clone());
     let mut first = None;
-    for (path, kernel) in
-        [("plain", "ols_rows512_f32"), ("bulk", "ols_bulk512_f32"), ("cluster", "ols_cluster_f32"), ("hopper", "ols_cluster_f32")]
+    for (number, (path, kernel, shared)) in
+        [("plain", "ols_rows512_f32", 48), ("", "ols_rows512_f32", 227), ("hopper", "ols_rows512_f32", 48), ("", "ols_rows512_any_f32", 48)]
+            .into_iter()
+            .enumerate()
     {
         standin.path(path);
-        standin.set("seed", path.len() as i64);
-        standin.set("multiprocessors", if path == "hopper" { 132 } else { 16 });
+        standin.set("seed", number as i64);
+        standin.set("multiprocessors", 1 + number as i64 % 2);
+        standin.set("shared_limit", shared * 1024);
+        let mut batch = batch.clone();
+        if kernel.contains("any") {
+            batch.targets2 = Some(batch.targets.clone());
+            batch.lam = Some(Numbers { dtype: Name(DType::F32), view: View::new(&[]), values: vec![Hex(0.5)] });
+        }
         // Adopted, so that it is touched where a sample is added alone: zeros as the system gives them.
         let (soft_labels, sums) = (DeviceMemory::new(K * K * 4), DeviceMemory::new(K * K * 8));
         let mut raw = raw_options(&options);
@@ -135,19 +246,19 @@ fn cuda_very_long_rows_have_the_same_bits_in_every_way() {
         let mut criterion = CudaCriterion::from_raw(&raw, &options).unwrap();
         standin.kernels();
         let (result, outputs) =
-            criterion.forward(&standin, &batch, Update::Add, &loss_view(&options, &batch), &grad_view(&batch), path == "cluster");
+            criterion.forward(&standin, &batch, Update::Add, &loss_view(&options, &batch), &grad_view(&batch), number == 2);
         result.unwrap();
         assert_eq!(standin.kernels(), [kernel]);
         let (buffer, view) = outputs.loss.as_ref().unwrap();
         for (row, (&loss, &target)) in buffer.values(view).iter().zip(&targets).enumerate() {
             let logits = &logits[row * K..][..K];
             let exact = logits.iter().map(|z| z.exp()).sum::<f64>().ln() - logits[target as usize];
-            assert!((loss - exact).abs() <= 2e-6 * exact.max(1.0), "{path}: {loss} differs from {exact}");
+            assert!((loss - exact).abs() <= 2e-6 * exact.max(1.0), "{kernel}: {loss} differs from {exact}");
         }
         let added: Vec<Vec<u8>> = targets.iter().map(|&target| sums.bytes()[target as usize * K * 8..][..K * 8].to_vec()).collect();
         assert!(added.iter().flatten().any(|&byte| byte != 0));
         let found = (bits(&outputs), added);
-        assert!(*first.get_or_insert_with(|| found.clone()) == found, "{path}: other bits");
+        assert!(*first.get_or_insert_with(|| found.clone()) == found, "{path} {kernel} {shared}: other bits");
     }
 }
 
@@ -155,7 +266,7 @@ fn cuda_very_long_rows_have_the_same_bits_in_every_way() {
 #[test]
 fn cuda_paths_know_full_classes() {
     let standin = Standin::new();
-    for classes in [300, 2100] {
+    for classes in [300, 1100, 2100] {
         let options = options(classes, 0.5, false, Reduction::Sum);
         let shape = Shape::rows(DType::Bf16, 6, 1);
         let mut batch = shape.batch(classes, &options);
@@ -163,7 +274,7 @@ fn cuda_paths_know_full_classes() {
         for (index, value) in &mut batch.logits.set {
             *value = Hex(if *index % classes == 1 { 9.0 } else { 0.0 });
         }
-        for path in ["bulk", "cluster"] {
+        for path in ["", "plain"] {
             standin.path(path);
             let mut criterion = CudaCriterion::new(&options).unwrap();
             // SAFETY: memory of the stand-in, which is host memory; nothing runs.
@@ -177,76 +288,122 @@ fn cuda_paths_know_full_classes() {
     }
 }
 
-/// A captured step with a cluster in it is replayed like any other.
+/// A captured step is replayed like any other, also where its rows take another share of the shared memory than the last ones: the driver is asked
+/// then how many blocks have room for them.
 #[test]
 fn cuda_paths_can_be_captured() {
     let standin = Standin::new();
-    for path in ["bulk", "cluster"] {
+    for path in ["", "plain"] {
         standin.path(path);
-        let options = options(2100, 0.5, false, Reduction::Mean);
-        let shape = Shape::rows(DType::F32, 3, 2);
-        let batch = BatchOnDevice::new(&shape.batch(2100, &options));
-        let mut criterion = CudaCriterion::new(&options).unwrap();
-        criterion.stream = standin.stream();
-        let loss = OnDevice::new(&Buffer::unused(DType::F32, 1), DType::F32, &View::new(&[]));
-        let before = ["allocations", "synchronisations", "copies"].map(|name| standin.get(name));
-        let tensor = loss.tensor(0);
-        let step = standin.capture(criterion.stream, || criterion.enqueue(&batch, Update::Add, Some(&tensor), None).unwrap());
-        assert_eq!(before, ["allocations", "synchronisations", "copies"].map(|name| standin.get(name)));
-        for _ in 0..3 {
-            standin.replay(step, std::ptr::null_mut());
+        for classes in [2100, 2200] {
+            let options = options(classes, 0.5, false, Reduction::Mean);
+            let shape = Shape::rows(DType::F32, 3, 2);
+            let batch = BatchOnDevice::new(&shape.batch(classes, &options));
+            let mut criterion = CudaCriterion::new(&options).unwrap();
+            criterion.stream = standin.stream();
+            let loss = OnDevice::new(&Buffer::unused(DType::F32, 1), DType::F32, &View::new(&[]));
+            let before = ["allocations", "synchronisations", "copies"].map(|name| standin.get(name));
+            let tensor = loss.tensor(0);
+            let step = standin.capture(criterion.stream, || criterion.enqueue(&batch, Update::Add, Some(&tensor), None).unwrap());
+            assert_eq!(before, ["allocations", "synchronisations", "copies"].map(|name| standin.get(name)));
+            for _ in 0..3 {
+                standin.replay(step, std::ptr::null_mut());
+            }
+            assert_eq!(criterion.state(&standin).counts.iter().sum::<i64>(), 3 * 2);
+            assert!(loss.back().0.get(0) > 0.0);
+            standin.destroy_graph(step);
         }
-        assert_eq!(criterion.state(&standin).counts.iter().sum::<i64>(), 3 * 2);
-        assert!(loss.back().0.get(0) > 0.0);
-        standin.destroy_graph(step);
     }
 }
 
-/// What asks for them gets them or an error; nobody else does, and the module is not loaded for nobody.
+/// Blocks as the device takes at once: three multiprocessors with two blocks each. The driver is asked when the kernels are loaded, and then for the
+/// rows in shared memory alone, once for each length.
 #[test]
-fn cuda_paths_are_off_unless_asked_for() {
+fn cuda_grids_are_what_the_device_takes_at_once() {
+    let standin = Standin::new();
+    let mut criteria = Vec::new();
+    let mut launch = |classes: usize, n: usize, dtype: DType| {
+        let options = Options::new(classes);
+        let mut criterion = CudaCriterion::new(&options).unwrap();
+        let asked = standin.get("occupancies");
+        criterion.enqueue(&BatchOnDevice::new(&Shape::rows(dtype, n, 2).batch(classes, &options)), Update::Add, None, None).unwrap();
+        standin.wait();
+        // So that the kernels stay loaded.
+        criteria.push(criterion);
+        (standin.get("last_threads"), standin.get("last_blocks"), standin.get("occupancies") - asked)
+    };
+    for (classes, n, dtype, expected) in [
+        (10, 256, DType::F32, (256, 1, 0)),
+        (10, 257, DType::Bf16, (256, 2, 0)),
+        (10, 2000, DType::F32, (256, 6, 0)),
+        (10, 128, DType::F64, (256, 4, 0)),
+        (300, 1024, DType::F32, (128, 6, 0)),
+        (100, 9, DType::F32, (256, 2, 0)),
+        (100, 90, DType::F32, (256, 6, 0)),
+        (300, 5, DType::F16, (128, 5, 0)),
+        (300, 7, DType::F16, (128, 6, 0)),
+        (1500, 7, DType::F32, (256, 6, 0)),
+        (2100, 1, DType::F32, (512, 1, 0)),
+        (2100, 7, DType::F32, (512, 6, 1)),
+        (2100, 2, DType::F32, (512, 2, 0)),
+        (2200, 7, DType::F32, (512, 6, 1)),
+        (2200, 8, DType::F32, (512, 6, 0)),
+    ] {
+        assert_eq!(launch(classes, n, dtype), expected, "{classes} {n} {dtype:?}");
+    }
+}
+
+/// What asks for kernels gets them or an error, and one module of them is loaded.
+#[test]
+fn cuda_paths_are_those_that_are_asked_for() {
     let standin = Standin::new();
     let options = Options::new(600);
-    let launched = |path: &str, n: usize, classes: usize, dtype: DType| {
+    let launched = |path: &str, classes: usize, dtype: DType, weighted: bool| {
         standin.path(path);
-        let shape = Shape::rows(dtype, n, 2);
-        let batch = BatchOnDevice::new(&shape.batch(classes, &options));
-        let mut criterion = CudaCriterion::new(&Options::new(classes)).unwrap();
+        let options = self::options(classes, 0.5, weighted, Reduction::Mean);
+        let batch = BatchOnDevice::new(&Shape::rows(dtype, 2, 2).batch(classes, &options));
+        let modules = standin.get("modules");
+        let mut criterion = CudaCriterion::new(&options).unwrap();
+        assert_eq!(standin.get("modules"), modules + 1);
         standin.kernels();
         criterion.enqueue(&batch, Update::Add, None, None).unwrap();
-        standin.kernels().concat()
+        (standin.kernels().concat(), standin.get("last_module"))
     };
-    // The table of variants, for each way to ask.
-    for (path, classes, dtype, kernel) in [
-        ("plain", 600, DType::F32, "ols_rows128_f32"),
-        ("plain", 2100, DType::F16, "ols_rows512_f16"),
-        ("", 2100, DType::F32, "ols_rows512_f32"),
-        ("hopper", 100, DType::F32, "ols_rows32_f32"),
-        ("hopper", 300, DType::F32, "ols_rows128_f32"),
-        ("hopper", 600, DType::F64, "ols_bulk128_f64"),
-        ("hopper", 2100, DType::Bf16, "ols_bulk512_bf16"),
-        ("bulk", 300, DType::F16, "ols_bulk128_f16"),
-        ("cluster", 300, DType::F32, "ols_bulk128_f32"),
-        ("cluster", 2100, DType::Bf16, "ols_cluster_bf16"),
-        ("cluster", 2100, DType::F16, "ols_cluster_f16"),
-        ("cluster", 2100, DType::F64, "ols_bulk512_f64"),
+    for (path, classes, dtype, weighted, kernel, module) in [
+        ("plain", 600, DType::F32, false, "ols_rows128_f32", 75),
+        ("plain", 2100, DType::F16, true, "ols_rows512_any_f16", 75),
+        ("", 100, DType::F32, false, "ols_rows32_f32", 90),
+        ("", 2100, DType::F32, false, "ols_rows512_f32", 90),
+        ("", 1025, DType::F64, false, "ols_rows256_any_f64", 90),
+        ("hopper", 300, DType::F32, false, "ols_rows128_f32", 90),
+        ("hopper", 300, DType::F16, true, "ols_rows128_any_f16", 90),
+        ("hopper", 1100, DType::F32, false, "ols_rows256_f32", 90),
     ] {
-        assert_eq!(launched(path, 2, classes, dtype), kernel, "{path} {classes} {dtype:?}");
+        assert_eq!(launched(path, classes, dtype, weighted), (kernel.to_owned(), module), "{path} {classes} {dtype:?}");
     }
+    // Criteria share what is loaded for one way to ask, and for another that comes to the same.
+    standin.path("");
+    let modules = standin.get("modules");
+    let first = CudaCriterion::new(&options).unwrap();
+    for (path, more) in [("", 1), ("hopper", 1), ("plain", 2)] {
+        standin.path(path);
+        CudaCriterion::new(&options).unwrap();
+        assert_eq!(standin.get("modules"), modules + more, "{path}");
+    }
+    drop(first);
     let refused = |status: ols_status_t, text: &str| {
         let failure = CudaCriterion::new(&options).err().unwrap();
         assert!(failure.status == status && failure.text.contains(text), "{failure:?}");
         assert_eq!(standin.get("references"), 0);
     };
     standin.path("fast");
-    refused(ols_status_t::OLS_STATUS_INVALID_ARGUMENT, "OLS_CUDA_PATH = \"fast\" is not plain, hopper, bulk or cluster");
+    refused(ols_status_t::OLS_STATUS_INVALID_ARGUMENT, "OLS_CUDA_PATH = \"fast\" is neither plain nor hopper");
     standin.set("capability", 89);
     standin.path("hopper");
     refused(ols_status_t::OLS_STATUS_UNSUPPORTED, "compute capability 8.9, but what OLS_CUDA_PATH asks for needs 9.0");
-    standin.set("capability", 90);
-    standin.set("multiprocessors", 7);
-    refused(ols_status_t::OLS_STATUS_UNSUPPORTED, "cuda:0: clusters of 8 blocks do not fit this device");
-    standin.set("capability", 89);
-    standin.path("plain");
-    CudaCriterion::new(&options).unwrap();
+    for path in ["", "plain"] {
+        assert_eq!(launched(path, 300, DType::F32, false), ("ols_rows128_f32".to_owned(), 80), "{path}");
+    }
+    standin.set("capability", 120);
+    assert_eq!(launched("hopper", 300, DType::F32, false), ("ols_rows128_f32".to_owned(), 90));
 }

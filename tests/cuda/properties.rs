@@ -8,7 +8,7 @@ use crate::device::{BatchOnDevice, CudaCriterion};
 use crate::standin::Standin;
 use crate::support::hex::Hex;
 use crate::support::life::*;
-use crate::support::model::{CaseBatch, CaseReport, Logits, Name, Targets, View, splitmix64};
+use crate::support::model::{CaseBatch, CaseReport, Logits, Name, Numbers, Targets, View, splitmix64};
 use crate::support::runner::{Outputs, State};
 
 fn pass(standin: &Standin, criterion: &mut CudaCriterion, batch: &CaseBatch, update: Update) -> Outputs {
@@ -141,6 +141,15 @@ fn plain(dtype: DType, n: usize, classes: usize, inner: Option<usize>, seed: u64
     }
 }
 
+/// The same with second targets, which the usual kernels do not know.
+fn mixed(mut batch: CaseBatch) -> CaseBatch {
+    let mut second = batch.targets.clone();
+    second.values.reverse();
+    batch.targets2 = Some(second);
+    batch.lam = Some(Numbers { dtype: Name(DType::F32), view: View::new(&[]), values: vec![Hex(0.75)] });
+    batch
+}
+
 fn compare(standin: &Standin, options: &Options, batch: &CaseBatch) -> State {
     let mut reference = Reference::new(options).unwrap();
     let mut criterion = CudaCriterion::new(options).unwrap();
@@ -156,33 +165,61 @@ fn compare(standin: &Standin, options: &Options, batch: &CaseBatch) -> State {
 fn cuda_is_right_at_every_boundary_size() {
     let standin = Standin::new();
     let mut launched = Vec::new();
-    for (at, classes) in [2, 3, 7, 8, 9, 31, 32, 33, 127, 128, 255, 256, 257, 512, 2047, 2048, 2049, 3001].into_iter().enumerate() {
+    let sizes = [2, 3, 7, 8, 9, 31, 32, 33, 127, 128, 255, 256, 257, 512, 1023, 1024, 1025, 2047, 2048, 2049, 3001];
+    for (at, classes) in sizes.into_iter().enumerate() {
         for dtype in [DType::F32, DType::F64, DType::F16, DType::Bf16] {
             standin.set("seed", at as i64);
             let options = Options::new(classes).reduction([Reduction::Mean, Reduction::Sum, Reduction::None][at % 3]);
-            for n in if classes > 1000 { vec![2] } else { vec![1, 33] } {
+            let few = if classes > 1000 { 2 } else { 33 };
+            for n in if classes > 1000 { vec![2] } else { vec![1, few] } {
                 compare(&standin, &options, &plain(dtype, n, classes, None, 11));
             }
+            compare(&standin, &options, &mixed(plain(dtype, few, classes, None, 13)));
             if classes <= 33 {
-                compare(&standin, &options, &plain(dtype, 3, classes, Some(37), 12));
+                let pixels = plain(dtype, 3, classes, Some(37), 12);
+                compare(&standin, &options, &pixels);
+                compare(&standin, &options, &mixed(pixels));
             }
             launched.extend(standin.kernels());
         }
     }
-    for variant in ["rows8", "samples", "rows32", "rows128", "rows512"] {
-        for dtype in ["f32", "f64", "f16", "bf16"] {
+    for (variants, dtypes) in [
+        (["staged", "samples", "rows32", "rows128", "rows256", "rows512"], &["f32", "f16", "bf16"][..]),
+        (["rows8", "samples", "rows32", "rows128", "rows256", "rows512"], &["any_f32", "any_f64", "any_f16", "any_bf16"]),
+    ] {
+        for (variant, dtype) in variants.into_iter().flat_map(|variant| dtypes.iter().map(move |dtype| (variant, dtype))) {
             assert!(launched.contains(&format!("ols_{variant}_{dtype}")), "{variant} {dtype} was not launched");
         }
     }
 }
 
-/// More samples than there are slots for their losses, and than a block sums the divisor of.
+/// More samples than one block takes, than a grid takes at once, than there are slots for their losses, and than a block sums the divisor of; with
+/// the usual kernels and with the general ones.
 #[test]
 fn cuda_is_right_for_many_samples() {
     let standin = Standin::new();
-    for (n, classes, inner) in [(1024, 3, None), (1025, 3, None), (4100, 257, None), (2, 3, Some(65_600))] {
+    for (n, classes, inner, weighted) in [
+        (127, 9, None, false),
+        (128, 9, None, false),
+        (129, 9, None, false),
+        (128, 9, None, true),
+        (129, 32, None, true),
+        (1024, 3, None, true),
+        (1025, 3, None, true),
+        (1025, 3, None, false),
+        (4095, 33, None, false),
+        (4100, 33, None, true),
+        (4100, 9, None, false),
+        (4100, 9, None, true),
+        (4100, 257, None, false),
+        (4100, 257, None, true),
+        (2, 3, Some(65_600), true),
+        (2, 3, Some(65_600), false),
+    ] {
         let batch = plain(DType::F32, n, classes, inner, 5);
-        let options = Options::new(classes).class_weights((0..classes).map(|class| 0.5 + class as f64).collect::<Vec<_>>());
+        let options = Options::new(classes);
+        let options =
+            if weighted { options.class_weights((0..classes).map(|class| 0.5 + class as f64).collect::<Vec<_>>()) } else { options };
         standin.kernels();
         let state = compare(&standin, &options, &batch);
         // In another order of blocks and threads.
@@ -191,8 +228,12 @@ fn cuda_is_right_for_many_samples() {
         pass(&standin, &mut again, &batch, Update::Add);
         assert!(again.state(&standin) == state);
         standin.set("seed", 0);
-        let many = n * inner.unwrap_or(1) > 1024;
-        assert_eq!(standin.kernels().contains(&"ols_divisor".to_owned()), many, "{n}");
+        // Without weights the blocks count the targets together.
+        let divisor = weighted && n * inner.unwrap_or(1) > 1024;
+        let kernels = standin.kernels();
+        assert_eq!(kernels.contains(&"ols_divisor".to_owned()), divisor, "{n}");
+        assert_eq!(kernels.contains(&"ols_wide32_f32".to_owned()), !weighted && classes == 257, "{kernels:?}");
+        assert_eq!(kernels.iter().any(|name| name.contains("_any_")), weighted, "{n} {kernels:?}");
     }
 }
 
@@ -218,7 +259,7 @@ fn cuda_long_rows_do_not_depend_on_shared_memory() {
 fn cuda_long_and_peaked_rows_are_accurate() {
     let standin = Standin::new();
     // The lanes of 2048 classes are the longest that stay in registers; longer rows are for a GPU, where cuda/check has them.
-    for classes in [2048, 256, 32, 3001] {
+    for classes in [2048, 1024, 256, 32, 3001] {
         for dtype in [DType::F32, DType::F64] {
             for (height, peak, target) in [(17.0, 0, 0), (16.635, 5, 3), (17.0, classes - 1, classes - 1), (30.0, 9, 7), (8.25, 10, 10)] {
                 let mut batch = plain(dtype, 1, classes, None, 3);

@@ -103,12 +103,12 @@ impl Standin {
             ("memory_limit", 1 << 40),
             ("seed", 0),
             ("workers", 1),
-            ("multiprocessors", 132),
+            ("multiprocessors", 3),
             ("spoils", 1),
         ] {
             this.set(name, value);
         }
-        this.path("plain");
+        this.path("");
         this.kernels();
         this.enter(0);
         this
@@ -120,7 +120,7 @@ impl Standin {
         unsafe { function::<unsafe extern "C" fn(*const c_char, c_longlong)>("standin_set")(name.as_ptr(), value) };
     }
 
-    /// Which variants of the kernels criteria use that are created from now on.
+    /// Which kernels criteria use that are created from now on, as OLS_CUDA_PATH.
     pub fn path(&self, name: &str) {
         // SAFETY: nothing in this process reads the environment but through the standard library, which has a lock for it; the compilers that a
         // test starts do so in processes of their own.

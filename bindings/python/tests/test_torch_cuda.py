@@ -108,6 +108,7 @@ def test_gpu_and_cpu_agree(dtype):
 
 
 @needs_gpu
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype feature:UserWarning")
 def test_a_training_step_does_not_synchronise():
     criterion = OnlineLabelSmoothing(0.5, 50).cuda()
     logits, target = batch(128, 50)
