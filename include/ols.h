@@ -95,8 +95,8 @@
  *
  * CUDA
  * With device_type OLS_DEVICE_CUDA a criterion works on tensors of that device: compute capability 7.5 or newer, a driver of CUDA 12.0 or
- * newer; without one, ols_create fails with OLS_STATUS_UNSUPPORTED. No GPU has run the kernels of this release yet: they are tested on a
- * stand-in for the driver.
+ * newer; without one, ols_create fails with OLS_STATUS_UNSUPPORTED. The kernels have run on an H200, and are tested on a stand-in for the
+ * driver.
  *
  * Calls enqueue on the stream they are given, in the device's primary context (that of the CUDA runtime and of PyTorch); the caller's
  * context is current again after each call. ols_forward, ols_backward, ols_accumulate, ols_next_epoch and ols_set_soft_labels neither wait

@@ -17,10 +17,10 @@ def output(*command):
 
 
 def header():
-    """What is known without PyTorch; OLS_COMMIT names the commit where there is no git."""
+    """What is known without PyTorch; OLS_COMMIT names the commit, or git does."""
     root = pathlib.Path(__file__).resolve().parents[2]
     return {
-        "commit": output("git", "-C", str(root), "rev-parse", "--short", "HEAD") or os.environ.get("OLS_COMMIT", "unknown"),
+        "commit": os.environ.get("OLS_COMMIT") or output("git", "-C", str(root), "rev-parse", "--short", "HEAD") or "unknown",
         "device": output("nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader") or "unknown",
     }
 
@@ -46,7 +46,7 @@ def run(arguments):
             "nvcc": output("nvcc", "--version").split("\n")[-1],
         }  # fmt: skip
         arguments.save({**found, "ok": False})
-        # Seconds in which the driver compiles the kernels; it keeps them for the other parts.
+        # Seconds; without machine code for the device, the driver compiles the kernels, and keeps them for the other parts.
         found["kernels_loaded_s"] = {"default": library.load()}
         if torch.cuda.get_device_capability() >= (9, 0):
             found["kernels_loaded_s"]["plain"] = library.load("plain")

@@ -60,7 +60,7 @@ def view(tensor):
 
 @contextlib.contextmanager
 def using(path=None):
-    """Criteria that are made meanwhile use these kernels; without a path those that everybody has."""
+    """Criteria that are made meanwhile use these kernels; without a path the device's own, which everybody has."""
     before = os.environ.pop("OLS_CUDA_PATH", None)
     if path is not None:
         os.environ["OLS_CUDA_PATH"] = path
@@ -98,7 +98,8 @@ class Library:
             raise Error(status, self.c.ols_last_error().decode())
 
     def load(self, path=None, device_type=abi.DEVICE_CUDA):
-        """Seconds for the first criterion with these kernels: the driver compiles them. They stay loaded, as that criterion is kept."""
+        """Seconds for the first criterion with these kernels: without machine code for the device, the driver compiles them. They stay loaded, as that
+        criterion is kept."""
         raw, handle, start = self.options(), c_void_p(), time.perf_counter()
         raw.num_classes, raw.device_type = 2, device_type
         with using(path):

@@ -1,5 +1,5 @@
-"""The kernels that can be asked for by name (OLS_CUDA_PATH): whether they give the bits of those for older devices, also in a captured step, and how fast
-they are beside those that everybody has. A part of its own, and the last one: if a device cannot run them, nothing else is lost."""
+"""The kernels for compute capability 9.0 and those for older devices, asked for by name (OLS_CUDA_PATH): whether they give the same bits, also in a captured
+step, and how fast those for older devices are. A part of its own, and the last one: nothing else is lost where its time runs out."""
 
 import functools
 import time

@@ -1,5 +1,5 @@
-"""compute-sanitizer over a small program (sanitized.py) that launches every kernel through the driver alone: memcheck and racecheck, with the kernels that
-are off by default behind the others."""
+"""compute-sanitizer over a small program (sanitized.py) that launches every kernel through the driver alone: memcheck and racecheck, with the kernels
+for older devices behind the device's own."""
 
 import pathlib
 import re
@@ -38,7 +38,7 @@ def run(arguments):
         quick = ["--quick"] * (name == "racecheck" or arguments.quick)
         status, text = processes.run([*prefix, sys.executable, "-B", str(PROGRAM), arguments.library, *quick], limit)
         text = text.strip()
-        results[name] = [line for line in text.splitlines() if "SUMMARY" in line or "through the driver" in line or "nothing to check" in line]
+        results[name] = [line for line in text.splitlines() if "SUMMARY" in line or "through the driver" in line]
         print(f"{name}: status {status}; {'; '.join(results[name])}", flush=True)
         if status is None:
             failures.append(f"{name}: no end within {limit:.0f} s; {text[-500:]}")

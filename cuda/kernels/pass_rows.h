@@ -14,7 +14,6 @@ template <class Real, int WARPS> struct RowExchange {
     int may_fill_up, taken;
 };
 
-
 template <class T, int LANES, int ITEMS, bool ANY> struct RowPass {
     typedef typename Storage<T>::Real Real;
     enum { WARPS = LANES <= 32 ? 1 : LANES / 32, WIDTH = LANES < 32 ? LANES : 32, FEW = LANES == 8, MOST = FEW ? 32 : 1, LONG = ITEMS == 0 };
@@ -214,6 +213,8 @@ template <class T, int LANES, int ITEMS, bool ANY> struct RowPass {
         const Real of_lane = max;
         if (WARPS > 1 && leader) exchange.may_fill_up = may_fill(pass, seen);
         max = group_max(max);
+        // Before the next barrier, behind which the leader may be at its next row.
+        const bool told = WARPS > 1 && exchange.may_fill_up != 0;
 
         // Whether a class before the target's has the maximum too. Few lanes have to look.
         bool earlier = false;
@@ -272,7 +273,9 @@ template <class T, int LANES, int ITEMS, bool ANY> struct RowPass {
                     d_sum[chain] = Arithmetic<Real>::fma(q, Arithmetic<Real>::min(-below, widest<Real>()), d_sum[chain]);
                 }
             }
-            const auto total = [](const Real *sums) { return (Total)(CHAINS == 1 ? sums[0] : of_four(sums[0], sums[1 % CHAINS], sums[2 % CHAINS], sums[3 % CHAINS])); };
+            const auto total = [](const Real *sums) {
+                return (Total)(CHAINS == 1 ? sums[0] : of_four(sums[0], sums[1 % CHAINS], sums[2 % CHAINS], sums[3 % CHAINS]));
+            };
             exponentials = total(e_sum);
             mass = total(q_sum);
             distance = total(d_sum);
@@ -294,7 +297,7 @@ template <class T, int LANES, int ITEMS, bool ANY> struct RowPass {
         if (there && leader) loss = loss + row.loss;
         if (leader && sample.takes_part && row.plain) count_skipped<ANY>(pass, statistics);
         const bool right = !row.plain && targets.logit[counted == sample.first ? 0 : 1] == max && !earlier;
-        const bool may_fill_up = WARPS > 1 ? exchange.may_fill_up != 0 : may_fill(pass, seen);
+        const bool may_fill_up = WARPS > 1 ? told : may_fill(pass, seen);
         const bool adds = count_row(right, counted, may_fill_up);
         if (there && pass.grad.data && row.plain) {
             T *grad = row_at<T>(pass.grad, at);
@@ -451,6 +454,7 @@ template <class T, int LANES, int ITEMS, bool ANY> DEVICE void pass_rows(const P
         }
     }
     if (Rows::FEW) own.flush(pass, rows.statistics);
+    __syncthreads(); // a lane that wants no loss may be compiled to read it nevertheless
     reduce_loss(pass, (unsigned)slots, one_block, rows.lane == 0 ? losses[of_block] : 0.0, divisor.value);
     if (ANY) finish_tally(pass);
 }

@@ -49,8 +49,6 @@ struct Block {
     dim3 index, size, grid;
     Barrier barrier;
     unsigned live = 0;
-    int joined[2] = {0, 0};
-    unsigned join_flip = 0;
     std::vector<Fiber> fibers;
     std::vector<Warp> warps;
     std::unique_ptr<char[]> stacks;
@@ -229,7 +227,6 @@ inline int __syncthreads_or(int flag) {
     __syncthreads();
     return any;
 }
-inline void __threadfence() { std::atomic_thread_fence(std::memory_order_seq_cst); }
 template <class T> T __shfl_sync(unsigned mask, T value, int from, int width = 32) {
     int lane = cpucuda::block->current->number % 32;
     return cpucuda::unpack<T>(cpucuda::exchange(mask, cpucuda::pack(value))[(lane & ~(width - 1)) | (from & (width - 1))]);

@@ -550,6 +550,7 @@ fn cuda_under_sanitizers() {
             "paths",
             "usual",
             "--skip=very_long",
+            "--skip=on_the_grid",
         ])
         .env(crate::standin::SANITIZED, "1")
         .env("PROPTEST_CASES", "10")
