@@ -63,11 +63,12 @@ impl Backend {
         };
         let stream = Stream::new(batch.stream);
         let mut pass = self.arguments(options, state, samples);
+        let launch = variants::choose(samples, self.weighted || statistics == Statistics::TakeBack);
         if statistics == Statistics::TakeBack {
             // First how many samples of each class that is, so that nothing is touched if it cannot be.
             let tally = Pass { statistics: Statistics::Tally as i32, divisor: DIVISOR_ONE, ..pass }.without_outputs();
             // SAFETY: the caller's promise.
-            unsafe { self.launch(samples, &tally, call, stream)? };
+            unsafe { self.launch(launch, samples, &tally, call, stream)? };
         }
         let outputs = samples.loss.is_some() || samples.grad.is_some();
         if outputs || statistics != Statistics::Leave {
@@ -76,7 +77,7 @@ impl Backend {
             pass.count_targets = i32::from(call != Call::Backward && batch.update == Update::Add);
             if outputs && options.reduction == Reduction::Mean {
                 pass.divisor = DIVISOR_BY_EACH_BLOCK;
-                if samples.count > DIVISOR_IN_BLOCK && call != Call::Accumulate && self.choose(samples, &pass).usual {
+                if samples.count > DIVISOR_IN_BLOCK && launch.usual {
                     pass.divisor = DIVISOR_BY_ALL_BLOCKS;
                 } else if samples.count > DIVISOR_IN_BLOCK {
                     pass.divisor = DIVISOR_FROM_KERNEL;
@@ -86,20 +87,19 @@ impl Backend {
                 }
             }
             // SAFETY: the caller's promise.
-            unsafe { self.launch(samples, &pass, call, stream)? };
+            unsafe { self.launch(launch, samples, &pass, call, stream)? };
         }
         current.leave()
     }
 
     /// # Safety
     /// As [`run`](Self::run).
-    unsafe fn launch(&self, samples: &Samples, pass: &Pass, call: Call, stream: Stream) -> Result<()> {
+    unsafe fn launch(&self, launch: Launch, samples: &Samples, pass: &Pass, call: Call, stream: Stream) -> Result<()> {
         if call == Call::Accumulate {
             let (kernel, blocks) = (variants::accumulate(samples.logits.dtype), samples.count.clamp(1, MOST_BLOCKS) as u32);
             // SAFETY: the caller's promise.
             return unsafe { self.device.launch(kernel, Grid::new(blocks, ACCUMULATE_THREADS), stream, pass) };
         }
-        let launch = self.choose(samples, pass);
         let Launch { kernel, threads, .. } = launch;
         let shared = launch.row_bytes.filter(|&bytes| bytes <= self.device.row_bytes(kernel));
         let pass = Pass { cached: i32::from(shared.is_some()), ..*pass };
@@ -108,12 +108,6 @@ impl Backend {
         let grid = Grid { blocks, threads, shared };
         // SAFETY: the caller's promise.
         unsafe { self.device.launch(kernel, grid, stream, &pass) }
-    }
-
-    /// The kernel of a pass.
-    fn choose(&self, samples: &Samples, pass: &Pass) -> Launch {
-        let taken_back = [Statistics::Tally, Statistics::TakeBack].map(|it| it as i32).contains(&pass.statistics);
-        variants::choose(samples, pass.class_weights != 0 || taken_back)
     }
 
     fn arguments(&self, options: &Options, state: &State, samples: &Samples) -> Pass {

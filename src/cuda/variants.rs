@@ -124,7 +124,7 @@ pub(super) const KERNELS: usize = DTYPES.len() * OF_DTYPE + OTHERS.len();
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Form {
     /// What most training needs, and nothing that it would pay for: no weights, second targets or gradients of the loss, no batch to be taken back,
-    /// at most 2^31 samples, and (but for `samples`) one index per sample and its classes side by side.
+    /// fewer than 2^31 samples, as small an offset, and (but for `samples`) one index per sample and its classes side by side.
     Usual,
     /// Everything.
     General,
@@ -326,13 +326,13 @@ mod tests {
                 let apart = Kind { dense: false, compact: false, ..ROWS };
                 for kind in [Kind { rare: true, ..ROWS }, apart, Kind { rare: true, ..apart }] {
                     assert_eq!(found(kind), format!("ols_{way}_any_{text}"), "{kind:?}");
-                    let padded = if classes <= 32 { format!("ols_rows8_any_{text}") } else { best(way) };
-                    assert_eq!(found(Kind { compact: false, ..ROWS }), padded);
-                    // Their classes lie apart, which the kernel for them is made for.
-                    let expected = if pixels == "samples" { usual(pixels) } else { format!("ols_{way}_any_{text}") };
-                    assert_eq!(found(PIXELS), expected);
-                    assert_eq!(found(Kind { rare: true, ..PIXELS }), format!("ols_{pixels}_any_{text}"));
                 }
+                let padded = if classes <= 32 { format!("ols_rows8_any_{text}") } else { best(way) };
+                assert_eq!(found(Kind { compact: false, ..ROWS }), padded);
+                // Their classes lie apart, which the kernel for them is made for.
+                let expected = if pixels == "samples" { usual(pixels) } else { format!("ols_{way}_any_{text}") };
+                assert_eq!(found(PIXELS), expected);
+                assert_eq!(found(Kind { rare: true, ..PIXELS }), format!("ols_{pixels}_any_{text}"));
             }
         }
     }
