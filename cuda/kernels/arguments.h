@@ -3,15 +3,11 @@
 typedef long long i64;
 typedef unsigned long long u64;
 
-// Partial losses, one per slot; see reduce.h. More samples share a slot.
-#define OLS_LOSS_SLOTS 4096
 // Partial divisors of the kernel over the targets.
 #define OLS_DIVISOR_BLOCKS 512
-// Up to this many targets every block sums the mean's divisor for itself, which is cheaper than to wait for others.
+// Up to this many targets every block sums the mean's divisor for itself, which is cheaper than to wait for others. More are counted by all blocks together, in
+// slices; or where there are weights, by a kernel before the pass.
 #define OLS_DIVISOR_IN_BLOCK 1024
-// More are counted by all blocks together, in slices of so many and at most so many slices; or where there are weights, by a kernel before the pass.
-#define OLS_SLICE 256
-#define OLS_SLICES 4096
 #define OLS_FRACTION_ONE 1073741824.0 /* 2^30: p in units of the statistics */
 #define OLS_FULL_CLASS (1ll << 32)
 
@@ -47,15 +43,32 @@ struct State {
     i64 *counters;
 };
 
+// The losses of a pass are added up exactly, so that their order is without effect: those up to Pass.near_loss in these units, and what is finer in f64 and
+// with weights in the others; larger ones, and with weights much smaller ones, in pieces of 32 bits, the lowest of which is worth 2^-OLS_FAR_BITS.
+#define OLS_LOSS_ONE 1073741824.0 /* 2^30 */
+#define OLS_LOSS_REST_ONE 1152921504606846976.0 /* 2^60 */
+#define OLS_FAR_BITS 1088
+#define OLS_FAR_PIECES 68
+// Up to so many samples, and fewer blocks than 2^OLS_BLOCK_BITS, the blocks of a pass add their losses and themselves up in one number: the sum in the
+// lowest bits, then the blocks, and in the highest bit whether one has a loss beyond Pass.near_loss.
+#define OLS_LOSSES_IN_ONE 16384
+#define OLS_SUM_BITS 52
+#define OLS_BLOCK_BITS 11
+
 // Numbers that a criterion keeps on the device beside its state. Zero between calls but for the report.
 struct Scratch {
-    double loss[OLS_LOSS_SLOTS];
     double divisors[OLS_DIVISOR_BLOCKS];
     double divisor;
+    u64 losses;             // of a small batch: sum, and blocks
+    u64 near_losses, rest_of_losses;
+    u64 far_losses[OLS_FAR_PIECES];
+    unsigned far_from_finite[2]; // infinite losses, and those that are no numbers
+    unsigned has_far_losses;
     unsigned loss_ticket, divisor_ticket, tally_ticket;
     unsigned refused;       // the batch to be taken back is more than was accumulated
     unsigned bad_soft_labels;
     unsigned next_slice;    // of the targets, counted by the warps together
+    unsigned unused;
     u64 counted;            // the slices that are done in the upper half, what was counted in the lower
     i64 report[16];         // of the last epoch's end; see REPORT_
 };
@@ -66,22 +79,26 @@ enum {
     REPORT_BAD_SOFT_LABELS, // not of an epoch: soft labels that were refused since the last report
 };
 
+// First what every pass looks at, in as few lines of the constant cache as there are.
 struct Pass {
     Rows logits, grad; // grad.data 0: not wanted
-    PerSample targets, targets2, weights, lam, grad_loss, loss;
+    PerSample targets, loss;
     i64 count, inner, target_offset, ignore_index;
     State state;
+    double alpha;
+    double near_loss;       // the largest loss of a sample that is added up in units of OLS_LOSS_ONE: no sum of them overflows
+    Scratch *scratch;
+    int classes, reduction, statistics, divisor;
+    int count_targets;      // whether targets out of range are counted: by a forward pass, once
+    int cached;             // whether the block has shared memory for a row (long rows)
+    unsigned slice, slices; // targets of a slice, and slices, where they are counted together
+    PerSample targets2, weights, lam, grad_loss;
     // w, and w divided by weight_scale (a power of two, so that no weight is too small or too large for a row's type); 0: 1 each.
     const double *class_weights;
     const double *scaled_weights;
     const float *scaled_weights32;
     double weight_scale;
-    double alpha;
-    Scratch *scratch;
     i64 *tally;
-    int classes, reduction, statistics, divisor;
-    int count_targets;  // whether targets out of range are counted: by a forward pass, once
-    int cached;         // whether the block has shared memory for a row (long rows)
 };
 
 struct Epoch {

@@ -64,8 +64,8 @@ template <bool ANY> DEVICE Sample read_sample(const Pass &pass, Place at) {
     return sample;
 }
 
-template <> DEVICE Sample read_sample<false>(const Pass &pass, Place at) {
-    const i64 target = read_integer(pass.targets, at);
+// The same of a usual sample, whose target is known.
+static DEVICE Sample usual_sample(const Pass &pass, i64 target) {
     const bool ignored = target == pass.ignore_index;
     // Unsigned: what is below the offset becomes huge. The offset is small, so nothing comes around.
     const u64 target_class = (u64)target - (u64)pass.target_offset;
@@ -78,10 +78,16 @@ template <> DEVICE Sample read_sample<false>(const Pass &pass, Place at) {
     return sample;
 }
 
-// The sample at this place, which may lie behind the last one; one thread's `counts` says that it counts targets out of range.
-template <bool ANY> DEVICE Sample begin_sample(const Pass &pass, bool there, Place at, bool counts) {
+template <> DEVICE Sample read_sample<false>(const Pass &pass, Place at) { return usual_sample(pass, read_integer(pass.targets, at)); }
+
+// Whether the mean's divisor is anything but a count.
+template <bool ANY> DEVICE bool is_weighted(const Pass &pass) { return ANY && (pass.weights.data || pass.class_weights); }
+
+// The sample at this place, which may lie behind the last one, and whose target is known where ANY is not; one thread's `counts` says that it counts
+// targets out of range.
+template <bool ANY> DEVICE Sample begin_sample(const Pass &pass, bool there, Place at, i64 target, bool counts) {
     Sample sample = Sample();
-    if (there) sample = read_sample<ANY>(pass, at);
+    if (there) sample = ANY ? read_sample<ANY>(pass, at) : usual_sample(pass, target);
     if (counts && sample.out_of_range && pass.count_targets) add_i64(pass.state.counters + COUNTER_OUT_OF_RANGE, 1);
     return sample;
 }
@@ -100,11 +106,19 @@ static DEVICE double divisor_share(const Pass &pass, i64 index) {
     return sample.weight * of_class;
 }
 
-// Of the samples from `begin` on, in steps: how many take part, each with one target and nothing else. FLAT: pass.inner is 1.
-template <bool FLAT> DEVICE unsigned count_targets(const Pass &pass, unsigned begin, unsigned end, unsigned step) {
+// Of the samples from `begin` on, in steps: how many take part, each with one target and nothing else. FLAT: pass.inner is 1. AHEAD: several
+// are asked for at once, for which there are no registers in the midst of a row.
+template <bool FLAT, bool AHEAD = true> DEVICE unsigned count_targets(const Pass &pass, unsigned begin, unsigned end, unsigned step) {
     unsigned taking = 0;
-    UNROLL_NOT // this is in the midst of a row's registers
-    for (unsigned index = begin; index < end; index += step)
+    const auto take = [&](unsigned index) {
         taking += read_sample<false>(pass, FLAT ? Place{index, 0} : place_of<false>(pass, index)).takes_part;
+    };
+    if constexpr (AHEAD) {
+        UNROLL_BY_FOUR
+        for (unsigned index = begin; index < end; index += step) take(index);
+    } else {
+        UNROLL_NOT
+        for (unsigned index = begin; index < end; index += step) take(index);
+    }
     return taking;
 }

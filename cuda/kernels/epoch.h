@@ -107,7 +107,7 @@ template <class T> DEVICE void accumulate(const Pass &pass) {
     const int statistics = statistics_of<true>(pass);
     for (i64 index = blockIdx.x; index < pass.count; index += gridDim.x) {
         const Place at = place_of<true>(pass, index);
-        const Sample sample = begin_sample<true>(pass, true, at, threadIdx.x == 0);
+        const Sample sample = begin_sample<true>(pass, true, at, 0, threadIdx.x == 0);
         if (!sample.takes_part) continue; // all threads
         const T *row = row_at<const T>(pass.logits, at);
         const i64 step = pass.logits.step;

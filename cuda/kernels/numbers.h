@@ -1,7 +1,14 @@
-// Arithmetic that gives the same bits on every device, and on the CPU under the block emulator: correctly rounded operations and fused
-// multiply-adds alone. To be compiled without contraction (-fmad=false).
+// Arithmetic that gives the same bits on every run: correctly rounded operations and fused multiply-adds; of the hardware's own functions a guess at a
+// reciprocal alone. To be compiled without contraction (-fmad=false).
 #pragma once
 #include "platform.h"
+
+// 1/x for x in [1, 2^100], rounded to the nearest but for the rarest: two steps of Newton's from the reciprocal in float. A division proper takes a branch for numbers that are not here.
+static DEVICE double reciprocal(double x) {
+    double r = (double)reciprocal_of_float((float)x);
+    r = fma(r, fma(-x, r, 1.0), r);
+    return fma(r, fma(-x, r, 1.0), r);
+}
 
 // The arithmetic of a row: float, or double for double.
 template <class Real> struct Arithmetic;
@@ -37,6 +44,17 @@ template <> struct Arithmetic<float> {
         p = fmaf(p, square, fmaf(0.1666652063f, r, 0.4999999345f));
         return (1.0f + fmaf(p, square, r)) * __int_as_float((int)((unsigned)__float_as_int(shifted) << 23));
     }
+
+    // ln(x) for finite x >= 1, within 2 ulp: ln(2^k m) with m = 1 + f in [sqrt(1/2), sqrt(2)] by the series of 2*atanh(f/(2 + f)), to which f is
+    // added as it is.
+    static DEVICE float log(double x) {
+        const unsigned high = (unsigned)((u64)__double_as_longlong(x) >> 32);
+        const int k = (int)((high + (0x3ff00000u - 0x3fe6a09eu)) >> 20) - 1023; // a power more from sqrt(2) on
+        const float f = (float)(__longlong_as_double(__double_as_longlong(x) - ((i64)k << 52)) - 1.0);
+        const float s = f * reciprocal_of_float(f + 2.0f), w = s * s, half_square = 0.5f * f * f;
+        const float p = w * fmaf(w, fmaf(w, fmaf(w, 0.2280f, 0.285714f), 0.4f), 0.666666687f);
+        return fmaf((float)k, 0.693145752f, f - (half_square - fmaf(s, half_square + p, (float)k * 1.42860677e-6f)));
+    }
 };
 
 template <> struct Arithmetic<double> {
@@ -46,7 +64,8 @@ template <> struct Arithmetic<double> {
     static DEVICE double min(double a, double b) { return fmin(a, b); }
     static DEVICE bool finite(double x) { return fabs(x) <= 1.7976931348623157e308; }
 
-    // As above, with the Taylor polynomial of degree 13; within 2 ulp down to 2^-1022; 0 below 2^-1023.
+    // exp(x) for x <= 0 as n*ln 2 + r with |r| <= ln 2 / 2 (Cody and Waite), and for exp(r) the Taylor polynomial of degree 13, in pairs
+    // of terms (Estrin); within 2 ulp down to 2^-1022; 0 below 2^-1023; NaN for NaN.
     static DEVICE double exp(double x) {
         x = x < -709.1 ? -709.1 : x;
         const double magic = 6755399441055744.0 + 1023.0;
@@ -62,35 +81,28 @@ template <> struct Arithmetic<double> {
         p = ::fma(p, square, ::fma(1.0 / 6.0, r, 0.5));
         return (1.0 + ::fma(p, square, r)) * __longlong_as_double((i64)((u64)__double_as_longlong(shifted) << 52));
     }
-};
 
-// 1/x for x in [1, 2^100], within 2 ulp: two steps of Newton's from the reciprocal in float. A division proper takes a branch for numbers that are not here.
-static DEVICE double reciprocal(double x) {
-    double r = (double)reciprocal_of_float((float)x);
-    r = fma(r, fma(-x, r, 1.0), r);
-    return fma(r, fma(-x, r, 1.0), r);
-}
-
-// ln(x) for finite x >= 1, within 2 ulp: ln(2^k m) with m in [sqrt(1/2), sqrt(2)] by the series of 2*atanh((m - 1)/(m + 1)).
-static DEVICE double natural_log(double x) {
-    i64 bits = __double_as_longlong(x);
-    double m = __longlong_as_double((bits & 0x000fffffffffffffll) | 0x3ff0000000000000ll);
-    double k = (double)((bits >> 52) - 1023);
-    if (m > 1.4142135623730951) {
-        m *= 0.5;
-        k += 1.0;
+    // As above.
+    static DEVICE double log(double x) {
+        i64 bits = __double_as_longlong(x);
+        double m = __longlong_as_double((bits & 0x000fffffffffffffll) | 0x3ff0000000000000ll);
+        double k = (double)((bits >> 52) - 1023);
+        if (m > 1.4142135623730951) {
+            m *= 0.5;
+            k += 1.0;
+        }
+        double f = m - 1.0;
+        double s = f * reciprocal(f + 2.0);
+        double w = s * s;
+        // 1/3 + w/5 + ... + w^9/21: every second term by itself, two steps at a time.
+        double w2 = w * w;
+        double even = ::fma(w2, ::fma(w2, ::fma(w2, ::fma(w2, 1.0 / 19.0, 1.0 / 15.0), 1.0 / 11.0), 1.0 / 7.0), 1.0 / 3.0);
+        double odd = ::fma(w2, ::fma(w2, ::fma(w2, ::fma(w2, 1.0 / 21.0, 1.0 / 17.0), 1.0 / 13.0), 1.0 / 9.0), 1.0 / 5.0);
+        double p = ::fma(w, odd, even);
+        double tail = ::fma(s, 2.0 * w * p - f, k * 1.90821492927058770002e-10);
+        return ::fma(k, 6.93147180369123816490e-1, f + tail);
     }
-    double f = m - 1.0;
-    double s = f * reciprocal(f + 2.0);
-    double w = s * s;
-    // 1/3 + w/5 + ... + w^9/21: every second term by itself, two steps at a time.
-    double w2 = w * w;
-    double even = fma(w2, fma(w2, fma(w2, fma(w2, 1.0 / 19.0, 1.0 / 15.0), 1.0 / 11.0), 1.0 / 7.0), 1.0 / 3.0);
-    double odd = fma(w2, fma(w2, fma(w2, fma(w2, 1.0 / 21.0, 1.0 / 17.0), 1.0 / 13.0), 1.0 / 9.0), 1.0 / 5.0);
-    double p = fma(w, odd, even);
-    double tail = fma(s, 2.0 * w * p - f, k * 1.90821492927058770002e-10);
-    return fma(k, 6.93147180369123816490e-1, f + tail);
-}
+};
 
 // A lane's share of a long sum: parts in the row's own type, added up with what each addition loses (Kahan). 20,000 equal terms beside one large one
 // would be lost in a plain float.
@@ -105,6 +117,13 @@ template <class Real> struct LaneSum {
     }
     DEVICE double value() const { return (double)sum - (double)excess; }
 };
+
+// A float as an integer of the same order; not for NaN.
+static DEVICE int ordered(float x) {
+    const int bits = __float_as_int(x);
+    return bits ^ (bits >> 31 & 0x7fffffff);
+}
+static DEVICE float of_ordered(int order) { return __int_as_float(order ^ (order >> 31 & 0x7fffffff)); }
 
 // q * (max - z), where 0 times anything is 0, for max and z of a row's type.
 template <class Real> DEVICE double hard_term(double q, Real of_max, Real of_z) {
@@ -147,3 +166,27 @@ template <> struct Storage<f16> {
     static DEVICE float load(const f16 *p) { return half_to_float(p->bits); }
     static DEVICE void store(f16 *p, float x) { p->bits = float_to_half(x); }
 };
+
+// Two 16-bit numbers beside each other, the first in the lower half; not for other types.
+template <class T> DEVICE T as_stored(unsigned bits) {
+    if constexpr (sizeof(T) == 2) return T{(unsigned short)bits};
+    else return T();
+}
+template <class T> DEVICE unsigned both_of(T first, T second) {
+    if constexpr (sizeof(T) == 2) return (unsigned)first.bits | (unsigned)second.bits << 16;
+    else return 0;
+}
+// The same of two floats, each rounded as it is stored.
+template <class T> DEVICE unsigned both_stored(float first, float second) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+    unsigned both;
+    if constexpr (Same<T, bf16>::value) asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(second), "f"(first));
+    else asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(second), "f"(first));
+    return both;
+#else
+    T entries[2];
+    Storage<T>::store(&entries[0], first);
+    Storage<T>::store(&entries[1], second);
+    return both_of(entries[0], entries[1]);
+#endif
+}

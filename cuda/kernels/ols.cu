@@ -6,7 +6,8 @@
 // The variants, by the number of classes K. src/cuda/variants.rs chooses; docs/cuda.md has the reasons.
 //   staged    K <= 32      a thread per row, in registers; rows lie one behind the other, and come through shared memory
 //   samples   K <= 32      so too, where samples and not classes lie side by side
-//   rows8     K <= 32      8 lanes per row, for other layouts; the bits of the two before
+//   few32     K <= 32      a warp per row, where there are few rows
+//   rows8     K <= 32      8 lanes per row, for other layouts; the bits of the three before
 //   rows32    K <= 256     a warp per row, in registers
 //   rows128   K <= 1024    128 threads per row, in registers
 //   wide32    K <= 1024    a warp per row, in registers, for many rows; the bits of rows128
@@ -23,7 +24,8 @@
 #define OLS_PASS_KERNELS(name, type)                                                                                                     \
     KERNEL(256, 2) ols_staged_##name(const Pass pass) { pass_samples<type, false, true>(pass); }                                        \
     KERNEL(256, 2) ols_samples_##name(const Pass pass) { pass_samples<type, false>(pass); }                                             \
-    KERNEL(256, 3) ols_rows32_##name(const Pass pass) { pass_rows<type, 32, 8, false>(pass); }                                          \
+    KERNEL(128, 4) ols_few32_##name(const Pass pass) { pass_rows<type, 32, 1, false>(pass); }                                           \
+    KERNEL(128, 6) ols_rows32_##name(const Pass pass) { pass_rows<type, 32, 8, false>(pass); }                                          \
     KERNEL(128, 4) ols_rows128_##name(const Pass pass) { pass_rows<type, 128, 8, false>(pass); }                                        \
     KERNEL(128, 5) ols_wide32_##name(const Pass pass) { pass_rows<type, 32, 32, false>(pass); }                                         \
     KERNEL(256, 3) ols_rows256_##name(const Pass pass) { pass_rows<type, 256, 8, false>(pass); }                                        \
@@ -31,7 +33,7 @@
 #define OLS_ANY_PASS_KERNELS(name, type)                                                                                                 \
     KERNEL(256, 1) ols_rows8_any_##name(const Pass pass) { pass_rows<type, 8, 4, true>(pass); }                                         \
     KERNEL(256, 1) ols_samples_any_##name(const Pass pass) { pass_samples<type, true>(pass); }                                          \
-    KERNEL(256, 1) ols_rows32_any_##name(const Pass pass) { pass_rows<type, 32, 8, true>(pass); }                                       \
+    KERNEL(128, 1) ols_rows32_any_##name(const Pass pass) { pass_rows<type, 32, 8, true>(pass); }                                       \
     KERNEL(128, 1) ols_rows128_any_##name(const Pass pass) { pass_rows<type, 128, 8, true>(pass); }                                     \
     KERNEL(256, 1) ols_rows256_any_##name(const Pass pass) { pass_rows<type, 256, 8, true>(pass); }                                     \
     KERNEL(512, 1) ols_rows512_any_##name(const Pass pass) { pass_rows<type, 512, 0, true>(pass); }                                     \

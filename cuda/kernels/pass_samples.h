@@ -2,6 +2,7 @@
 // same bits. Neighbouring threads read neighbouring numbers: the logits of a class, where those of neighbouring samples lie together (the pixels of
 // (N, K, inner)); or STAGED, rows that lie one behind the other, 32 of which a warp copies through shared memory.
 #pragma once
+#include "losses.h"
 #include "row.h"
 
 template <class T, bool ANY, bool STAGED> struct SamplePass {
@@ -27,6 +28,10 @@ template <class T, bool ANY, bool STAGED> struct SamplePass {
     Divisor &divisor;
     float *rows; // of the warp
     TargetCount<STAGED> targets_counted;
+    Losses<Real, ANY> losses;
+    // The samples at hand: the place of each, and the target of a usual one.
+    Place at;
+    i64 target;
 
     // Calls each(place, index) for the entries of the warp's rows that this lane copies: their place among `rows`, and behind the first row's beginning.
     template <class Each> DEVICE void for_entries(int entries, Each each) const {
@@ -44,21 +49,31 @@ template <class T, bool ANY, bool STAGED> struct SamplePass {
         }
     }
 
-    // The warp's 32 samples from `index` - lane on.
-    DEVICE double run(i64 index) {
+    // Of the warp's rows from `first_row` on.
+    DEVICE int entries_of(i64 first_row) const { return (int)(pass.count - first_row < 32 ? pass.count - first_row : 32) * pass.classes; }
+
+    // Asks for the targets of the warp's 32 samples from `index` - lane on, and where rows are staged for their logits.
+    DEVICE void begin(i64 index) {
+        const i64 there = index < pass.count ? index : 0;
+        at = STAGED ? Place{there, 0} : place_of<ANY>(pass, there);
+        if (!ANY) target = read_integer(pass.targets, at);
+        if constexpr (STAGED) {
+            const i64 first_row = index - threadIdx.x % 32;
+            const T *from = row_at<const T>(pass.logits, Place{first_row, 0});
+            for_entries(entries_of(first_row), [&](int place, int entry) { rows[place] = Storage<T>::load(from + entry); });
+            __syncwarp();
+        }
+    }
+
+    // Those samples, which were begun.
+    DEVICE void run(i64 index) {
         const int classes = pass.classes, lane = threadIdx.x % 32;
         const bool there = index < pass.count;
-        const Place at = STAGED ? Place{there ? index : 0, 0} : place_of<ANY>(pass, there ? index : 0);
         const T *logits = row_at<const T>(pass.logits, at);
-        // Of the warp.
-        const i64 first_row = index - lane;
-        const int entries = (int)(pass.count - first_row < 32 ? pass.count - first_row : 32) * classes;
+        const i64 first_row = index - lane; // of the warp
         float *mine = rows + lane * (classes | 1);
         Real value[MOST];
         if constexpr (STAGED) {
-            const T *from = row_at<const T>(pass.logits, Place{first_row, 0});
-            for_entries(entries, [&](int place, int entry) { rows[place] = Storage<T>::load(from + entry); });
-            __syncwarp();
             UNROLL
             for (int k = 0; k < MOST; ++k) {
                 if (k >= classes) break;
@@ -80,7 +95,7 @@ template <class T, bool ANY, bool STAGED> struct SamplePass {
                 value[k] = Storage<T>::load(stored + k);
             }
         }
-        const Sample sample = begin_sample<ANY>(pass, there, at, true);
+        const Sample sample = begin_sample<ANY>(pass, there, at, target, true);
         const Soft soft(pass, sample);
         const int counted = ANY ? sample.counted() : sample.first;
         const AtTargets<Real> targets = STAGED ? AtTargets<Real>(sample, soft, mine, 1) : AtTargets<Real>(sample, soft, logits, pass.logits.step);
@@ -96,28 +111,29 @@ template <class T, bool ANY, bool STAGED> struct SamplePass {
         }
 
         const float *label = labels.entries[sample.first];
-        const auto q_of = [&](int k) { return soft.of(label[k], k); };
+        const auto part_of = [&](int k) { return soft.part(label[k], k); };
         const auto of_lane = [&](int first) {
             Three sums = {0, 0, 0};
             UNROLL
             for (int k = first; k < MOST; k += LANES) {
                 if (k >= classes) break;
-                const Real below = value[k] - max, q = q_of(k);
-                value[k] = Arithmetic<Real>::exp(below);
-                sums.exponentials = sums.exponentials + value[k];
-                sums.mass = sums.mass + q;
-                sums.distance = Arithmetic<Real>::fma(q, Arithmetic<Real>::min(-below, widest<Real>()), sums.distance);
+                value[k] = add_class<false>(value[k], part_of(k), max, sums.exponentials, sums.mass, sums.distance);
             }
             return sums;
         };
         // As three exchanges between neighbours: 4, 2 and 1 lanes apart.
         const Three three = ((of_lane(0) + of_lane(4)) + (of_lane(2) + of_lane(6))) + ((of_lane(1) + of_lane(5)) + (of_lane(3) + of_lane(7)));
         Sums sums = {(double)three.exponentials, (double)three.mass, (double)three.distance};
-        if (sample.takes_part && is_too_far<Real>(sums.distance)) sums.distance = wide_sum(soft, max, logits);
+        const bool too_far = sample.takes_part && is_too_far(sums.distance);
+        sums.mass = sums.mass * (double)soft.scale();
+        sums.distance = too_far ? wide_sum(soft, max, logits) : sums.distance * (double)soft.scale();
 
         if (!ANY) targets_counted.finish(divisor);
         const RowResult<Real> row = finish_row(pass, at, sample, soft, max, sums, targets, divisor);
-        if (there && pass.reduction == REDUCTION_NONE && pass.loss.data) write_real(pass.loss, at, row.loss);
+        if (there && pass.loss.data) {
+            if (pass.reduction == REDUCTION_NONE) write_real(pass.loss, at, row.loss);
+            else losses.add(pass, row.loss);
+        }
         if (sample.takes_part && row.plain) count_skipped<ANY>(pass, statistics);
         const bool right = !row.plain && first_largest == counted;
         bool adds = right && (statistics == STATISTICS_ADD || (ANY && statistics == STATISTICS_TAKE_BACK));
@@ -130,27 +146,26 @@ template <class T, bool ANY, bool STAGED> struct SamplePass {
         add(value, row, adds, counted);
         if (pass.grad.data) {
             if constexpr (STAGED) {
-                write(mine, 1, value, row, soft, q_of, max, targets);
+                write(mine, 1, value, row, soft, part_of, max, targets);
                 __syncwarp();
                 T *to = row_at<T>(pass.grad, Place{first_row, 0});
-                for_entries(entries, [&](int place, int entry) { Storage<T>::store(to + entry, rows[place]); });
+                for_entries(entries_of(first_row), [&](int place, int entry) { Storage<T>::store(to + entry, rows[place]); });
             } else if (there) {
-                write(row_at<T>(pass.grad, at), pass.grad.step, value, row, soft, q_of, max, targets);
+                write(row_at<T>(pass.grad, at), pass.grad.step, value, row, soft, part_of, max, targets);
             }
         }
         if (STAGED) __syncwarp(); // before the next rows come
-        return there ? row.loss : 0.0;
     }
 
     // The gradient of a row, with its classes `step` apart.
-    template <class To, class Q>
-    DEVICE void write(To *grad, i64 step, const Real *exponentials, const RowResult<Real> &row, const Soft &soft, Q q_of, Real max,
+    template <class To, class Part>
+    DEVICE void write(To *grad, i64 step, const Real *exponentials, const RowResult<Real> &row, const Soft &soft, Part part_of, Real max,
                       const AtTargets<Real> &targets) {
         To *to = grad;
         UNROLL
         for (int k = 0; k < MOST; ++k) {
             if (k >= pass.classes) break;
-            Storage<To>::store(to, row.plain ? row.constant : gradient_entry(row, q_of(k), exponentials[k]));
+            Storage<To>::store(to, row.plain ? row.constant : gradient_entry(row, part_of(k), exponentials[k]));
             if constexpr (STAGED) ++to;
             else to = in_register(to + step);
         }
@@ -188,12 +203,12 @@ template <class T, bool ANY, bool STAGED> struct SamplePass {
                 const u64 sum = warp_sum_of_units(adds ? (unsigned)round_units(exponentials[k] * to_units) : 0u);
                 if (lane == (unsigned)k) sum_of_lane = sum;
             }
-            if (lane < (unsigned)pass.classes) own.add(common * pass.classes + (int)lane, sum_of_lane);
+            if (lane < (unsigned)pass.classes) own.add(common, (int)lane, sum_of_lane);
         } else if (adds) {
             UNROLL
             for (int k = 0; k < MOST; ++k) {
                 if (k >= pass.classes) break;
-                own.add(counted * pass.classes + k, (unsigned)round_units(exponentials[k] * to_units));
+                own.add(counted, k, (unsigned)round_units(exponentials[k] * to_units));
             }
         }
     }
@@ -206,41 +221,40 @@ template <class T, bool ANY, bool STAGED = false> DEVICE void pass_samples(const
     __shared__ typename Choose<STAGED, typename Samples::Rows, Unstaged>::Type rows[STAGED ? WARPS : 1];
     __shared__ PrivateStatistics<Samples::MOST> own;
     __shared__ typename Samples::Labels labels;
-    for (int at = threadIdx.x; at < pass.classes * pass.classes; at += blockDim.x) {
-        const int row = at / pass.classes, column = at % pass.classes;
-        labels.entries[row][column] = pass.state.soft_labels[row * pass.state.soft_labels_stride + column];
-    }
     __shared__ Divisor divisors[WARPS];
-    Divisor &divisor = divisors[threadIdx.x / 32];
-    const int statistics = statistics_of<ANY>(pass);
-    Samples samples = {pass, own, labels, statistics, divisor, rows[STAGED ? threadIdx.x / 32 : 0].entries, TargetCount<STAGED>(pass)};
-    if (!ANY) samples.targets_counted.begin();
-    own.clear(pass.classes); // and a barrier
-    divisor.set(find_divisor<ANY, STAGED>(pass));
-    // A slot has every slots-th tile of 32 samples: so what a slot adds up does not depend on the grid.
     const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32, all = gridDim.x * WARPS;
     typedef typename Choose<ANY, i64, unsigned>::Type Index;
-    const Index tiles = ((Index)pass.count + 31) / 32;
-    const unsigned slots = tiles < OLS_LOSS_SLOTS ? (unsigned)tiles : OLS_LOSS_SLOTS;
-    const bool one_block = gridDim.x == 1 && tiles <= WARPS;
-    double loss = 0;
+    const Index tiles = ((Index)pass.count + 31) / 32, begin = blockIdx.x * WARPS + warp;
+    Divisor &divisor = divisors[warp];
+    const int statistics = statistics_of<ANY>(pass);
+    Samples samples = {pass, own, labels, statistics, divisor, rows[STAGED ? warp : 0].entries, TargetCount<STAGED>(pass), {}, {0, 0}, 0};
+    // The first samples are on their way while the rest is made ready.
+    if (begin < tiles) samples.begin(begin * 32 + lane);
+    for_entries(pass.classes, [&](int row, int column) {
+        labels.entries[row][column] = __ldg(pass.state.soft_labels + row * pass.state.soft_labels_stride + column);
+    });
+    if (!ANY) samples.targets_counted.begin();
+    own.clear(pass.classes); // and a barrier
+    if (!samples.targets_counted.waits) divisor.set(find_divisor<ANY, STAGED>(pass), is_weighted<ANY>(pass));
     // The warps of a block go on together, so that a full block can flush.
     unsigned added = 0;
-    for (unsigned first = blockIdx.x * WARPS; first < slots; first += all) {
-        const unsigned slot = first + warp;
-        loss = 0;
-        for (Index base = first; base < tiles; base += slots) {
-            if (slot < slots && base + warp < tiles) loss = loss + samples.run((base + warp) * 32 + lane);
-            if ((added += WARPS * 32) == PrivateStatistics<Samples::MOST>::SAMPLES) {
-                own.flush(pass, statistics);
-                added = 0;
-            }
+    for (Index first = blockIdx.x * WARPS; first < tiles; first += all) {
+        const Index tile = first + warp;
+        if (tile < tiles) {
+            if (tile != begin) samples.begin(tile * 32 + lane);
+            samples.run(tile * 32 + lane);
         }
-        if (one_block) break;
-        loss = warp_sum(loss, 32);
-        if (lane == 0 && slot < slots) pass.scratch->loss[slot] = loss;
+        if ((added += WARPS * 32) == PrivateStatistics<Samples::MOST>::SAMPLES) {
+            own.flush(pass, statistics);
+            added = 0;
+        }
     }
     own.flush(pass, statistics);
-    reduce_loss(pass, slots, one_block, loss, divisor.value);
+    samples.losses.over_lanes();
+    typedef Losses<typename Samples::Real, ANY> OfLosses;
+    __shared__ OfLosses losses[WARPS];
+    if (lane == 0) losses[warp] = samples.losses;
+    __syncthreads();
+    if (threadIdx.x == 0) reduce_loss(pass, OfLosses::over_warps(losses), divisor);
     if (ANY) finish_tally(pass);
 }

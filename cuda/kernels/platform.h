@@ -11,6 +11,12 @@
 static inline float reciprocal_of_float(float x) { return 1.0f / x; }
 static inline void prefetch(const void *) {}
 template <class V> DEVICE V *in_register(V *pointer) { return pointer; }
+static inline float load_if(bool there, const float *from) { return there ? *from : 0.0f; }
+template <class V> DEVICE void add_if(bool there, V *to, long long value) {
+    if (there) atomicAdd(reinterpret_cast<u64 *>(to), (u64)value);
+}
+template <bool ONCE, class V> DEVICE V load_once(const V *from) { return *from; }
+template <class V> DEVICE void store_once(V *to, V value) { *to = value; }
 static inline unsigned add_in_turn(unsigned *to) { return atomicAdd(to, 1u); }
 static inline float half_to_float(unsigned short bits) { return __half2float(cpucuda::unpack<__half>(bits)); }
 static inline unsigned short float_to_half(float x) { return (unsigned short)cpucuda::pack(__float2half(x)); }
@@ -21,7 +27,12 @@ static inline unsigned short float_to_half(float x) { return (unsigned short)cpu
 #define UNROLL _Pragma("unroll")
 #define UNROLL_NOT _Pragma("unroll 1")
 #define UNROLL_BY_FOUR _Pragma("unroll 4")
-static DEVICE float reciprocal_of_float(float x) { return __frcp_rn(x); }
+// 1/x for normal x, within 1 ulp.
+static DEVICE float reciprocal_of_float(float x) {
+    float r;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(x));
+    return r;
+}
 // Asks for a line of 128 bytes to come to the L2 cache.
 static DEVICE void prefetch(const void *at) { asm volatile("prefetch.global.L2 [%0];" ::"l"(__cvta_generic_to_global(at))); }
 // The same pointer to global memory, that the compiler cannot find anew: it would rather add it up again for each access than keep it.
@@ -30,6 +41,28 @@ template <class V> DEVICE V *in_register(V *pointer) {
     asm("" : "+l"(address));
     return reinterpret_cast<V *>(__cvta_global_to_generic(address));
 }
+// A number that no kernel writes meanwhile, or 0. As one instruction, where it stands: a compiler would wait for each of several before it asks for the
+// next, or ask late.
+static DEVICE float load_if(bool there, const float *from) {
+    float value;
+    asm volatile("{.reg .pred p; setp.ne.s32 p, %2, 0; mov.f32 %0, 0f00000000; @p ld.global.nc.f32 %0, [%1];}"
+        : "=f"(value) : "l"(__cvta_generic_to_global(from)), "r"((int)there));
+    return value;
+}
+// Adds to a number that the kernel does not read, without a branch.
+template <class V> DEVICE void add_if(bool there, V *to, long long value) {
+    asm volatile("{.reg .pred p; setp.ne.s32 p, %2, 0; @p red.relaxed.gpu.global.add.u64 [%0], %1;}"
+                 ::"l"(__cvta_generic_to_global(to)), "l"(value), "r"((int)there) : "memory");
+}
+// What is not needed again while the kernel runs: it leaves the L2 cache before other data does. ONCE: else as any other.
+template <bool ONCE> DEVICE float load_once(const float *from) { return ONCE ? __ldcs(from) : *from; }
+template <bool ONCE> DEVICE double load_once(const double *from) { return ONCE ? __ldcs(from) : *from; }
+template <bool ONCE> DEVICE unsigned load_once(const unsigned *from) { return ONCE ? __ldcs(from) : *from; }
+template <bool ONCE, class Half> DEVICE Half load_once(const Half *from) { return Half{ONCE ? __ldcs(&from->bits) : from->bits}; }
+static DEVICE void store_once(float *to, float value) { __stcs(to, value); }
+static DEVICE void store_once(double *to, double value) { __stcs(to, value); }
+static DEVICE void store_once(unsigned *to, unsigned value) { __stcs(to, value); }
+template <class Half> DEVICE void store_once(Half *to, Half value) { __stcs(&to->bits, value.bits); }
 // Adds 1: what was written before is seen by whoever adds after.
 static DEVICE unsigned add_in_turn(unsigned *to) {
     unsigned before;
@@ -58,3 +91,5 @@ static DEVICE void add_i64(i64 *to, i64 value) { atomicAdd(reinterpret_cast<u64 
 template <bool CONDITION, class A, class B> struct Choose { typedef A Type; };
 template <class A, class B> struct Choose<false, A, B> { typedef B Type; };
 template <bool VALUE> struct Bool { enum { value = VALUE }; };
+template <class A, class B> struct Same { enum { value = false }; };
+template <class A> struct Same<A, A> { enum { value = true }; };

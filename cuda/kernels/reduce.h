@@ -11,8 +11,21 @@ template <class V> DEVICE V warp_sum(V value, int width) {
 }
 
 template <class Real> DEVICE Real warp_max(Real value, int width) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+    if constexpr (sizeof(Real) == 4)
+        if (width == 32) return of_ordered(__reduce_max_sync(WHOLE_WARP, ordered(value)));
+#endif
     for (int step = width / 2; step > 0; step /= 2) value = Arithmetic<Real>::max(value, __shfl_xor_sync(WHOLE_WARP, value, step));
     return value;
+}
+
+// How many of a warp, for a few each.
+static DEVICE unsigned warp_count(unsigned few) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+    return __reduce_add_sync(WHOLE_WARP, few);
+#else
+    return warp_sum(few, 32);
+#endif
 }
 
 // The sum over a warp of statistics' units, each at most a few more than 2^30.
@@ -24,18 +37,21 @@ static DEVICE u64 warp_sum_of_units(unsigned units) {
 #endif
 }
 
-// The sum over the warps of a block of what each warp has one value of; for all threads.
-template <class V> DEVICE V sum_of_warps(V value) {
+// The sum over the warps of a block of what each warp has one value of, for all threads; once per launch.
+template <class V, class Sum> DEVICE V sum_of_warps(V value, Sum sum) {
     __shared__ V values[MOST_WARPS];
     const unsigned lane = threadIdx.x % 32, warps = blockDim.x / 32;
-    __syncthreads(); // an earlier result may still be read
     if (lane == 0) values[threadIdx.x / 32] = value;
     __syncthreads();
-    return warp_sum(lane < warps ? values[lane] : (V)0, 32);
+    return sum(lane < warps ? values[lane] : (V)0);
 }
 
-// The sum over a block, for all of its threads.
-template <class V> DEVICE V block_sum(V value) { return sum_of_warps(warp_sum(value, 32)); }
+// The sum over a block, for all of its threads; once per launch.
+static DEVICE double block_sum(double value) {
+    const auto sum = [](double share) { return warp_sum(share, 32); };
+    return sum_of_warps(sum(value), sum);
+}
+static DEVICE unsigned block_count(unsigned few) { return sum_of_warps(warp_count(few), warp_count); }
 
 // True in the block that gets here last; all that the others wrote before can then be read, past the L1 cache. Thread 0 releases and acquires for its
 // whole block, whose writes the barrier puts before it.
@@ -67,11 +83,11 @@ static DEVICE double stored_share(const double *stored, unsigned count) {
 // The divisor, and what a sample of weight 1 is multiplied by. Each warp has its own, in shared memory, as it is looked at once per row.
 struct Divisor {
     double value, inverse;
-    // By all lanes of the warp.
-    DEVICE void set(double found) {
+    // By all lanes of the warp. `weighted`: it may be any number, and not a count alone.
+    DEVICE void set(double found, bool weighted) {
         if (threadIdx.x % 32 == 0) {
             value = found;
-            inverse = 1.0 / found;
+            inverse = weighted ? 1.0 / found : reciprocal(found);
         }
         __syncwarp();
     }
@@ -81,32 +97,26 @@ struct Divisor {
 // number is needed, and then but for slices that a running warp counts. FLAT: pass.inner is 1.
 template <bool FLAT> struct TargetCount {
     const Pass &pass;
-    unsigned size, slices;
     bool waits; // the warp does not have the number yet
 
-    DEVICE TargetCount(const Pass &pass) : pass(pass), waits(pass.divisor == DIVISOR_TOGETHER) {
-        const unsigned least = ((unsigned)pass.count - 1) / OLS_SLICES + 1;
-        size = least < OLS_SLICE ? OLS_SLICE : least;
-        slices = ((unsigned)pass.count - 1) / size + 1;
-    }
+    DEVICE TargetCount(const Pass &pass) : pass(pass), waits(pass.divisor == DIVISOR_TOGETHER) {}
 
-    // By all lanes of a warp. Counts the next slice; whether there was one.
-    DEVICE bool count_slice() {
-        const unsigned lane = threadIdx.x % 32, count = (unsigned)pass.count;
+    // By all lanes of a warp. Counts the next slice, if there is one.
+    template <bool AHEAD> DEVICE void count_slice() {
+        const unsigned lane = threadIdx.x % 32, count = (unsigned)pass.count, size = pass.slice;
         unsigned slice = lane == 0 ? atomicAdd(&pass.scratch->next_slice, 1u) : 0u;
         slice = __shfl_sync(WHOLE_WARP, slice, 0);
-        if (slice >= slices) return false;
+        if (slice >= pass.slices) return;
         const unsigned begin = slice * size, end = count - begin < size ? count : begin + size;
-        const unsigned counted = warp_sum(count_targets<FLAT>(pass, begin + lane, end, 32), 32);
+        const unsigned counted = warp_count(count_targets<FLAT, AHEAD>(pass, begin + lane, end, 32));
         if (lane == 0) atomicAdd(&pass.scratch->counted, (u64)1 << 32 | counted);
-        return true;
     }
 
     // As many warps as there are slices, those of different blocks first, count one each, or if there are fewer warps some each.
     DEVICE void begin() {
         if (!waits) return;
         const unsigned warps = blockDim.x / 32, rank = threadIdx.x / 32 * gridDim.x + blockIdx.x;
-        for (unsigned slice = rank; slice < slices; slice += gridDim.x * warps) count_slice();
+        for (unsigned slice = rank; slice < pass.slices; slice += gridDim.x * warps) count_slice<true>();
     }
 
     // By all lanes of a warp, which get one answer.
@@ -117,20 +127,20 @@ template <bool FLAT> struct TargetCount {
         for (;;) {
             if (threadIdx.x % 32 == 0) counted = *(volatile u64 *)&pass.scratch->counted;
             counted = __shfl_sync(WHOLE_WARP, counted, 0);
-            if (counted >> 32 >= slices) break;
+            if (counted >> 32 >= pass.slices) break;
             unsigned taken = threadIdx.x % 32 == 0 ? *(volatile unsigned *)&pass.scratch->next_slice : 0u;
             // Whoever was to count it may not be running.
-            if (__shfl_sync(WHOLE_WARP, taken, 0) < slices) count_slice();
+            if (__shfl_sync(WHOLE_WARP, taken, 0) < pass.slices) count_slice<false>();
         }
-        divisor.set((double)(unsigned)counted);
+        divisor.set((double)(unsigned)counted, false);
     }
 };
 
 // The mean's divisor where a block finds it by itself or a kernel has found it, for every thread of a block.
 template <bool ANY, bool FLAT> DEVICE double find_divisor(const Pass &pass) {
-    if (pass.divisor == DIVISOR_FROM_KERNEL) return pass.scratch->divisor;
+    if (ANY && pass.divisor == DIVISOR_FROM_KERNEL) return pass.scratch->divisor; // usual kernels have none before them
     if (pass.divisor != DIVISOR_IN_BLOCK) return 1.0;
-    if (!ANY) return (double)block_sum(count_targets<FLAT>(pass, threadIdx.x, (unsigned)pass.count, blockDim.x));
+    if (!ANY) return (double)block_count(count_targets<FLAT>(pass, threadIdx.x, (unsigned)pass.count, blockDim.x));
     // 128 lanes whatever the block, so that the bits depend on the batch alone.
     double share = 0;
     if (threadIdx.x < 128)
@@ -146,27 +156,8 @@ static DEVICE void divisor_kernel(const Pass &pass) {
     share = block_sum(share);
     if (threadIdx.x == 0) pass.scratch->divisors[blockIdx.x] = share;
     if (!is_last_block(&pass.scratch->divisor_ticket)) return;
-    double sum = block_sum(stored_share(pass.scratch->divisors, gridDim.x));
+    double sum = block_sum(stored_share(pass.scratch->divisors, gridDim.x)); // behind the barriers of is_last_block
     if (threadIdx.x == 0) pass.scratch->divisor = sum;
-}
-
-// Ends a pass: writes the reduced loss. Where the grid is one block that has a row in each of its groups at most, `own` is the loss of a thread's row
-// (0 but in one lane of each); else the last block adds the slots up.
-static DEVICE void reduce_loss(const Pass &pass, unsigned slots, bool one_block, double own, double divisor) {
-    const bool wanted = pass.reduction != REDUCTION_NONE && pass.loss.data, together = pass.divisor == DIVISOR_TOGETHER;
-    if (!wanted && !together) return;
-    if (!one_block) {
-        if (!is_last_block(&pass.scratch->loss_ticket)) return;
-        if (together && threadIdx.x == 0) {
-            divisor = (double)(unsigned)__ldcg(&pass.scratch->counted); // this block's first warp may have had no row
-            pass.scratch->next_slice = 0;
-            pass.scratch->counted = 0;
-        }
-        if (!wanted) return;
-        own = stored_share(pass.scratch->loss, slots);
-    }
-    const double sum = block_sum(own);
-    if (threadIdx.x == 0) write_real(pass.loss, Place{0, 0}, divisor == 0.0 ? 0.0 : sum / divisor);
 }
 
 // Ends a tally: the last block says whether the batch can be taken back, and clears the tally.

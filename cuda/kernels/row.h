@@ -30,52 +30,59 @@ template <class Real, bool ANY> struct SoftLabel {
     DEVICE bool mixed() const { return ANY && two; }
     DEVICE bool weighted() const { return ANY && weights; }
     DEVICE Real weight(int k) const { return reinterpret_cast<const Real *>(weights)[k]; }
-    // The soft part of q / weight_scale for class k, whose entry in the first row is `entry`.
-    DEVICE Real of(float entry, int k) const {
+    // The soft part of q / weight_scale / scale() for class k, whose entry in the first row is `entry`: the entry itself where there is no more to it.
+    DEVICE Real part(float entry, int k) const {
+        if (!mixed() && !weighted()) return (Real)entry;
         Real q = (Real)entry * first_scale;
         if (mixed()) q = Arithmetic<Real>::fma((Real)__ldg(second_row + k), second_scale, q);
         return weighted() ? q * weight(k) : q;
     }
-    DEVICE Real operator()(int k) const { return of(__ldg(first_row + k), k); }
-    // The soft part of q from the same numbers, exactly enough for a target's entry.
+    DEVICE Real scale() const { return mixed() || weighted() ? (Real)1 : first_scale; }
+    // The soft part of q / weight_scale from the same numbers, exactly enough for a target's entry.
     DEVICE double wide(float entry, int k) const {
         double q = (double)entry * (double)first_scale;
-        if (mixed()) q = q + (double)second_row[k] * (double)second_scale;
-        return weighted() ? q * ((double)weight(k) * weight_scale) : q;
+        if (mixed()) q = q + (double)__ldg(second_row + k) * (double)second_scale;
+        return weighted() ? q * (double)weight(k) : q;
     }
 };
 
-// What a row has at its targets: logits, and the entries of its first soft label; 0 where the sample takes no part.
+// The logits at a row's targets; 0 where the sample takes no part.
 template <class Real> struct AtTargets {
     Real logit[2];
-    float entry[2];
 
     template <class T, bool ANY>
-    DEVICE AtTargets(const Sample &sample, const SoftLabel<Real, ANY> &soft, const T *logits, i64 step) : logit{0, 0}, entry{0, 0} {
+    DEVICE AtTargets(const Sample &sample, const SoftLabel<Real, ANY> &soft, const T *logits, i64 step) : logit{0, 0} {
         if (!sample.takes_part) return;
         logit[0] = logit[1] = Storage<T>::load(logits + sample.first * step);
-        entry[0] = entry[1] = __ldg(soft.first_row + sample.first);
         if (!soft.mixed()) return;
         logit[1] = Storage<T>::load(logits + sample.second * step);
-        entry[1] = __ldg(soft.first_row + sample.second);
     }
 };
 
 // The sums over a row.
 struct Sums { double exponentials, mass, distance; };
-static DEVICE Sums operator+(Sums a, Sums b) { return Sums{a.exponentials + b.exponentials, a.mass + b.mass, a.distance + b.distance}; }
 
-// q*(max - z) is summed with differences of this at most: 0 times it is 0, for a masked logit whose soft label is 0.
-template <class Real> DEVICE Real widest() { return sizeof(Real) == 8 ? (Real)1.7976931348623157e308 : (Real)3.402823466e38f; }
-// A sum of them that is larger is found again, in f64: logits too far apart for their type, or masked ones that weigh something.
-template <class Real> DEVICE bool is_too_far(double distance) { return !(distance <= (sizeof(Real) == 8 ? 1e290 : 1e30)); }
+// q*(max - z) is summed with differences of this at most: 0 times it is 0, for a masked logit whose soft label is 0. A sum of them that is larger than logits
+// have reason to be is found again, in f64: logits too far apart for their type, or masked ones that weigh something.
+template <class Real> DEVICE Real widest() { return sizeof(Real) == 8 ? (Real)1e308 : (Real)1e38f; }
+static DEVICE bool is_too_far(double distance) { return !(distance <= 1e4); }
+
+// Adds a class with the soft part `part` up; its exponential. FUSED: but for few classes, whose products are added in more than one way.
+template <bool FUSED, class Real> DEVICE Real add_class(Real z, Real part, Real max, Real &exponentials, Real &mass, Real &distance) {
+    const Real below = z - max, e = Arithmetic<Real>::exp(below);
+    exponentials = exponentials + e;
+    mass = mass + part;
+    const Real far = Arithmetic<Real>::min(-below, widest<Real>());
+    distance = FUSED ? Arithmetic<Real>::fma(part, far, distance) : distance + part * far;
+    return e;
+}
 
 // What remains to be done for a row, the same numbers in all of its threads.
 template <class Real> struct RowResult {
     double loss;         // times the sample weight
     Real inverse;        // 1 / sum of exponentials
-    double q_sum, factor;
-    Real to_p, to_q;     // grad = e*to_p - q*to_q
+    Real q_sum, factor;
+    Real to_p, to_part;  // grad = e*to_p - part*to_part
     Real constant;       // the gradient everywhere, where `plain`
     bool plain;
 };
@@ -99,7 +106,7 @@ DEVICE RowResult<Real> finish_row(const Pass &pass, Place at, const Sample &samp
         return row;
     }
     const double scale = soft.weight_scale, mass = sums.mass * scale;
-    const double log_sum = natural_log(sums.exponentials);
+    const double log_sum = (double)Arithmetic<Real>::log(sums.exponentials);
     double loss = mass * log_sum + sums.distance * scale;
     loss = loss + (soft.hard[0] * log_sum + hard_term(soft.hard[0], max, targets.logit[0]));
     if (soft.mixed()) loss = loss + (soft.hard[1] * log_sum + hard_term(soft.hard[1], max, targets.logit[1]));
@@ -107,28 +114,33 @@ DEVICE RowResult<Real> finish_row(const Pass &pass, Place at, const Sample &samp
     const double weight = ANY && pass.weights.data ? read_real(pass.weights, at) : 1.0;
     row.loss = silent ? 0.0 : weight * loss;
     row.inverse = (Real)reciprocal(sums.exponentials);
-    row.q_sum = mass + (soft.hard[0] + soft.hard[1]);
+    const double q_sum = mass + (soft.hard[0] + soft.hard[1]);
     // A weight is divided first: a divisor of tiny weights is met by a tiny weight.
-    row.factor = silent ? 0.0 : ANY && pass.weights.data ? weight / divisor.value : divisor.inverse;
-    if (ANY && pass.grad_loss.data && !silent) row.factor = row.factor * read_real(pass.grad_loss, at);
-    row.to_p = (Real)(row.q_sum * (double)row.inverse * row.factor);
-    row.to_q = (Real)(scale * row.factor);
+    double factor = silent ? 0.0 : ANY && pass.weights.data ? weight / divisor.value : divisor.inverse;
+    if (ANY && pass.grad_loss.data && !silent) factor = factor * read_real(pass.grad_loss, at);
+    row.to_p = (Real)(q_sum * (double)row.inverse * factor);
+    row.to_part = (Real)((double)soft.scale() * (scale * factor));
+    // Without the classes' weights, which may be beyond a float.
+    row.q_sum = (Real)(q_sum / scale);
+    row.factor = (Real)(scale * factor);
     return row;
 }
 
-// One entry of the gradient, as if it were no target's; q is its soft part.
-template <class Real> DEVICE Real gradient_entry(const RowResult<Real> &row, Real q, Real e) {
-    return Arithmetic<Real>::fma(e, row.to_p, -(q * row.to_q));
+// One entry of the gradient, as if it were no target's; `part` is its soft part.
+template <class Real> DEVICE Real gradient_entry(const RowResult<Real> &row, Real part, Real e) {
+    return Arithmetic<Real>::fma(e, row.to_p, -(part * row.to_part));
 }
 
 // The entry of target 0 or 1 again, with its hard label: in f64, rounded once.
 template <class Real, bool ANY>
 DEVICE Real target_entry(const RowResult<Real> &row, const SoftLabel<Real, ANY> &soft, int which, Real max, const AtTargets<Real> &targets) {
     const double p = (double)Arithmetic<Real>::exp(targets.logit[which] - max) * (double)row.inverse;
-    return (Real)((row.q_sum * p - soft.wide(targets.entry[which], soft.classes[which]) - soft.hard[which]) * row.factor);
+    const int k = soft.classes[which];
+    const double q = soft.wide(__ldg(soft.first_row + k), k) + soft.hard[which] / soft.weight_scale;
+    return (Real)(((double)row.q_sum * p - q) * (double)row.factor);
 }
 
-// A row's part in the sum of q * (max - z) in f64, for logits too far apart for their type.
+// A class's part in the sum of q * (max - z) in f64, for logits too far apart for their type.
 template <class Real, bool ANY> DEVICE double wide_distance(const SoftLabel<Real, ANY> &soft, int k, Real max, Real z) {
-    return hard_term((double)soft(k), max, z);
+    return hard_term(soft.wide(__ldg(soft.first_row + k), k), max, z);
 }

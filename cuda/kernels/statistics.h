@@ -6,6 +6,9 @@
 static DEVICE int round_units(float units) { return __float2int_rn(units); }
 static DEVICE int round_units(double units) { return __double2int_rn(units); }
 
+// Units as they are added: never negative but where they are taken back, which usual kernels do not.
+template <bool ANY> DEVICE i64 signed_units(int units) { return ANY ? (i64)units : (i64)(unsigned)units; }
+
 // What the pass does to the statistics: a batch that is too much to be taken back is left alone.
 template <bool ANY> DEVICE int statistics_of(const Pass &pass) {
     if (!ANY) return pass.statistics; // LEAVE or ADD
@@ -38,34 +41,41 @@ static DEVICE bool count_if_not_full(const Pass &pass, int counted) {
     return false;
 }
 
+// Calls each(row, column) for the entries of a matrix of few classes, by all threads of a block: a warp per row, a lane per column.
+template <class Each> DEVICE void for_entries(int classes, Each each) {
+    const int lane = threadIdx.x % 32;
+    for (int row = threadIdx.x / 32; row < classes; row += (int)blockDim.x / 32)
+        if (lane < classes) each(row, lane);
+}
+
 // The statistics of a block over few classes, kept in shared memory until the block ends: a segmentation would queue up at a few hundred
 // addresses. Shared memory adds 32 bits at once, so that units are added as two halves, and nobody waits to see a carry.
 template <int MOST> struct PrivateStatistics {
     enum { HALF = 16 };
     // A half of one sample is below 2^16: so many samples fit.
     enum { SAMPLES = 1 << 16 };
-    unsigned low[MOST * MOST], high[MOST * MOST], counts[MOST];
+    unsigned low[MOST][MOST + 1], high[MOST][MOST + 1], counts[MOST];
 
     DEVICE void clear(int classes) {
-        for (int at = threadIdx.x; at < classes * classes; at += blockDim.x) low[at] = high[at] = 0;
+        for_entries(classes, [&](int row, int column) { low[row][column] = high[row][column] = 0; });
         for (int k = threadIdx.x; k < classes; k += blockDim.x) counts[k] = 0;
         __syncthreads();
     }
     // The units of one sample, or of the samples of a warp.
-    DEVICE void add(int at, u64 units) {
-        atomicAdd(low + at, (unsigned)units & ((1u << HALF) - 1));
-        atomicAdd(high + at, (unsigned)(units >> HALF));
+    DEVICE void add(int row, int column, u64 units) {
+        atomicAdd(&low[row][column], (unsigned)units & ((1u << HALF) - 1));
+        atomicAdd(&high[row][column], (unsigned)(units >> HALF));
     }
     // By all threads of a block, which have added no more than SAMPLES since the block began or flushed before. Clears what it flushes.
     DEVICE void flush(const Pass &pass, int statistics) {
         __syncthreads();
         if (statistics != STATISTICS_ADD && statistics != STATISTICS_TAKE_BACK) return;
         i64 sign = statistics == STATISTICS_ADD ? 1 : -1;
-        for (int at = threadIdx.x; at < pass.classes * pass.classes; at += blockDim.x) {
-            i64 sum = ((i64)high[at] << HALF) + low[at];
-            low[at] = high[at] = 0;
-            if (sum) add_i64(pass.state.sums + (i64)(at / pass.classes) * pass.state.sums_stride + at % pass.classes, sign * sum);
-        }
+        for_entries(pass.classes, [&](int row, int column) {
+            const i64 sum = ((i64)high[row][column] << HALF) + low[row][column];
+            low[row][column] = high[row][column] = 0;
+            add_if(sum != 0, pass.state.sums + row * pass.state.sums_stride + column, sign * sum);
+        });
         for (int k = threadIdx.x; k < pass.classes; k += blockDim.x) {
             if (counts[k]) add_i64(pass.state.counts + k, sign * (i64)counts[k]);
             counts[k] = 0;

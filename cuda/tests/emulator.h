@@ -246,6 +246,7 @@ inline void __syncwarp() { cpucuda::exchange(~0u, 0); }
 inline int __any_sync(unsigned mask, int vote) { return __ballot_sync(mask, vote) != 0; }
 inline int __all_sync(unsigned mask, int vote) { return __ballot_sync(mask, !vote) == 0; }
 template <class T> T atomicAdd(T *p, T value) { return cpucuda::update(p, [value](T old) { return T(old + value); }); }
+template <class T> T atomicOr(T *p, T bits) { return cpucuda::update(p, [bits](T old) { return T(old | bits); }); }
 template <class T> T atomicExch(T *p, T value) { return cpucuda::update(p, [value](T) { return value; }); }
 template <class T> T atomicCAS(T *p, T compare, T value) { return cpucuda::update(p, [compare, value](T old) { return old == compare ? value : old; }); }
 template <class T> T __ldg(const T *p) { return *p; }
@@ -257,6 +258,8 @@ inline long long __double_as_longlong(double x) { return cpucuda::unpack<long lo
 inline double __longlong_as_double(long long x) { return cpucuda::unpack<double>(cpucuda::pack(x)); }
 inline int __float2int_rn(float x) { return (int)nearbyintf(x); }
 inline int __double2int_rn(double x) { return (int)nearbyint(x); }
+inline long long __double2ll_rn(double x) { return llrint(x); }
+inline void __threadfence() { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
 struct __half { _Float16 value; };
 inline float __half2float(__half x) { return float(x.value); }
 inline __half __float2half(float x) { return {_Float16(x)}; }

@@ -37,7 +37,7 @@ void run(dim3 grid, dim3 block, size_t dynamic, const void *argument, unsigned w
     ENTRY(Pass, ols_samples_##type), ENTRY(Pass, ols_rows32_##type), ENTRY(Pass, ols_rows128_##type), ENTRY(Pass, ols_rows256_##type),   \
         ENTRY(Pass, ols_rows512_##type)
 #define USUAL_ENTRIES(type)                                                                                                              \
-    ROWS_ENTRIES(type), ENTRY(Pass, ols_staged_##type), ENTRY(Pass, ols_wide32_##type)
+    ROWS_ENTRIES(type), ENTRY(Pass, ols_few32_##type), ENTRY(Pass, ols_staged_##type), ENTRY(Pass, ols_wide32_##type)
 #define GENERAL_ENTRIES(type) ROWS_ENTRIES(any_##type), ENTRY(Pass, ols_rows8_any_##type), ENTRY(Pass, ols_accumulate_##type)
 const std::map<std::string, Entry> kernels = {
     USUAL_ENTRIES(f32), USUAL_ENTRIES(f16), USUAL_ENTRIES(bf16), GENERAL_ENTRIES(f32), GENERAL_ENTRIES(f64), GENERAL_ENTRIES(f16),
@@ -400,6 +400,11 @@ long long standin_size(const char *name) {
     if (key == "Scratch.report") return offsetof(Scratch, report);
     if (key == "Pass.state") return offsetof(Pass, state);
     if (key == "Pass.alpha") return offsetof(Pass, alpha);
+    if (key == "Pass.near_loss") return offsetof(Pass, near_loss);
+    if (key == "Pass.slice") return offsetof(Pass, slice);
+    if (key == "Pass.targets2") return offsetof(Pass, targets2);
+    if (key == "Pass.tally") return offsetof(Pass, tally);
+    if (key == "Scratch.counted") return offsetof(Scratch, counted);
     if (key == "Pass.cached") return offsetof(Pass, cached);
     if (key == "Epoch.policy") return offsetof(Epoch, policy);
     if (key == "Fill.checked") return offsetof(Fill, checked);

@@ -5,12 +5,32 @@ use crate::state::State;
 use crate::statistics::{COUNTERS, Counter, FRACTION_BITS};
 use crate::tensor::DType;
 
-/// Slots for partial losses, as `OLS_LOSS_SLOTS`.
-pub(super) const LOSS_SLOTS: usize = 4096;
 /// Blocks of the kernel over the targets, as `OLS_DIVISOR_BLOCKS`.
 pub(super) const DIVISOR_BLOCKS: usize = 512;
 /// As `OLS_DIVISOR_IN_BLOCK`.
 pub(super) const DIVISOR_IN_BLOCK: usize = 1024;
+/// Pieces of large losses, as `OLS_FAR_PIECES`.
+const FAR_PIECES: usize = 68;
+/// As `OLS_LOSSES_IN_ONE`.
+const LOSSES_IN_ONE: usize = 16384;
+/// Bits of a sum of losses: of so many, as `OLS_SUM_BITS`, and of more.
+const SUM_BITS: [i32; 2] = [52, 63];
+/// A loss of 1 has so many bits, as `OLS_LOSS_ONE`.
+const LOSS_BITS: i32 = 30;
+
+/// Slices of so many targets: their length, one or two per lane of a warp where it may be, and how many there are.
+pub(super) fn slices(count: usize) -> [u32; 2] {
+    const LEAST: usize = 64;
+    const MOST_SLICES: usize = 4096;
+    let slice = count.div_ceil(MOST_SLICES).max(LEAST);
+    [slice as u32, count.div_ceil(slice) as u32]
+}
+
+/// The largest loss that so many samples may have each for their sum to fit its bits; a power of two.
+pub(super) fn near_loss(count: usize) -> f64 {
+    let bits = SUM_BITS[usize::from(count > LOSSES_IN_ONE)] - LOSS_BITS;
+    2f64.powi(bits - count.max(1).next_power_of_two().ilog2() as i32 - 1)
+}
 
 // The kernels spell these numbers out.
 const _: () = assert!(
@@ -129,13 +149,17 @@ impl StateArguments {
 /// Only its size and places are needed here.
 #[repr(C)]
 pub(super) struct Scratch {
-    loss: [f64; LOSS_SLOTS],
     divisors: [f64; DIVISOR_BLOCKS],
     divisor: f64,
+    losses: [u64; 3],
+    far_losses: [u64; FAR_PIECES],
+    far_from_finite: [u32; 2],
+    has_far_losses: u32,
     tickets: [u32; 3],
     refused: u32,
     pub bad_soft_labels: u32,
     next_slice: u32,
+    unused: u32,
     counted: u64,
     pub report: [i64; REPORT_LENGTH],
 }
@@ -146,29 +170,32 @@ pub(super) struct Pass {
     pub logits: Rows,
     pub grad: Rows,
     pub targets: PerSample,
-    pub targets2: PerSample,
-    pub weights: PerSample,
-    pub lam: PerSample,
-    pub grad_loss: PerSample,
     pub loss: PerSample,
     pub count: i64,
     pub inner: i64,
     pub target_offset: i64,
     pub ignore_index: i64,
     pub state: StateArguments,
-    pub class_weights: u64,
-    pub scaled_weights: u64,
-    pub scaled_weights32: u64,
-    pub weight_scale: f64,
     pub alpha: f64,
+    pub near_loss: f64,
     pub scratch: u64,
-    pub tally: u64,
     pub classes: i32,
     pub reduction: i32,
     pub statistics: i32,
     pub divisor: i32,
     pub count_targets: i32,
     pub cached: i32,
+    /// Targets of a slice, and slices, where all blocks count them.
+    pub slices: [u32; 2],
+    pub targets2: PerSample,
+    pub weights: PerSample,
+    pub lam: PerSample,
+    pub grad_loss: PerSample,
+    pub class_weights: u64,
+    pub scaled_weights: u64,
+    pub scaled_weights32: u64,
+    pub weight_scale: f64,
+    pub tally: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -220,18 +247,23 @@ impl Argument for Fill {}
 
 /// Sizes and offsets by name, for the test that compares them with the kernels'.
 #[doc(hidden)]
-pub fn layout() -> [(&'static str, usize); 10] {
+pub fn layout() -> [(&'static str, usize); 15] {
     use std::mem::offset_of;
     [
         ("Pass", size_of::<Pass>()),
         ("Pass.state", offset_of!(Pass, state)),
         ("Pass.alpha", offset_of!(Pass, alpha)),
+        ("Pass.near_loss", offset_of!(Pass, near_loss)),
         ("Pass.cached", offset_of!(Pass, cached)),
+        ("Pass.slice", offset_of!(Pass, slices)),
+        ("Pass.targets2", offset_of!(Pass, targets2)),
+        ("Pass.tally", offset_of!(Pass, tally)),
         ("Epoch", size_of::<Epoch>()),
         ("Epoch.policy", offset_of!(Epoch, policy)),
         ("Fill", size_of::<Fill>()),
         ("Fill.checked", offset_of!(Fill, checked)),
         ("Scratch", size_of::<Scratch>()),
+        ("Scratch.counted", offset_of!(Scratch, counted)),
         ("Scratch.report", offset_of!(Scratch, report)),
     ]
 }

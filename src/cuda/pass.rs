@@ -2,7 +2,8 @@
 
 use super::Backend;
 use super::arguments::{
-    DIVISOR_BY_ALL_BLOCKS, DIVISOR_BY_EACH_BLOCK, DIVISOR_FROM_KERNEL, DIVISOR_IN_BLOCK, DIVISOR_ONE, Pass, PerSample, Rows, Statistics,
+    self, DIVISOR_BY_ALL_BLOCKS, DIVISOR_BY_EACH_BLOCK, DIVISOR_FROM_KERNEL, DIVISOR_IN_BLOCK, DIVISOR_ONE, Pass, PerSample, Rows,
+    Statistics,
 };
 use super::driver::{Grid, Stream};
 use super::variants::{self, ACCUMULATE_THREADS, Launch, OTHER_THREADS, Other};
@@ -23,7 +24,7 @@ pub(crate) enum Call {
     Accumulate,
 }
 
-/// The most blocks of a kernel that walks over rows without a slot of its own.
+/// The most blocks of a kernel over rows that is not a pass.
 const MOST_BLOCKS: usize = 4096;
 
 impl Backend {
@@ -79,6 +80,7 @@ impl Backend {
                 pass.divisor = DIVISOR_BY_EACH_BLOCK;
                 if samples.count > DIVISOR_IN_BLOCK && launch.usual {
                     pass.divisor = DIVISOR_BY_ALL_BLOCKS;
+                    pass.slices = arguments::slices(samples.count);
                 } else if samples.count > DIVISOR_IN_BLOCK {
                     pass.divisor = DIVISOR_FROM_KERNEL;
                     let (kernel, blocks) = (variants::other(Other::Divisor), variants::divisor_blocks(samples.count));
@@ -131,6 +133,7 @@ impl Backend {
             scaled_weights32: weights.map_or(0, |weights| weights.scaled32),
             weight_scale: weights.map_or(1.0, |weights| weights.scale),
             alpha: options.alpha,
+            near_loss: arguments::near_loss(samples.count),
             scratch: self.scratch,
             tally: self.tally,
             classes: samples.classes as i32,
@@ -143,6 +146,7 @@ impl Backend {
             divisor: DIVISOR_ONE,
             count_targets: 0,
             cached: 0,
+            slices: [0; 2],
         }
     }
 }

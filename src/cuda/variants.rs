@@ -1,7 +1,7 @@
 //! Which kernel passes over a batch, and in how many blocks: one table by the number of classes, the layout, the dtype and the device. The reasons
 //! are in docs/cuda.md.
 
-use super::arguments::{DIVISOR_BLOCKS, LOSS_SLOTS};
+use super::arguments::DIVISOR_BLOCKS;
 use crate::error::{Result, fail};
 use crate::samples::Samples;
 use crate::tensor::DType;
@@ -13,6 +13,8 @@ enum Way {
     Samples,
     /// A thread per row, where rows lie one behind the other: a usual kernel alone.
     Staged,
+    /// A warp per row of few classes, where there are few rows: a usual kernel alone.
+    Few,
     /// Some threads per row.
     Rows,
     /// As `Rows`, with fewer threads that have more to do, where there are many rows: a usual kernel alone.
@@ -77,12 +79,13 @@ struct Row {
 const ANY: usize = usize::MAX;
 
 /// The first row that fits is taken. `Way::Samples` is for layouts alone; the bits of a row depend on the number of classes, so no other property of
-/// a batch may choose between variants but where they give the same bits: rows8, samples and staged; rows128 and wide32.
-const TABLE: [Row; 8] = [
+/// a batch may choose between variants but where they give the same bits: rows8, samples, staged and few32; rows128 and wide32.
+const TABLE: [Row; 9] = [
     Row { way: Way::Samples, name: "samples", above: 0, most: 32, threads: 256, lanes: 1 },
+    Row { way: Way::Few, name: "few32", above: 0, most: 32, threads: 128, lanes: 32 },
     Row { way: Way::Staged, name: "staged", above: 0, most: 32, threads: 256, lanes: 1 },
     Row { way: Way::Rows, name: "rows8", above: 0, most: 32, threads: 256, lanes: 8 },
-    Row { way: Way::Rows, name: "rows32", above: 32, most: 256, threads: 256, lanes: 32 },
+    Row { way: Way::Rows, name: "rows32", above: 32, most: 256, threads: 128, lanes: 32 },
     Row { way: Way::Wide, name: "wide32", above: 256, most: 1024, threads: 128, lanes: 32 },
     Row { way: Way::Rows, name: "rows128", above: 256, most: 1024, threads: 128, lanes: 128 },
     Row { way: Way::Rows, name: "rows256", above: 1024, most: 2048, threads: 256, lanes: 256 },
@@ -91,6 +94,9 @@ const TABLE: [Row; 8] = [
 
 /// From so many rows on a warp per row beats a block per row: there are enough of them for every multiprocessor.
 const WIDE_PAYS: usize = 1024;
+
+/// Up to so many rows of few classes a warp per row beats a thread per row: more of the device is at work.
+const FEW_ROWS: usize = 2048;
 
 /// The dtypes in the kernels' names.
 const DTYPES: [(DType, &str); 4] = [(DType::F32, "f32"), (DType::F64, "f64"), (DType::F16, "f16"), (DType::Bf16, "bf16")];
@@ -196,16 +202,14 @@ pub(super) struct Launch {
     pub row_bytes: Option<usize>,
     /// Samples that a block works on at once.
     samples: usize,
-    /// The most blocks that have something to do: those behind would have no slot for their losses.
-    most_blocks: usize,
 }
 
 impl Launch {
     /// Blocks for so many samples, each of which goes on until no sample is left; `at_once` gives the blocks that the device runs at once. The bits
     /// do not depend on them.
     pub fn blocks(&self, samples: usize, at_once: impl FnOnce() -> Result<usize>) -> Result<u32> {
-        let wanted = samples.div_ceil(self.samples).clamp(1, self.most_blocks);
-        Ok(if wanted == 1 { 1 } else { wanted.min(at_once()?).max(1) as u32 })
+        let wanted = samples.div_ceil(self.samples).max(1);
+        Ok(if wanted == 1 { 1 } else { wanted.min(at_once()?).clamp(1, i32::MAX as usize) as u32 })
     }
 }
 
@@ -239,6 +243,7 @@ fn find(kind: Kind) -> (usize, Form) {
             && match row.way {
                 Way::Samples => kind.side_by_side,
                 Way::Staged => kind.form(row) == Form::Usual && kind.compact,
+                Way::Few => kind.form(row) == Form::Usual && kind.samples <= FEW_ROWS,
                 Way::Wide => kind.form(row) == Form::Usual && kind.samples >= WIDE_PAYS,
                 Way::Rows => true,
             }
@@ -251,11 +256,9 @@ fn launch(kind: Kind) -> Launch {
     let (at, form) = find(kind);
     let row = &TABLE[at];
     let samples = (row.threads / row.lanes) as usize;
-    // A slot has the losses of the lanes of a sample; where a sample has one thread, those of its warp.
-    let slots = if row.lanes == 1 { row.threads as usize / 32 } else { samples };
     let row_bytes = (row.most == ANY).then_some(kind.classes * kind.dtype.size());
     let kernel = pass(kind.dtype, at, form);
-    Launch { kernel, usual: form == Form::Usual, threads: row.threads, row_bytes, samples, most_blocks: LOSS_SLOTS / slots }
+    Launch { kernel, usual: form == Form::Usual, threads: row.threads, row_bytes, samples }
 }
 
 /// The pass over a batch; `rare`: with class weights, or to take it back.
@@ -314,7 +317,7 @@ mod tests {
                 let usual = |way: &str| if dtype == DType::F64 { format!("ols_{way}_any_f64") } else { format!("ols_{way}_{text}") };
                 let best = |way: &str| match (dtype, way) {
                     (DType::F64, _) => usual(way),
-                    (_, "rows8") => usual("staged"),
+                    (_, "rows8") => usual("few32"),
                     _ => usual(way),
                 };
                 assert_eq!(found(ROWS), best(way));
@@ -322,6 +325,15 @@ mod tests {
                 assert_eq!(
                     found(Kind { samples: 1024, ..ROWS }),
                     best(if way == "rows128" && dtype != DType::F64 { "wide32" } else { way })
+                );
+                let many = if way == "rows8" && dtype != DType::F64 {
+                    format!("ols_staged_{text}")
+                } else {
+                    found(Kind { samples: 1024, ..ROWS })
+                };
+                assert_eq!(
+                    (found(Kind { samples: 2048, ..ROWS }), found(Kind { samples: 2049, ..ROWS })),
+                    (found(Kind { samples: 1024, ..ROWS }), many)
                 );
                 let apart = Kind { dense: false, compact: false, ..ROWS };
                 for kind in [Kind { rare: true, ..ROWS }, apart, Kind { rare: true, ..apart }] {
@@ -337,7 +349,7 @@ mod tests {
         }
     }
 
-    /// As many blocks as there is work for, as the device runs at once, or as have slots for their losses.
+    /// As many blocks as there is work for, or as the device runs at once.
     #[test]
     fn cuda_grids_at_their_limits() {
         let blocks = |kind: Kind, at_once: usize| {
@@ -346,41 +358,34 @@ mod tests {
         };
         let rows = |classes, samples| Kind { classes, samples, ..ROWS };
         for (kind, at_once, expected) in [
-            (rows(10, 0), 6, (256, 1)),
-            (rows(32, 256), 6, (256, 1)),
-            (rows(32, 257), 6, (256, 2)),
+            (rows(10, 0), 6, (128, 1)),
+            (rows(32, 4), 6, (128, 1)),
+            (rows(32, 5), 6, (128, 2)),
             (Kind { rare: true, ..rows(10, 128) }, 6, (256, 4)),
             (Kind { dtype: DType::F64, ..rows(10, 128) }, 6, (256, 4)),
-            (rows(33, 128), 600, (256, 16)),
+            (rows(33, 128), 600, (128, 32)),
             // The device.
-            (rows(10, 1536), 6, (256, 6)),
-            (rows(10, 1537), 6, (256, 6)),
+            (rows(10, 2048), 600, (128, 512)),
+            (rows(10, 2049), 600, (256, 9)),
+            (rows(10, 2049), 6, (256, 6)),
             (rows(300, 1 << 20), 6, (128, 6)),
-            (rows(100, 40), 6, (256, 5)),
-            (rows(100, 41), 6, (256, 6)),
+            (rows(100, 20), 6, (128, 5)),
+            (rows(100, 21), 6, (128, 6)),
             (rows(300, 1), 0, (128, 1)),
             (rows(300, 2), 0, (128, 1)),
             (rows(300, 7), 6, (128, 6)),
             (rows(1025, 7), 8, (256, 7)),
             (rows(2049, 7), 6, (512, 6)),
-            // The slots.
-            (rows(10, 131_072), 10_000, (256, 512)),
-            (rows(10, 131_073), 10_000, (256, 512)),
-            (Kind { rare: true, ..rows(10, 4096) }, 10_000, (256, 128)),
-            (Kind { rare: true, ..rows(10, 4097) }, 10_000, (256, 128)),
-            (rows(100, 4096), 10_000, (256, 512)),
-            (rows(100, 4097), 10_000, (256, 512)),
+            // No other limit.
+            (rows(10, 131_073), 10_000, (256, 513)),
+            (Kind { rare: true, ..rows(10, 4097) }, 10_000, (256, 129)),
             (rows(300, 1023), 10_000, (128, 1023)),
             (rows(300, 1024), 10_000, (128, 256)),
-            (rows(300, 4097), 10_000, (128, 1024)),
-            (Kind { rare: true, ..rows(300, 4095) }, 10_000, (128, 4095)),
-            (Kind { rare: true, ..rows(300, 4097) }, 10_000, (128, 4096)),
-            (rows(1025, 1 << 40), 10_000, (256, 4096)),
-            (rows(2049, 4097), 10_000, (512, 4096)),
+            (Kind { rare: true, ..rows(300, 4097) }, 10_000, (128, 4097)),
+            (rows(2049, 1 << 40), 10_000, (512, 10_000)),
             (Kind { classes: 21, samples: 0, ..PIXELS }, 6, (256, 1)),
             (Kind { classes: 21, samples: 257, ..PIXELS }, 6, (256, 2)),
-            (Kind { classes: 21, samples: 131_072, ..PIXELS }, 10_000, (256, 512)),
-            (Kind { classes: 21, samples: 1 << 40, ..PIXELS }, 10_000, (256, 512)),
+            (Kind { classes: 21, samples: 1 << 40, ..PIXELS }, 10_000, (256, 10_000)),
         ] {
             assert_eq!(blocks(kind, at_once), expected, "{kind:?} {at_once}");
         }
@@ -403,7 +408,7 @@ mod tests {
     #[test]
     fn cuda_kernels_have_their_ids() {
         let names: Vec<String> = kernels().map(|listed| listed.name).collect();
-        assert_eq!(names.len(), 7 * 3 + 6 * 4 + 4 + 5);
+        assert_eq!(names.len(), 8 * 3 + 6 * 4 + 4 + 5);
         assert!(!names.iter().any(|name| name.ends_with("f64") && !name.contains("any") && !name.contains("accumulate")));
         let mut ids: Vec<usize> = kernels().map(|listed| listed.id.0).collect();
         ids.sort_unstable();

@@ -47,7 +47,8 @@ fn expected(options: &Options, batch: &CaseBatch) -> [String; 2] {
     let dense = strides[1] == 1 && grad[1] == 1 && (view.shape.len() == 2 || view.shape[2] == 1);
     let compact = dense && (view.shape[0] <= 1 || (strides[0] == classes as isize && grad[0] == classes as isize));
     let weighted = options.class_weights.is_some() || batch.sample_weights.is_some() || batch.grad_loss.is_some();
-    let usual = of != DType::F64 && !weighted && batch.targets2.is_none() && if classes <= 32 { compact || pixels } else { dense };
+    let few = dense && view.shape[0] <= 2048;
+    let usual = of != DType::F64 && !weighted && batch.targets2.is_none() && if classes <= 32 { few || compact || pixels } else { dense };
     let lanes = match classes {
         0..=32 => 8,
         33..=256 => 32,
@@ -63,7 +64,10 @@ fn expected(options: &Options, batch: &CaseBatch) -> [String; 2] {
         _ => "bf16",
     };
     let general = format!("ols_{variant}_any_{dtype}");
-    let usually = if usual && !pixels && classes <= 32 { "staged".to_owned() } else { variant };
+    let usually = match classes {
+        0..=32 if !pixels => if few { "few32" } else { "staged" }.to_owned(),
+        _ => variant,
+    };
     [if usual { format!("ols_{usually}_{dtype}") } else { general.clone() }, general]
 }
 
@@ -153,12 +157,37 @@ proptest! {
     }
 }
 
+/// Rows of few classes have their bits whatever the number of rows and the kernel that they choose.
+#[test]
+fn cuda_few_classes_have_the_same_bits_in_every_kernel() {
+    let standin = Standin::new();
+    for (classes, dtype) in [(2, DType::F32), (8, DType::F32), (9, DType::Bf16), (21, DType::F32), (32, DType::F32), (32, DType::F16)] {
+        let options = options(classes, 0.3, false, Reduction::None);
+        let made = |n: usize, general: bool, kernel: &str| {
+            let mut batch = Shape { spread: 3.0, ..Shape::rows(dtype, n, 3) }.batch(classes, &options);
+            if general {
+                batch.targets2 = Some(batch.targets.clone());
+                batch.lam = Some(Numbers { dtype: Name(DType::F64), view: View::new(&[]), values: vec![Hex(0.5)] });
+            }
+            let mut criterion = CudaCriterion::new(&options).unwrap();
+            standin.kernels();
+            let outputs = criterion.forward(&standin, &batch, Update::None, &loss_view(&options, &batch), &grad_view(&batch), false);
+            outputs.0.unwrap();
+            assert!(standin.kernels().iter().all(|name| name.contains(kernel)), "{n} {kernel}");
+            let [loss, grad]: [Vec<u64>; 2] = bits(&outputs.1).try_into().unwrap();
+            (loss[..2000].to_vec(), grad[..2000 * classes].to_vec())
+        };
+        let few = made(2000, false, "few32");
+        assert!(made(2049, false, "staged") == few && made(2000, true, "rows8_any") == few, "{classes} {dtype:?}: other bits");
+    }
+}
+
 /// Bits do not depend on how many blocks there are, nor on which of them has a sample.
 #[test]
 fn cuda_usual_and_general_bits_do_not_depend_on_the_grid() {
     let standin = Standin::new();
     for (at, (classes, n, inner)) in
-        [(9, 1300, None), (9, 1700, None), (21, 3, Some(600)), (100, 70, None), (300, 40, None), (1100, 20, None), (2100, 9, None)]
+        [(9, 1300, None), (9, 2700, None), (21, 3, Some(600)), (100, 70, None), (300, 40, None), (1100, 20, None), (2100, 9, None)]
             .into_iter()
             .enumerate()
     {
@@ -214,18 +243,24 @@ fn cuda_paths_take_any_alignment() {
 /// A row of many tiles, which fits one block's memory or does not.
 #[test]
 fn cuda_very_long_rows_have_the_same_bits_in_every_way() {
+    very_long_rows(20_001, DType::F32, "f32");
+    very_long_rows(20_003, DType::Bf16, "bf16");
+}
+
+fn very_long_rows(classes: usize, dtype: DType, name: &str) {
     let standin = Standin::new();
     standin.set("spoils", 0);
-    const K: usize = 20_001;
-    let options = Options::new(K).alpha(1.0).reduction(Reduction::None);
-    let shape = Shape { special: vec![(K + 7, 0)], ..Shape::rows(DType::F32, 3, 9) };
-    let batch = shape.batch(K, &options);
+    let options = Options::new(classes).alpha(1.0).reduction(Reduction::None);
+    let shape = Shape { special: vec![(classes + 7, 0)], ..Shape::rows(dtype, 3, 9) };
+    let mut batch = shape.batch(classes, &options);
+    // So far above the others that no other is as large, in 16 bits either.
+    let right = batch.targets.values[0] as usize;
+    batch.logits.set.iter_mut().filter(|(index, _)| *index == right).for_each(|(_, value)| *value = Hex(2.0 * value.0));
     let (logits, targets) = (batch.rows().logits, batch.targets.values.clone());
+    let [usual, general] = ["", "any_"].map(|infix| format!("ols_rows512_{infix}{name}"));
     let mut first = None;
     for (number, (path, kernel, shared)) in
-        [("plain", "ols_rows512_f32", 48), ("", "ols_rows512_f32", 227), ("hopper", "ols_rows512_f32", 48), ("", "ols_rows512_any_f32", 48)]
-            .into_iter()
-            .enumerate()
+        [("plain", &usual, 48), ("", &usual, 227), ("hopper", &usual, 48), ("", &general, 48)].into_iter().enumerate()
     {
         standin.path(path);
         standin.set("seed", number as i64);
@@ -237,26 +272,27 @@ fn cuda_very_long_rows_have_the_same_bits_in_every_way() {
             batch.lam = Some(Numbers { dtype: Name(DType::F32), view: View::new(&[]), values: vec![Hex(0.5)] });
         }
         // Adopted, so that it is touched where a sample is added alone: zeros as the system gives them.
-        let (soft_labels, sums) = (DeviceMemory::new(K * K * 4), DeviceMemory::new(K * K * 8));
+        let (soft_labels, sums) = (DeviceMemory::new(classes * classes * 4), DeviceMemory::new(classes * classes * 8));
         let mut raw = raw_options(&options);
         raw.device_type = OLS_DEVICE_CUDA;
         raw.flags = OLS_OPTIONS_ADOPT_STATE;
-        raw.soft_labels = tensor(soft_labels.pointer(), DType::F32, &View::new(&[K, K]), 0);
-        raw.sums = tensor(sums.pointer(), DType::I64, &View::new(&[K, K]), 0);
+        raw.soft_labels = tensor(soft_labels.pointer(), DType::F32, &View::new(&[classes, classes]), 0);
+        raw.sums = tensor(sums.pointer(), DType::I64, &View::new(&[classes, classes]), 0);
         let mut criterion = CudaCriterion::from_raw(&raw, &options).unwrap();
         standin.kernels();
         let (result, outputs) =
             criterion.forward(&standin, &batch, Update::Add, &loss_view(&options, &batch), &grad_view(&batch), number == 2);
         result.unwrap();
-        assert_eq!(standin.kernels(), [kernel]);
+        assert_eq!(standin.kernels(), [kernel.as_str()]);
         let (buffer, view) = outputs.loss.as_ref().unwrap();
         for (row, (&loss, &target)) in buffer.values(view).iter().zip(&targets).enumerate() {
-            let logits = &logits[row * K..][..K];
+            let logits = &logits[row * classes..][..classes];
             let exact = logits.iter().map(|z| z.exp()).sum::<f64>().ln() - logits[target as usize];
             assert!((loss - exact).abs() <= 2e-6 * exact.max(1.0), "{kernel}: {loss} differs from {exact}");
         }
-        let added: Vec<Vec<u8>> = targets.iter().map(|&target| sums.bytes()[target as usize * K * 8..][..K * 8].to_vec()).collect();
-        assert!(added.iter().flatten().any(|&byte| byte != 0));
+        let added: Vec<Vec<u8>> =
+            targets.iter().map(|&target| sums.bytes()[target as usize * classes * 8..][..classes * 8].to_vec()).collect();
+        assert!(added.iter().flatten().any(|&byte| byte != 0), "{classes} {dtype:?} {kernel}");
         let found = (bits(&outputs), added);
         assert!(*first.get_or_insert_with(|| found.clone()) == found, "{path} {kernel} {shared}: other bits");
     }
@@ -333,13 +369,14 @@ fn cuda_grids_are_what_the_device_takes_at_once() {
         (standin.get("last_threads"), standin.get("last_blocks"), standin.get("occupancies") - asked)
     };
     for (classes, n, dtype, expected) in [
-        (10, 256, DType::F32, (256, 1, 0)),
-        (10, 257, DType::Bf16, (256, 2, 0)),
-        (10, 2000, DType::F32, (256, 6, 0)),
+        (10, 4, DType::F32, (128, 1, 0)),
+        (10, 5, DType::Bf16, (128, 2, 0)),
+        (10, 2048, DType::F32, (128, 6, 0)),
+        (10, 2049, DType::F32, (256, 6, 0)),
         (10, 128, DType::F64, (256, 4, 0)),
         (300, 1024, DType::F32, (128, 6, 0)),
-        (100, 9, DType::F32, (256, 2, 0)),
-        (100, 90, DType::F32, (256, 6, 0)),
+        (100, 9, DType::F32, (128, 3, 0)),
+        (100, 90, DType::F32, (128, 6, 0)),
         (300, 5, DType::F16, (128, 5, 0)),
         (300, 7, DType::F16, (128, 6, 0)),
         (1500, 7, DType::F32, (256, 6, 0)),

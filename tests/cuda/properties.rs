@@ -183,18 +183,23 @@ fn cuda_is_right_at_every_boundary_size() {
             launched.extend(standin.kernels());
         }
     }
+    // Many rows of few classes.
+    for dtype in [DType::F32, DType::F16, DType::Bf16] {
+        compare(&standin, &Options::new(2), &plain(dtype, 2049, 2, None, 14));
+    }
+    launched.extend(standin.kernels());
     for (variants, dtypes) in [
-        (["staged", "samples", "rows32", "rows128", "rows256", "rows512"], &["f32", "f16", "bf16"][..]),
-        (["rows8", "samples", "rows32", "rows128", "rows256", "rows512"], &["any_f32", "any_f64", "any_f16", "any_bf16"]),
+        (&["few32", "staged", "samples", "rows32", "rows128", "rows256", "rows512"][..], &["f32", "f16", "bf16"][..]),
+        (&["rows8", "samples", "rows32", "rows128", "rows256", "rows512"], &["any_f32", "any_f64", "any_f16", "any_bf16"]),
     ] {
-        for (variant, dtype) in variants.into_iter().flat_map(|variant| dtypes.iter().map(move |dtype| (variant, dtype))) {
+        for (variant, dtype) in variants.iter().flat_map(|variant| dtypes.iter().map(move |dtype| (variant, dtype))) {
             assert!(launched.contains(&format!("ols_{variant}_{dtype}")), "{variant} {dtype} was not launched");
         }
     }
 }
 
-/// More samples than one block takes, than a grid takes at once, than there are slots for their losses, and than a block sums the divisor of; with
-/// the usual kernels and with the general ones.
+/// More samples than one block takes, than a grid takes at once, than a block sums the divisor of, and than have their losses in one number with the
+/// blocks; with the usual kernels and with the general ones.
 #[test]
 fn cuda_is_right_for_many_samples() {
     let standin = Standin::new();
@@ -209,7 +214,11 @@ fn cuda_is_right_for_many_samples() {
         (1025, 3, None, false),
         (4095, 33, None, false),
         (4100, 33, None, true),
+        (2048, 9, None, false),
+        (2049, 9, None, false),
         (4100, 9, None, false),
+        (16_384, 2, None, false),
+        (16_385, 2, None, false),
         (4100, 9, None, true),
         (4100, 257, None, false),
         (4100, 257, None, true),
@@ -234,6 +243,69 @@ fn cuda_is_right_for_many_samples() {
         assert_eq!(kernels.contains(&"ols_divisor".to_owned()), divisor, "{n}");
         assert_eq!(kernels.contains(&"ols_wide32_f32".to_owned()), !weighted && classes == 257, "{kernels:?}");
         assert_eq!(kernels.iter().any(|name| name.contains("_any_")), weighted, "{n} {kernels:?}");
+    }
+}
+
+/// The mean does not change when all weights are scaled, whatever the scale.
+#[test]
+fn cuda_tiny_and_huge_weights_are_weights() {
+    let standin = Standin::new();
+    for (classes, dtype) in [(3, DType::F32), (40, DType::F32), (300, DType::F64), (1100, DType::F32), (2100, DType::Bf16)] {
+        let run = |class_weight: f64, sample_weight: f64| {
+            let weights: Vec<f64> = (0..classes).map(|class| class_weight * (1 + class % 2) as f64).collect();
+            let mut batch = plain(dtype, 6, classes, None, 4);
+            let weight = |n: usize| Hex(sample_weight * (1 + n % 2) as f64);
+            batch.sample_weights = Some(Numbers { dtype: Name(DType::F64), view: View::new(&[6]), values: (0..6).map(weight).collect() });
+            let mut criterion = CudaCriterion::new(&Options::new(classes).class_weights(weights)).unwrap();
+            let outputs = pass(&standin, &mut criterion, &batch, Update::None);
+            let [loss, grad] = [&outputs.loss, &outputs.grad].map(|it| it.as_ref().map(|(buffer, view)| buffer.values(view)).unwrap());
+            (loss[0], grad)
+        };
+        let (loss, grad) = run(1.0, 1.0);
+        for (class_weight, sample_weight) in
+            [(1e-40, 1.0), (1e-46, 1.0), (1e39, 1.0), (1.0, 1e-6), (1.0, 1e-310), (1.0, 1e200), (1e-150, 1e-100)]
+        {
+            let (scaled_loss, scaled_grad) = run(class_weight, sample_weight);
+            assert!((scaled_loss - loss).abs() <= 2e-6, "{classes} {class_weight:e} {sample_weight:e}: {scaled_loss} {loss}");
+            for (scaled, plain) in scaled_grad.iter().zip(&grad) {
+                assert!((scaled - plain).abs() <= 1e-6, "{classes} {class_weight:e} {sample_weight:e}: {scaled} {plain}");
+            }
+        }
+    }
+}
+
+/// Losses of any size are added up, in whatever kernel and grid: those too large for the sum of the others, and infinite ones. Small ones are not lost
+/// beside large ones that come out of other blocks.
+#[test]
+fn cuda_adds_up_losses_of_any_size() {
+    let standin = Standin::new();
+    for (classes, n) in [(9, 7), (9, 2100), (40, 70), (300, 5), (300, 1100), (1100, 3), (2100, 3)] {
+        // Powers of two, as every dtype has them.
+        for (dtype, large) in [(DType::F32, 124), (DType::Bf16, 100), (DType::F64, 1000)] {
+            let large = 2f64.powi(large);
+            for (at, sizes) in
+                [[2f64.powi(20), 0.0], [2f64.powi(33), 2f64.powi(25)], [large, 1.0], [large, f64::INFINITY]].into_iter().enumerate()
+            {
+                let mut batch = plain(dtype, n, classes, None, at as u64);
+                for (row, size) in [(0, sizes[0]), (n - 1, sizes[1])] {
+                    // Another class than the target's lies so far above it, or the target is impossible.
+                    let target = batch.targets.values[row] as usize;
+                    let (class, z) = if size.is_finite() { ((target + 1) % classes, size) } else { (target, -size) };
+                    batch.logits.set.push((row * classes + class, Hex(z)));
+                }
+                for reduction in [Reduction::Mean, Reduction::Sum] {
+                    standin.set("seed", at as i64);
+                    compare(&standin, &Options::new(classes).reduction(reduction), &batch);
+                }
+                // Nothing of it is left for the next batch.
+                let options = Options::new(classes);
+                let mut criterion = CudaCriterion::new(&options).unwrap();
+                let usual = plain(dtype, n, classes, None, 5);
+                let alone = bits(&pass(&standin, &mut criterion, &usual, Update::None));
+                pass(&standin, &mut criterion, &batch, Update::None);
+                assert!(bits(&pass(&standin, &mut criterion, &usual, Update::None)) == alone, "{classes} {dtype:?}");
+            }
+        }
     }
 }
 
