@@ -551,6 +551,7 @@ fn cuda_under_sanitizers() {
             "usual",
             "--skip=very_long",
             "--skip=on_the_grid",
+            "--skip=in_every_kernel",
         ])
         .env(crate::standin::SANITIZED, "1")
         .env("PROPTEST_CASES", "10")
