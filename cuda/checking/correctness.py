@@ -14,12 +14,13 @@ SIZES = [
     2, 3, 7, 8, 9, 10, 21, 31, 32, 33, 64, 100, 255, 256, 257, 1000, 1023, 1024, 1025, 1500, 2047, 2048, 2049, 4096, 5003, 21841, 32768,
 ]  # fmt: skip
 # K and N, both sides of the numbers of rows of few classes that a block of the general kernel takes, and that have a warp each.
-ONE_BLOCK = [(8, 127), (9, 128), (9, 129), (32, 128), (32, 129), (33, 129), (9, 2048), (9, 2049), (32, 2049)]
-QUICK_ONE_BLOCK = [(9, 129), (9, 2049)]
+FEW_CLASSES = [(8, 127), (9, 128), (9, 129), (32, 128), (32, 129), (33, 129), (9, 2048), (9, 2049), (32, 2049)]
+QUICK_FEW_CLASSES = [(9, 129), (9, 2049)]
 # K and N: more samples than a grid takes at once, however large the device (each multiprocessor has 2048 threads at most), and both sides of the number
 # of samples whose losses are added up in one number with the blocks.
-MANY = [(9, 4096), (9, 4098), (9, 16_384), (9, 16_386), (9, 131_074), (100, 4096), (100, 16_384), (100, 16_386), (300, 4096), (300, 4098), (1500, 4098), (2049, 4098)]
-# So of pixels.
+MANY = [(9, 4096), (9, 4098), (9, 16_384), (9, 16_386), (9, 131_074), (100, 4096), (100, 16_384), (100, 16_386), (300, 4096), (300, 4098),
+        (1500, 4098), (2049, 4098)]  # fmt: skip
+# Pixels, more than have their losses in one number, and than most grids take at once.
 MANY_PIXELS = [131_072, 131_074, 262_146]
 QUICK_SIZES = [3, 32, 33, 257, 1025, 2049]
 DTYPES = [torch.float32, torch.bfloat16, torch.float16, torch.float64]
@@ -197,7 +198,7 @@ def plan(cuda, quick):
     left_out = []
     # Each with the usual kernel, which f64 does not have, and with the general one.
     of_kernel = [lambda at: (DTYPES[at % 3], True), lambda at: (DTYPES[(at + 1) % 4], False)]
-    for at, (classes, n) in enumerate(QUICK_ONE_BLOCK if quick else ONE_BLOCK):
+    for at, (classes, n) in enumerate(QUICK_FEW_CLASSES if quick else FEW_CLASSES):
         cases += [(classes, dtype, ROW_LAYOUTS[(at + usual) % len(ROW_LAYOUTS)], n, usual) for dtype, usual in (choice(at) for choice in of_kernel)]
     if cuda:
         fits, left_out = around_shared_memory()

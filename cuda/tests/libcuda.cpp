@@ -400,6 +400,11 @@ long long standin_size(const char *name) {
     if (key == "Scratch.report") return offsetof(Scratch, report);
     if (key == "Pass.state") return offsetof(Pass, state);
     if (key == "Pass.alpha") return offsetof(Pass, alpha);
+    if (key == "OLS_DIVISOR_BLOCKS") return OLS_DIVISOR_BLOCKS;
+    if (key == "OLS_DIVISOR_IN_BLOCK") return OLS_DIVISOR_IN_BLOCK;
+    if (key == "OLS_LOSSES_IN_ONE") return OLS_LOSSES_IN_ONE;
+    if (key == "OLS_SUM_BITS") return OLS_SUM_BITS;
+    if (key == "OLS_LOSS_ONE") return (long long)OLS_LOSS_ONE;
     if (key == "Pass.near_loss") return offsetof(Pass, near_loss);
     if (key == "Pass.slice") return offsetof(Pass, slice);
     if (key == "Pass.targets2") return offsetof(Pass, targets2);

@@ -245,9 +245,9 @@ impl Argument for Pass {}
 impl Argument for Epoch {}
 impl Argument for Fill {}
 
-/// Sizes and offsets by name, for the test that compares them with the kernels'.
+/// Sizes and offsets by name, and the numbers that both sides have, for the test that compares them with the kernels'.
 #[doc(hidden)]
-pub fn layout() -> [(&'static str, usize); 15] {
+pub fn layout() -> [(&'static str, usize); 20] {
     use std::mem::offset_of;
     [
         ("Pass", size_of::<Pass>()),
@@ -265,5 +265,10 @@ pub fn layout() -> [(&'static str, usize); 15] {
         ("Scratch", size_of::<Scratch>()),
         ("Scratch.counted", offset_of!(Scratch, counted)),
         ("Scratch.report", offset_of!(Scratch, report)),
+        ("OLS_DIVISOR_BLOCKS", DIVISOR_BLOCKS),
+        ("OLS_DIVISOR_IN_BLOCK", DIVISOR_IN_BLOCK),
+        ("OLS_LOSSES_IN_ONE", LOSSES_IN_ONE),
+        ("OLS_SUM_BITS", SUM_BITS[0] as usize),
+        ("OLS_LOSS_ONE", 1 << LOSS_BITS),
     ]
 }

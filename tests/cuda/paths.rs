@@ -81,6 +81,13 @@ fn options(classes: usize, alpha: f64, weighted: bool, reduction: Reduction) -> 
     if weighted { options.class_weights((0..classes).map(|class| 0.1 + (class % 7) as f64).collect::<Vec<_>>()) } else { options }
 }
 
+/// A batch that says the same and that the usual kernels do not take: second targets are the first once more.
+fn with_targets_twice(mut batch: CaseBatch, dtype: DType, lam: f64) -> CaseBatch {
+    batch.targets2 = Some(batch.targets.clone());
+    batch.lam = Some(Numbers { dtype: Name(dtype), view: View::new(&[]), values: vec![Hex(lam)] });
+    batch
+}
+
 /// Classes for each variant; rows of A of both kinds (of an odd number of classes every second begins between multiples of 16 bytes).
 fn classes() -> impl Strategy<Value = usize> {
     prop_oneof![
@@ -140,9 +147,7 @@ proptest! {
         let batch = Shape { dtype, n: 2 + nothing.n.min(3), inner, ..nothing }.batch(classes, &options);
         let (usual, kernels) = make(&standin, "", &options, &batch, false);
         prop_assert!(are_alone(&kernels, &expected(&options, &batch)) && !kernels[0][0].contains("_any_"), "{kernels:?}");
-        let mut twice = batch.clone();
-        twice.targets2 = Some(batch.targets.clone());
-        twice.lam = Some(Numbers { dtype: Name(DType::F64), view: View::new(&[]), values: vec![Hex(lam)] });
+        let twice = with_targets_twice(batch.clone(), DType::F64, lam);
         let mut ones = batch.clone();
         let weights = vec![Hex(1.0); batch.targets.values.len()];
         ones.sample_weights = Some(Numbers { dtype: Name(DType::F32), view: View::new(&batch.targets.view.shape), values: weights });
@@ -166,8 +171,7 @@ fn cuda_few_classes_have_the_same_bits_in_every_kernel() {
         let made = |n: usize, general: bool, kernel: &str| {
             let mut batch = Shape { spread: 3.0, ..Shape::rows(dtype, n, 3) }.batch(classes, &options);
             if general {
-                batch.targets2 = Some(batch.targets.clone());
-                batch.lam = Some(Numbers { dtype: Name(DType::F64), view: View::new(&[]), values: vec![Hex(0.5)] });
+                batch = with_targets_twice(batch, DType::F64, 0.5);
             }
             let mut criterion = CudaCriterion::new(&options).unwrap();
             standin.kernels();
@@ -268,8 +272,7 @@ fn very_long_rows(classes: usize, dtype: DType, name: &str) {
         standin.set("shared_limit", shared * 1024);
         let mut batch = batch.clone();
         if kernel.contains("any") {
-            batch.targets2 = Some(batch.targets.clone());
-            batch.lam = Some(Numbers { dtype: Name(DType::F32), view: View::new(&[]), values: vec![Hex(0.5)] });
+            batch = with_targets_twice(batch, DType::F32, 0.5);
         }
         // Adopted, so that it is touched where a sample is added alone: zeros as the system gives them.
         let (soft_labels, sums) = (DeviceMemory::new(classes * classes * 4), DeviceMemory::new(classes * classes * 8));
