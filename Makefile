@@ -5,8 +5,8 @@ DESTDIR ?=
 CARGO ?= cargo
 CC ?= cc
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
-# The number in the SONAME; build.rs sets the same one, and a test compares them.
-SOVERSION := 0
+# The number in the SONAME: the major version, below 1.0 with the minor one. build.rs sets the same, and a test compares them.
+SOVERSION := $(shell echo $(VERSION) | sed -E 's/^(0\.[0-9]+|[1-9][0-9]*)\..*/\1/')
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 LIBDIR ?= lib
 ROOT = $(DESTDIR)$(PREFIX)
@@ -23,7 +23,7 @@ FILL = sed -e 's|@PREFIX@|$(PC_PREFIX)|; s|@LIBDIR@|$(LIBDIR)|; s|@VERSION@|$(VE
 	-e 's|@CMAKE_TO_PREFIX@|$(CMAKE_TO_PREFIX)|; s|@SYSTEM_LIBRARIES@|$(SYSTEM_LIBRARIES)|; s|@POINTER_BYTES@|$(shell expr $$(getconf LONG_BIT) / 8)|'
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo example-c example-cpp example-go example-julia test setup lint test-avx512 test-c test-cpp test-cuda test-go test-julia test-python test-rust test-install test-ring test-demo check-cuda bench bench-languages install uninstall dist clean bless
+.PHONY: help build demo example-c example-cpp example-go example-julia test setup lint test-avx512 test-c test-cpp test-cuda test-go test-julia test-python test-rust test-install test-ring test-demo check-cuda bench bench-languages install uninstall dist clean bless licenses
 
 help: ## lists the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -114,7 +114,7 @@ bench-languages: setup build ## what each language adds to a call, over the bare
 	benches/languages/run $(ARGS)
 
 install: build ## installs library, headers, pkg-config file and CMake package under PREFIX (DESTDIR and LIBDIR as usual)
-	install -d $(LIB)/pkgconfig $(LIB)/cmake/ols $(ROOT)/include/ols/torch
+	install -d $(LIB)/pkgconfig $(LIB)/cmake/ols $(ROOT)/include/ols/torch $(ROOT)/share/doc/ols
 	install -m 755 $(TARGET)/release/libols.so $(LIB)/libols.so.$(VERSION)
 	ln -sf libols.so.$(VERSION) $(LIB)/libols.so.$(SOVERSION)
 	ln -sf libols.so.$(SOVERSION) $(LIB)/libols.so
@@ -122,6 +122,7 @@ install: build ## installs library, headers, pkg-config file and CMake package u
 	install -m 644 include/ols.h include/ols_dlpack.h $(ROOT)/include
 	install -m 644 bindings/cpp/include/ols/*.hpp $(ROOT)/include/ols
 	install -m 644 bindings/cpp/include/ols/torch/*.hpp $(ROOT)/include/ols/torch
+	install -m 644 LICENSE-MIT LICENSE-APACHE LICENSE-THIRD-PARTY.md $(ROOT)/share/doc/ols
 	$(FILL) packaging/ols.pc.in > $(LIB)/pkgconfig/ols.pc
 	$(FILL) packaging/ols-config.cmake.in > $(LIB)/cmake/ols/ols-config.cmake
 	$(FILL) packaging/ols-config-version.cmake.in > $(LIB)/cmake/ols/ols-config-version.cmake
@@ -129,20 +130,23 @@ install: build ## installs library, headers, pkg-config file and CMake package u
 uninstall: ## removes what install put under PREFIX
 	rm -f $(LIB)/libols.so $(LIB)/libols.so.$(SOVERSION) $(LIB)/libols.so.$(VERSION) $(LIB)/libols.a $(LIB)/pkgconfig/ols.pc
 	rm -f $(LIB)/cmake/ols/ols-config.cmake $(LIB)/cmake/ols/ols-config-version.cmake
+	rm -f $(addprefix $(ROOT)/share/doc/ols/,LICENSE-MIT LICENSE-APACHE LICENSE-THIRD-PARTY.md)
 	rm -f $(ROOT)/include/ols.h $(ROOT)/include/ols_dlpack.h $(patsubst bindings/cpp/%,$(ROOT)/%,$(wildcard bindings/cpp/include/ols/*.hpp bindings/cpp/include/ols/torch/*.hpp))
-	rmdir $(ROOT)/include/ols/torch $(ROOT)/include/ols $(LIB)/cmake/ols 2> /dev/null || true
+	rmdir $(ROOT)/include/ols/torch $(ROOT)/include/ols $(LIB)/cmake/ols $(ROOT)/share/doc/ols 2> /dev/null || true
 
 dist: ## packs the installed tree, which may be unpacked anywhere: target/dist/libols-VERSION-SYSTEM.tar.gz (DIST: another folder)
 	rm -rf $(DIST)/$(PACKAGE)
 	$(MAKE) --no-print-directory install DESTDIR=$(DIST)/ PREFIX=$(PACKAGE) LIBDIR=lib PC_PREFIX='$$$${pcfiledir}/../..'
-	install -d $(DIST)/$(PACKAGE)/share/doc/ols
-	install -m 644 README.md CHANGELOG.md LICENSE-MIT LICENSE-APACHE $(DIST)/$(PACKAGE)/share/doc/ols
+	install -m 644 README.md CHANGELOG.md $(DIST)/$(PACKAGE)/share/doc/ols
 	install -m 644 bindings/cpp/README.md $(DIST)/$(PACKAGE)/share/doc/ols/README-cpp.md
 	tar --sort=name --owner=0 --group=0 --numeric-owner --mtime=@0 -C $(DIST) -cf - $(PACKAGE) | gzip -9n > $(DIST)/$(PACKAGE).tar.gz
 	@echo $(DIST)/$(PACKAGE).tar.gz
 
 bless: ## rewrites generated files: header, symbol list, conformance cases
 	OLS_BLESS=1 $(CARGO) test --locked --test header --test symbols --test conformance
+
+licenses: ## rewrites LICENSE-THIRD-PARTY.md, after a change of Cargo.lock (needs cargo-about)
+	$(CARGO) about generate --locked --config packaging/about.toml --output-file LICENSE-THIRD-PARTY.md packaging/about.hbs
 
 clean: ## removes all that was built
 	$(CARGO) clean

@@ -38,6 +38,13 @@ func pkgConfig(t *testing.T, what ...string) []string {
 	return strings.Fields(run(t, exec.Command("pkg-config", append(what, "ols")...)))
 }
 
+// soname is the name by which programs look for the library that these tests are linked against.
+func soname(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(pkgConfig(t, "--variable=libdir")[0], "libols.so")
+	return strings.TrimSpace(run(t, exec.Command("../../packaging/soname", path)))
+}
+
 // fakeLibrary builds testdata/fake/ols.c, with functions that abort for all that it has not.
 func fakeLibrary(t *testing.T) string {
 	t.Helper()
@@ -54,7 +61,7 @@ func fakeLibrary(t *testing.T) string {
 	folder := t.TempDir()
 	path := filepath.Join(folder, "rest.c")
 	must(t, os.WriteFile(path, []byte(rest), 0o666))
-	arguments := append([]string{"-shared", "-fPIC", "-Wall", "-Wextra", "-Werror", "-Wl,-soname,libols.so.0", "-o", filepath.Join(folder, "libols.so.0"),
+	arguments := append([]string{"-shared", "-fPIC", "-Wall", "-Wextra", "-Werror", "-Wl,-soname," + soname(t), "-o", filepath.Join(folder, soname(t)),
 		"testdata/fake/ols.c", path}, pkgConfig(t, "--cflags")...)
 	run(t, exec.Command(compiler(), arguments...))
 	return folder
@@ -81,7 +88,7 @@ func TestR02LoadingDoesNothing(t *testing.T) {
 	folder := t.TempDir()
 	path, program := filepath.Join(folder, "aborts.c"), filepath.Join(folder, "idle")
 	must(t, os.WriteFile(path, []byte(source), 0o666))
-	run(t, exec.Command(compiler(), "-shared", "-fPIC", "-Wl,-soname,libols.so.0", "-o", filepath.Join(folder, "libols.so.0"), path))
+	run(t, exec.Command(compiler(), "-shared", "-fPIC", "-Wl,-soname,"+soname(t), "-o", filepath.Join(folder, soname(t)), path))
 	build := exec.Command("go", "build", "-o", program, "./testdata/idle")
 	build.Env = append(os.Environ(), "GOEXPERIMENT=")
 	run(t, build)
@@ -109,7 +116,7 @@ func TestR01R05R07AnotherLibrary(t *testing.T) {
 	this := fmt.Sprintf("this program was built for version %s with ABI 0\n", ols.Version())
 	for fake, words := range map[string]string{"abi": "version " + ols.Version() + " with ABI 99", "version": "version 0.77.3 with ABI 0"} {
 		output, err := probed(program, folder, fake)
-		want := fmt.Sprintf("wrong library: true\nols: wrong libols: the library %s/libols.so.0 has %s; %s", folder, words, this)
+		want := fmt.Sprintf("wrong library: true\nols: wrong libols: the library %s/%s has %s; %s", folder, soname(t), words, this)
 		if err == nil || err.Error() != "exit status 3" || output != want {
 			t.Errorf("%s: %v\n%s\nis not\n%s", fake, err, output, want)
 		}

@@ -21,7 +21,7 @@ pub extern "C" fn ols_version() -> *const c_char {
 /// The version of the ABI of the library that is loaded; compare with `OLS_ABI_VERSION`, that of this header: a program may use any library whose
 /// number is its own. 0 stands for the releases below 1.0, whose ABI may change with each minor version: there compare `ols_version` too.
 ///
-/// From 1.0 on the number is that of the SONAME; within it functions, constants and fields at the end of structs may be added, and nothing is
+/// The SONAME has the number, and below 1.0 the minor version behind it. From 1.0 on, within a number functions, constants and fields at the end of structs may be added, and nothing is
 /// changed or taken away. Safe from any thread; cannot fail.
 #[unsafe(no_mangle)]
 pub extern "C" fn ols_abi_version() -> u32 {

@@ -31,7 +31,12 @@ pub fn run(command: &mut Command) -> String {
     format!("{out}{err}")
 }
 
-/// A folder with libols.so, libols.so.0 and libols.a, as an installation has them.
+/// The name by which programs look for a library that they were linked against.
+pub fn soname(library: &Path) -> String {
+    run(Command::new(root("packaging/soname")).arg(library)).trim().to_owned()
+}
+
+/// A folder with libols.so, the same under its SONAME, and libols.a, as an installation has them.
 #[derive(Clone, Debug)]
 pub struct Library {
     pub folder: PathBuf,
@@ -70,7 +75,8 @@ impl Library {
     fn install(from: &Path, name: &str, flags: Vec<&'static str>) -> Self {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("lib-{name}"));
         fs::create_dir_all(&folder).unwrap();
-        for (file, to) in [("libols.so", "libols.so"), ("libols.so", "libols.so.0"), ("libols.a", "libols.a")] {
+        let soname = soname(&from.join("libols.so"));
+        for (file, to) in [("libols.so", "libols.so"), ("libols.so", soname.as_str()), ("libols.a", "libols.a")] {
             // By a name of its own first: another test binary may be running over the one that is there.
             let temporary = folder.join(format!(".{to}.{}", std::process::id()));
             fs::copy(from.join(file), &temporary).unwrap_or_else(|error| panic!("{file}: {error}"));

@@ -26,11 +26,12 @@ const OPENING = ReentrantLock()
 # Set last, so that no thread sees half of FUNCTIONS.
 const IS_OPEN = Threads.Atomic{Bool}(false)
 
-# The library's names in the system's folders, the exact one first.
+# The library's names in the system's folders, the exact one first: that with the number of the ABI, which below 1.0 each minor version may change.
 function system_names()
+    number = OLS_ABI_VERSION == 0 ? "$OLS_VERSION_MAJOR.$OLS_VERSION_MINOR" : "$OLS_ABI_VERSION"
     Sys.iswindows() && return ["ols.dll", "libols.dll"]
-    Sys.isapple() && return ["libols.$OLS_ABI_VERSION.dylib", "libols.dylib"]
-    return ["libols.so.$OLS_ABI_VERSION", "libols.so"]
+    Sys.isapple() && return ["libols.$number.dylib", "libols.dylib"]
+    return ["libols.so.$number", "libols.so"]
 end
 
 # The preferences that LocalPreferences.toml and Project.toml have for this package, written by hand or by Preferences.jl. Base reads them from 1.6 on.

@@ -41,7 +41,7 @@ end
     @test O.candidates(Dict("OLS_LIBRARY" => "/a/libols.so"), Dict("library" => "/b/libols.so"))[1] == ["/a/libols.so"]
     @test O.candidates(Dict("OLS_LIBRARY" => ""), Dict("library" => "/b/libols.so"))[1] == ["/b/libols.so"]
     @test O.candidates(Dict{String,String}(), Dict{String,Any}())[1] == O.system_names()
-    @test first(O.system_names()) == (Sys.isapple() ? "libols.0.dylib" : Sys.iswindows() ? "ols.dll" : "libols.so.0")
+    @test first(O.system_names()) == (Sys.isapple() ? "libols.0.1.dylib" : Sys.iswindows() ? "ols.dll" : "libols.so.0.1")
 
     # The system's way: the folder of the installed tree among those of the dynamic linker.
     folder = dirname(O.library().path)

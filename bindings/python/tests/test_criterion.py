@@ -252,8 +252,8 @@ def test_r25_a_file_goes_to_c_and_back(tmp_path):
     criterion(*batch())
     criterion.save(tmp_path / "ours")
     program = compile_c(C_READER, tmp_path / "reader", _library.path, f"-Wl,-rpath,{_library.path.rsplit('/', 1)[0]}")
-    soname = tmp_path / "libols.so.0"
-    soname.symlink_to(_library.path)
+    soname = subprocess.run([ROOT / "packaging" / "soname", _library.path], capture_output=True, text=True, check=True).stdout.strip()
+    (tmp_path / soname).symlink_to(_library.path)
     run = subprocess.run(
         [program, tmp_path / "ours", tmp_path / "theirs"], capture_output=True, text=True, check=False, env={"LD_LIBRARY_PATH": str(tmp_path)}
     )
