@@ -1,8 +1,8 @@
 //! What one call works on: logits, targets, and what may come with them.
 
-use std::ffi::c_void;
 use std::marker::PhantomData;
 
+use crate::stream::CudaStream;
 use crate::tensor::{RawTensor, TensorMut, TensorRef};
 
 /// What a forward pass in training mode does to the statistics.
@@ -48,8 +48,7 @@ pub(crate) struct RawBatch {
     pub grad_loss: Option<RawTensor>,
     pub target_offset: i64,
     pub update: Update,
-    /// A `cudaStream_t` of the logits' device; the CPU has no use for it.
-    pub stream: *mut c_void,
+    pub stream: CudaStream,
 }
 
 impl<'a> Batch<'a> {
@@ -77,7 +76,7 @@ impl<'a, L> Batch<'a, L> {
             grad_loss: None,
             target_offset: 0,
             update: Update::Add,
-            stream: std::ptr::null_mut(),
+            stream: CudaStream::LEGACY,
         };
         Self { raw, borrows: PhantomData }
     }
@@ -105,6 +104,12 @@ impl<'a, L> Batch<'a, L> {
     /// The class is `target - offset`: 1 for labels that count from 1. The ignore index is compared before.
     pub fn target_offset(mut self, offset: i64) -> Self {
         self.raw.target_offset = offset;
+        self
+    }
+
+    /// The stream that a pass is enqueued on, on a CUDA device. Default: the legacy default stream.
+    pub fn stream(mut self, stream: CudaStream) -> Self {
+        self.raw.stream = stream;
         self
     }
 

@@ -6,12 +6,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use bytemuck::{NoUninit, Zeroable};
+use safetensors::tensor::TensorInfo;
 use safetensors::{Dtype, SafeTensorError, SafeTensors, View};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result, fail};
 use crate::options::{EmptyClass, Initial, Options, validate_soft_labels};
 use crate::state::{Matrix, State, try_vec};
+use crate::statistics::COUNTERS;
 use crate::tensor::Element;
 
 /// The number of this format. A reader takes files of its own number and of lower ones.
@@ -100,29 +102,32 @@ impl<'a> Tensor<'a> {
     }
 }
 
-/// What the file is made of: the tensors by name, and the metadata with its checksum.
-type Contents<'a> = (Vec<(&'static str, Tensor<'a>)>, HashMap<String, String>);
-
-fn describe<'a>(options: &'a Options, state: &'a State, epoch: i64) -> Result<Contents<'a>> {
+/// The tensors of the file, in the order of their names.
+fn shapes(options: &Options) -> Vec<(&'static str, Dtype, Vec<usize>)> {
     let classes = options.classes;
-    let mut tensors = vec![
-        ("counters", Tensor::matrix(Dtype::I64, vec![state.counters.columns()], &state.counters)?),
-        ("counts", Tensor::matrix(Dtype::I64, vec![classes], &state.counts)?),
-        ("soft_labels", Tensor::matrix(Dtype::F32, vec![classes, classes], &state.soft_labels)?),
-        ("sums", Tensor::matrix(Dtype::I64, vec![classes, classes], &state.sums)?),
+    let mut shapes = vec![
+        ("counters", Dtype::I64, vec![COUNTERS]),
+        ("counts", Dtype::I64, vec![classes]),
+        ("soft_labels", Dtype::F32, vec![classes, classes]),
+        ("sums", Dtype::I64, vec![classes, classes]),
     ];
-    if let Some(weights) = &options.class_weights {
-        tensors.push(("class_weights", Tensor::slice(Dtype::F64, vec![classes], weights)));
+    if options.class_weights.is_some() {
+        shapes.push(("class_weights", Dtype::F64, vec![classes]));
     }
-    if let Initial::Matrix(matrix) = &options.initial {
-        tensors.push(("initial_soft_labels", Tensor::slice(Dtype::F32, vec![classes, classes], matrix)));
+    if matches!(options.initial, Initial::Matrix(_)) {
+        shapes.push(("initial_soft_labels", Dtype::F32, vec![classes, classes]));
     }
-    tensors.sort_unstable_by_key(|(name, _)| *name);
-    let mut metadata = Metadata {
+    shapes.sort_unstable_by_key(|(name, ..)| *name);
+    shapes
+}
+
+/// What the file says beside its tensors, without a checksum.
+fn metadata(options: &Options, epoch: i64) -> Metadata {
+    Metadata {
         format: FORMAT,
         version: env!("CARGO_PKG_VERSION").into(),
         checksum: NO_CHECKSUM.into(),
-        num_classes: classes,
+        num_classes: options.classes,
         epoch,
         alpha: options.alpha,
         initial: match options.initial {
@@ -137,11 +142,55 @@ fn describe<'a>(options: &'a Options, state: &'a State, epoch: i64) -> Result<Co
         momentum: options.momentum,
         freeze_above: options.freeze_above.filter(|threshold| threshold.is_finite()),
         ignore_index: options.ignore_index,
-    };
-    let text =
-        |metadata: &Metadata| serde_json::to_string(metadata).map_err(|error| Error::new(ErrorKind::Io, format!("metadata: {error}")));
+    }
+}
+
+fn text(metadata: &Metadata) -> Result<String> {
+    serde_json::to_string(metadata).map_err(|error| Error::new(ErrorKind::Io, format!("metadata: {error}")))
+}
+
+/// What the file is made of: the tensors by name, and the metadata with its checksum.
+type Contents<'a> = (Vec<(&'static str, Tensor<'a>)>, HashMap<String, String>);
+
+fn describe<'a>(options: &'a Options, state: &'a State, epoch: i64) -> Result<Contents<'a>> {
+    let mut tensors = Vec::new();
+    for (name, dtype, shape) in shapes(options) {
+        let tensor = match name {
+            "counters" => Tensor::matrix(dtype, shape, &state.counters)?,
+            "counts" => Tensor::matrix(dtype, shape, &state.counts)?,
+            "soft_labels" => Tensor::matrix(dtype, shape, &state.soft_labels)?,
+            "sums" => Tensor::matrix(dtype, shape, &state.sums)?,
+            _ => match (&options.class_weights, &options.initial) {
+                (Some(weights), _) if name == "class_weights" => Tensor::slice(dtype, shape, weights),
+                (_, Initial::Matrix(matrix)) => Tensor::slice(dtype, shape, matrix),
+                _ => unreachable!("a tensor that the options do not have"),
+            },
+        };
+        tensors.push((name, tensor));
+    }
+    let mut metadata = metadata(options, epoch);
     metadata.checksum = checksum(&text(&metadata)?, tensors.iter().map(|(name, tensor)| (*name, &tensor.bytes[..])));
     Ok((tensors, HashMap::from([(METADATA_KEY.into(), text(&metadata)?)])))
+}
+
+/// How many bytes the file has, without the state: its header tells, which lists the tensors and has a checksum of fixed length.
+pub(crate) fn size(options: &Options, epoch: i64) -> Result<usize> {
+    let failed = |error: &dyn std::fmt::Display| Error::new(ErrorKind::Io, format!("saved state: {error}"));
+    let mut shapes = shapes(options);
+    // The order in which `safetensors` lays them out.
+    shapes.sort_by(|(name, dtype, _), (other_name, other_dtype, _)| other_dtype.cmp(dtype).then(name.cmp(other_name)));
+    let mut end = 0;
+    let tensors = shapes.into_iter().map(|(name, dtype, shape)| {
+        let begin = end;
+        end += shape.iter().product::<usize>() * dtype.bitsize() / 8;
+        (name.to_owned(), TensorInfo { dtype, shape, data_offsets: (begin, end) })
+    });
+    let tensors = tensors.collect();
+    let text = HashMap::from([(METADATA_KEY.into(), text(&metadata(options, epoch))?)]);
+    let header = safetensors::tensor::Metadata::new(Some(text), tensors).map_err(|error| failed(&error))?;
+    let header = serde_json::to_string(&header).map_err(|error| failed(&error))?;
+    // Behind the header's length the header, filled up to 8 bytes, then the tensors.
+    Ok(size_of::<u64>() + header.len().next_multiple_of(8) + end)
 }
 
 /// Eight hexadecimal digits.
@@ -159,14 +208,17 @@ fn checksum<'a>(metadata: &str, tensors: impl Iterator<Item = (&'a str, &'a [u8]
 pub(crate) fn to_bytes(options: &Options, state: &State, epoch: i64) -> Result<Vec<u8>> {
     let (tensors, metadata) = describe(options, state, epoch)?;
     // `serialize` would end the process where memory is short, so ask first.
-    let bytes: usize = tensors.iter().map(|(_, tensor)| tensor.bytes.len()).sum();
+    let bytes = size(options, epoch)?;
     let mut probe = Vec::<u8>::new();
-    if probe.try_reserve_exact(bytes.saturating_add(1 << 16)).is_err() {
+    if probe.try_reserve_exact(bytes).is_err() {
         fail!(OutOfMemory, "saved state: {bytes} bytes could not be allocated");
     }
     drop(probe);
-    safetensors::serialize(tensors.iter().map(|(name, tensor)| (*name, tensor)), Some(metadata))
-        .map_err(|error| Error::new(ErrorKind::Io, format!("saved state: {error}")))
+    let file = safetensors::serialize(tensors.iter().map(|(name, tensor)| (*name, tensor)), Some(metadata))
+        .map_err(|error| Error::new(ErrorKind::Io, format!("saved state: {error}")))?;
+    // Callers have made room for as many.
+    assert_eq!(file.len(), bytes, "the size of the saved state");
+    Ok(file)
 }
 
 /// Writes the file: first a temporary one beside it, then, once that is on the disk, under its name.
@@ -257,12 +309,7 @@ pub(crate) fn parse<'a>(bytes: &'a [u8], options: &Options) -> Result<Loaded<'a>
     }
     let classes = options.classes;
     let loaded = Loaded { options: options.without_tensors(), epoch: metadata.epoch, tensors };
-    for (name, dtype, shape) in [
-        ("soft_labels", Dtype::F32, vec![classes, classes]),
-        ("sums", Dtype::I64, vec![classes, classes]),
-        ("counts", Dtype::I64, vec![classes]),
-        ("counters", Dtype::I64, vec![crate::statistics::COUNTERS]),
-    ] {
+    for (name, dtype, shape) in shapes(&loaded.options) {
         loaded.bytes(name, dtype, &shape)?;
     }
     let has = |name: &str| loaded.tensors.tensor(name).is_ok();
@@ -359,4 +406,29 @@ fn not_readable(bytes: &[u8], error: &SafeTensorError) -> Error {
         error => format!("foreign file: it is not in the safetensors format ({error})"),
     };
     Error::new(ErrorKind::InvalidFile, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_size_is_that_of_the_file() {
+        for classes in [2, 3, 10, 40, 101] {
+            for (weights, matrix) in [(false, false), (true, false), (false, true), (true, true)] {
+                for (epoch, alpha) in [(0, 0.5), (7, 0.1), (i64::MAX - 1, 1.0 / 3.0)] {
+                    let mut options = Options::new(classes).alpha(alpha).freeze_above(1.0 - alpha);
+                    if weights {
+                        options = options.class_weights(vec![alpha; classes]);
+                    }
+                    if matrix {
+                        options = options.initial(Initial::Matrix(vec![alpha as f32; classes * classes]));
+                    }
+                    let mut criterion = crate::Criterion::new(&options).unwrap();
+                    criterion.set_epoch(epoch).unwrap();
+                    assert_eq!(size(&options, epoch).unwrap(), criterion.to_bytes().unwrap().len());
+                }
+            }
+        }
+    }
 }

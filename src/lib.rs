@@ -26,6 +26,31 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! On a CUDA device the views are of device memory, such as cudarc's, and a pass is enqueued on a stream of the caller's:
+//!
+//! ```no_run
+//! use ols::{Batch, Criterion, CudaStream, DType, Device, Options, TensorMut, TensorRef};
+//! use std::ffi::c_void;
+//!
+//! # fn train(logits: u64, targets: u64, gradient: u64, loss: u64, stream: *mut c_void) -> ols::Result<()> {
+//! let device = Device::cuda(0);
+//! let mut criterion = Criterion::new(&Options::new(1000).device(device))?;
+//! // SAFETY: memory of the device of these sizes, and a stream; both stay until the work on the stream has run.
+//! let (logits, targets, loss, gradient, stream) = unsafe {
+//!     (
+//!         TensorRef::from_raw(logits as *const c_void, DType::F32, device, &[256, 1000], None)?,
+//!         TensorRef::from_raw(targets as *const c_void, DType::I64, device, &[256], None)?,
+//!         TensorMut::from_raw(loss as *mut c_void, DType::F32, device, &[], None)?,
+//!         TensorMut::from_raw(gradient as *mut c_void, DType::F32, device, &[256, 1000], None)?,
+//!         CudaStream::from_raw(stream),
+//!     )
+//! };
+//! criterion.forward(&Batch::new(logits, targets).stream(stream), Some(loss), Some(gradient))?;
+//! criterion.next_epoch_on(stream)?; // waits for nothing
+//! # Ok(())
+//! # }
+//! ```
 #![deny(missing_docs, unsafe_code, unsafe_op_in_unsafe_fn)]
 #![warn(clippy::undocumented_unsafe_blocks, clippy::missing_safety_doc, clippy::missing_errors_doc)]
 
@@ -43,14 +68,16 @@ mod samples;
 mod soft_labels;
 mod state;
 mod statistics;
+mod stream;
 mod tensor;
 
 pub use batch::{Batch, Update};
-pub use criterion::Criterion;
+pub use criterion::{Criterion, StatisticsMut};
 pub use error::{Error, ErrorKind, Result};
 pub use half::{bf16, f16};
 pub use options::{EmptyClass, Initial, Mode, Options, Preset, Reduction};
 pub use statistics::{COUNTERS, Counter, FRACTION_BITS, FULL_CLASS, Report};
+pub use stream::CudaStream;
 pub use tensor::{DType, Device, DeviceKind, Element, Logit, MAX_DIMENSIONS, Target, TensorMut, TensorRef};
 
 #[cfg(target_endian = "big")]

@@ -57,6 +57,27 @@ def capture_across_epochs(library, device, quick):
         eager.close()
 
 
+def captures_of_others(library, device, quick):
+    """Criteria with memory of their own come, are used and go while somebody captures a stream; the graph stays right."""
+    logits, targets, loss, grad = step(128, 10, device)
+    captured, eager = Criterion(library, 10, device), Criterion(library, 10, device)
+    eager_loss, eager_grad = torch.zeros_like(loss), torch.empty_like(grad)
+    raw, handle = library.options(), ctypes.c_void_p()
+    raw.num_classes, raw.device_type, raw.device_id = 10, abi.DEVICE_CUDA, captured.device.index or 0
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        library.check(library.c.ols_create(ctypes.byref(raw), ctypes.byref(handle)))
+        captured.forward(logits, targets, loss, grad)
+        library.c.ols_destroy(handle)
+    graph.replay()
+    eager.forward(logits, targets, eager_loss, eager_grad)
+    torch.cuda.synchronize()
+    assert same((loss, grad), (eager_loss, eager_grad)), "other bits"
+    captured.close()
+    eager.close()
+
+
 def nothing_waits(library, device, quick):
     """Calls return while the device is still busy with earlier work, and PyTorch's own detector of synchronisations sees none."""
     logits, targets, loss, grad = step(8 if quick else 4096, 1000, device)
@@ -189,7 +210,7 @@ def deterministic(library, device, quick):
             criterion.close()
 
 
-CHECKS = [capture_across_epochs, nothing_waits, streams, wrong_targets, refused_take_back, bad_pointers, deterministic]
+CHECKS = [capture_across_epochs, captures_of_others, nothing_waits, streams, wrong_targets, refused_take_back, bad_pointers, deterministic]
 
 
 def attempt(check, library, device, quick):

@@ -17,7 +17,7 @@ enum { REDUCTION_NONE = 0, REDUCTION_MEAN = 1, REDUCTION_SUM = 2 };
 // What a pass does to the statistics. TALLY counts, per class, the samples that TAKE_BACK would subtract.
 enum { STATISTICS_LEAVE = 0, STATISTICS_ADD = 1, STATISTICS_TALLY = 2, STATISTICS_TAKE_BACK = 3 };
 // Where the divisor comes from.
-enum { DIVISOR_ONE = 0, DIVISOR_IN_BLOCK = 1, DIVISOR_FROM_KERNEL = 2, DIVISOR_TOGETHER = 3 };
+enum { DIVISOR_ONE = 0, DIVISOR_BY_EACH_BLOCK = 1, DIVISOR_FROM_KERNEL = 2, DIVISOR_BY_ALL_BLOCKS = 3 };
 enum { POLICY_KEEP = 0, POLICY_CONSTANT = 1, POLICY_MATRIX = 2 };
 
 // One value per sample, or the same for all (strides 0); data 0: not given. Strides in elements.
@@ -62,7 +62,7 @@ struct Scratch {
     u64 losses;             // of a small batch: sum, and blocks
     u64 near_losses, rest_of_losses;
     u64 far_losses[OLS_FAR_PIECES];
-    unsigned far_from_finite[2]; // infinite losses, and those that are no numbers
+    unsigned far_from_finite[2]; // whether a loss was infinite, and whether one was NaN
     unsigned has_far_losses;
     unsigned loss_ticket, divisor_ticket, tally_ticket;
     unsigned refused;       // the batch to be taken back is more than was accumulated

@@ -6,7 +6,7 @@
 // A loss that cannot be added up with the others; one thread's work. Rare.
 static DEVICE void add_far_loss(Scratch *scratch, double loss) {
     if (!(loss <= 1.7976931348623157e308)) {
-        atomicAdd(scratch->far_from_finite + (loss != loss), 1u);
+        atomicOr(scratch->far_from_finite + (loss != loss), 1u);
     } else {
         const u64 bits = (u64)__double_as_longlong(loss), fraction = bits & 0x000fffffffffffffull;
         const int exponent = (int)(bits >> 52);
@@ -18,7 +18,7 @@ static DEVICE void add_far_loss(Scratch *scratch, double loss) {
         atomicAdd(scratch->far_losses + piece + 1, low >> 32);
         atomicAdd(scratch->far_losses + piece + 2, high);
     }
-    atomicAdd(&scratch->has_far_losses, 1u);
+    atomicOr(&scratch->has_far_losses, 1u);
 }
 
 // 2^n, for n from -1022 on; infinite from 1024 on.
@@ -121,9 +121,10 @@ template <class Real, bool ANY> struct Losses {
     }
 };
 
-// Ends a pass: writes the reduced loss; thread 0's work, which has the losses of its block, and whose warp had a sample: the first warp of each block has one. `divisor`: its warp's.
+// Ends a pass: writes the reduced loss; the work of thread 0, which has the losses of its block and the divisor of its warp. (The first warp of each block
+// had a sample, so its divisor is known.)
 template <class Real, bool ANY> DEVICE void reduce_loss(const Pass &pass, Losses<Real, ANY> losses, const Divisor &divisor) {
-    const bool wanted = pass.reduction != REDUCTION_NONE && pass.loss.data, together = pass.divisor == DIVISOR_TOGETHER;
+    const bool wanted = pass.reduction != REDUCTION_NONE && pass.loss.data, together = pass.divisor == DIVISOR_BY_ALL_BLOCKS;
     if (!(wanted || together) || !losses.over_blocks(pass)) return;
     if (together) {
         pass.scratch->next_slice = 0;

@@ -3,7 +3,8 @@
 #pragma once
 #include "platform.h"
 
-// 1/x for x in [1, 2^100], rounded to the nearest but for the rarest: two steps of Newton's from the reciprocal in float. A division proper takes a branch for numbers that are not here.
+// 1/x for x in [1, 2^100], correctly rounded but for very few x: two Newton steps from the reciprocal in float. A division would branch for numbers that do
+// not occur here.
 static DEVICE double reciprocal(double x) {
     double r = (double)reciprocal_of_float((float)x);
     r = fma(r, fma(-x, r, 1.0), r);
@@ -17,7 +18,6 @@ template <> struct Arithmetic<float> {
     static DEVICE float infinity() { return __int_as_float(0x7f800000); }
     static DEVICE float fma(float a, float b, float c) { return fmaf(a, b, c); }
     static DEVICE float max(float a, float b) { return fmaxf(a, b); }
-    static DEVICE float min(float a, float b) { return fminf(a, b); }
     // The larger one, where a NaN of x stays.
     static DEVICE float at_least(float x, float least) {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
@@ -61,7 +61,6 @@ template <> struct Arithmetic<double> {
     static DEVICE double infinity() { return __longlong_as_double(0x7ff0000000000000ll); }
     static DEVICE double fma(double a, double b, double c) { return ::fma(a, b, c); }
     static DEVICE double max(double a, double b) { return fmax(a, b); }
-    static DEVICE double min(double a, double b) { return fmin(a, b); }
     static DEVICE bool finite(double x) { return fabs(x) <= 1.7976931348623157e308; }
 
     // exp(x) for x <= 0 as n*ln 2 + r with |r| <= ln 2 / 2 (Cody and Waite), and for exp(r) the Taylor polynomial of degree 13, in pairs
@@ -130,7 +129,8 @@ template <class Real> DEVICE double hard_term(double q, Real of_max, Real of_z) 
     const double max = (double)of_max, z = (double)of_z;
     double distance = max - z;
     if (q == 0.0) return 0.0;
-    if (sizeof(Real) == 8 && !(fabs(distance) <= 1.7976931348623157e308) && fabs(z) <= 1.7976931348623157e308) return q * max - q * z; // the difference alone overflows
+    // Of doubles the difference alone may overflow.
+    if (sizeof(Real) == 8 && !Arithmetic<double>::finite(distance) && Arithmetic<double>::finite(z)) return q * max - q * z;
     return q * distance;
 }
 

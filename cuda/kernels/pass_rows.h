@@ -17,7 +17,9 @@ template <class Real, int WARPS> struct RowExchange {
 
 template <class T, int LANES, int ITEMS, bool ANY> struct RowPass {
     typedef typename Storage<T>::Real Real;
-    enum { WARPS = LANES <= 32 ? 1 : LANES / 32, WIDTH = LANES < 32 ? LANES : 32, FEW = LANES == 8, MOST = FEW ? 32 : 1, LONG = ITEMS == 0, SPREAD = LANES == 32 && ITEMS == 1 };
+    enum { WARPS = LANES <= 32 ? 1 : LANES / 32, WIDTH = LANES < 32 ? LANES : 32, LONG = ITEMS == 0, SPREAD = LANES == 32 && ITEMS == 1 };
+    // Several rows to a warp, which gather their statistics in shared memory: of at most MOST classes.
+    enum { FEW = LANES == 8, MOST = FEW ? 32 : 1 };
     typedef RowExchange<Real, WARPS> Exchange;
     typedef SoftLabel<Real, ANY> Soft;
     typedef typename Choose<LONG, RowInMemory<T, LANES, ANY>, RowInRegisters<T, LANES, LONG ? 1 : ITEMS, ANY>>::Type Row;
@@ -280,7 +282,7 @@ template <class T, int LANES, int ITEMS, bool ANY> DEVICE void pass_rows(const P
         }
     }
     if (Rows::FEW) own.flush(pass, rows.statistics);
-    if (LANES <= 32 || pass.divisor == DIVISOR_TOGETHER) __syncthreads();
+    if (LANES <= 32 || pass.divisor == DIVISOR_BY_ALL_BLOCKS) __syncthreads();
     if (threadIdx.x == 0) reduce_loss(pass, LANES <= 32 ? OfLosses::over_warps(losses) : losses[0], divisor);
     if (ANY) finish_tally(pass);
 }

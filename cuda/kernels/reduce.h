@@ -99,7 +99,7 @@ template <bool FLAT> struct TargetCount {
     const Pass &pass;
     bool waits; // the warp does not have the number yet
 
-    DEVICE TargetCount(const Pass &pass) : pass(pass), waits(pass.divisor == DIVISOR_TOGETHER) {}
+    DEVICE TargetCount(const Pass &pass) : pass(pass), waits(pass.divisor == DIVISOR_BY_ALL_BLOCKS) {}
 
     // By all lanes of a warp. Counts the next slice, if there is one.
     template <bool AHEAD> DEVICE void count_slice() {
@@ -139,7 +139,7 @@ template <bool FLAT> struct TargetCount {
 // The mean's divisor where a block finds it by itself or a kernel has found it, for every thread of a block.
 template <bool ANY, bool FLAT> DEVICE double find_divisor(const Pass &pass) {
     if (ANY && pass.divisor == DIVISOR_FROM_KERNEL) return pass.scratch->divisor; // usual kernels have none before them
-    if (pass.divisor != DIVISOR_IN_BLOCK) return 1.0;
+    if (pass.divisor != DIVISOR_BY_EACH_BLOCK) return 1.0;
     if (!ANY) return (double)block_count(count_targets<FLAT>(pass, threadIdx.x, (unsigned)pass.count, blockDim.x));
     // 128 lanes whatever the block, so that the bits depend on the batch alone.
     double share = 0;

@@ -62,9 +62,8 @@ template <class Real> struct AtTargets {
 // The sums over a row.
 struct Sums { double exponentials, mass, distance; };
 
-// q*(max - z) is summed with differences of this at most: 0 times it is 0, for a masked logit whose soft label is 0. A sum of them that is larger than logits
-// have reason to be is found again, in f64: logits too far apart for their type, or masked ones that weigh something.
-template <class Real> DEVICE Real widest() { return sizeof(Real) == 8 ? (Real)1e308 : (Real)1e38f; }
+// Whether a sum of q*(max - z) is larger than logits have reason to make it. It is found again then, in f64: their difference may be beyond the row's type,
+// and is infinite for a masked logit with a soft label.
 static DEVICE bool is_too_far(double distance) { return !(distance <= 1e4); }
 
 // Adds a class with the soft part `part` up; its exponential. FUSED: but for few classes, whose products are added in more than one way.
@@ -72,8 +71,8 @@ template <bool FUSED, class Real> DEVICE Real add_class(Real z, Real part, Real 
     const Real below = z - max, e = Arithmetic<Real>::exp(below);
     exponentials = exponentials + e;
     mass = mass + part;
-    const Real far = Arithmetic<Real>::min(-below, widest<Real>());
-    distance = FUSED ? Arithmetic<Real>::fma(part, far, distance) : distance + part * far;
+    // 0 times anything is 0, for masked logits.
+    if (part != 0) distance = FUSED ? Arithmetic<Real>::fma(part, -below, distance) : distance - part * below;
     return e;
 }
 

@@ -20,7 +20,10 @@ typedef unsigned long long Pointer;
 enum {
     SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NOT_INITIALIZED = 3, NO_DEVICE = 100, INVALID_DEVICE = 101, INVALID_IMAGE = 200,
     INVALID_CONTEXT = 201, NO_BINARY = 209, INVALID_HANDLE = 400, NOT_FOUND = 500, CAPTURE_UNSUPPORTED = 900,
+    CAPTURE_INVALIDATED = 901, CAPTURE_IMPLICIT = 906,
 };
+enum { CAPTURE_GLOBAL = 0, CAPTURE_RELAXED = 2 };
+void *const LEGACY_HANDLE = reinterpret_cast<void *>(1), *const PER_THREAD_HANDLE = reinterpret_cast<void *>(2);
 
 typedef void (*Kernel)(dim3 grid, dim3 block, size_t dynamic, const void *argument, unsigned workers, unsigned seed);
 struct Entry { Kernel run; size_t argument; };
@@ -47,7 +50,7 @@ const std::map<std::string, Entry> kernels = {
 
 struct Context { int device, references; };
 struct Graph { std::vector<std::function<void()>> work; };
-struct Stream { Context *context; bool capturing = false; Graph captured; };
+struct Stream { Context *context; bool capturing = false, invalidated = false; int mode = 0; Graph captured; };
 struct Module { const std::set<std::string> *kernels; };
 struct Function { const Entry *entry; Module *module; std::string name; size_t dynamic = 48 * 1024; };
 struct Allocation { size_t bytes; int device; };
@@ -59,6 +62,7 @@ std::set<Stream *> streams;
 std::map<Pointer, Allocation> allocations;
 std::deque<std::function<void()>> queue; // of all streams, in the order in which work came: one of the orders that are allowed
 thread_local Context *current;
+thread_local int capture_mode = CAPTURE_GLOBAL;
 bool initialised;
 
 // What tests set and read.
@@ -72,6 +76,7 @@ struct Log {
     unsigned last_blocks = 0, last_threads = 0;
     int last_module = 0; // compute capability
     long long modules = 0, occupancies = 0; // loaded, asked for
+    int earlier_error = 0; // of work that ran before, told by the next call that tells such
     std::string kernels; // launched, separated by spaces
 } state;
 
@@ -91,8 +96,12 @@ Stream *find(void *handle) {
     return at == streams.end() ? nullptr : *at;
 }
 
-// The legacy stream, or one that was created here on the current context.
-bool usable(void *handle) { return current && (!handle || (find(handle) && find(handle)->context == current)); }
+bool is_legacy(void *handle) { return !handle || handle == LEGACY_HANDLE; }
+
+// A default stream, or one that was created here on the current context.
+bool usable(void *handle) {
+    return current && (is_legacy(handle) || handle == PER_THREAD_HANDLE || (find(handle) && find(handle)->context == current));
+}
 
 bool any_capture() {
     for (Stream *stream : streams)
@@ -100,10 +109,25 @@ bool any_capture() {
     return false;
 }
 
+// What a call that a capture does not survive returns.
+Result break_captures(Result error) {
+    for (Stream *stream : streams) stream->invalidated = stream->capturing;
+    return error;
+}
+
+// Whether this thread may not do what could disturb a capture: where one was begun in global mode, by any thread, unless this one is relaxed.
+bool is_prohibited() {
+    if (capture_mode == CAPTURE_RELAXED) return false;
+    for (Stream *stream : streams)
+        if (stream->capturing && stream->mode == CAPTURE_GLOBAL) return true;
+    return false;
+}
+
 Result enqueue(void *handle, std::function<void()> work) {
     if (!usable(handle)) return current ? INVALID_HANDLE : INVALID_CONTEXT;
     Stream *stream = find(handle);
-    if (!stream && any_capture()) return CAPTURE_UNSUPPORTED; // the legacy stream waits for all others
+    if (is_legacy(handle) && any_capture()) return break_captures(CAPTURE_IMPLICIT); // it waits for all others
+    if (stream && stream->invalidated) return CAPTURE_INVALIDATED;
     if (stream && stream->capturing) stream->captured.work.push_back(std::move(work));
     else queue.push_back(std::move(work));
     return SUCCESS;
@@ -159,12 +183,14 @@ Result cuCtxSynchronize() {
     Guard guard(lock);
     ++state.synchronisations;
     if (!current) return INVALID_CONTEXT;
-    return any_capture() ? (Result)CAPTURE_UNSUPPORTED : drain();
+    return any_capture() ? break_captures(CAPTURE_UNSUPPORTED) : drain();
 }
+Result cuThreadExchangeStreamCaptureMode(int *mode) { std::swap(*mode, capture_mode); return SUCCESS; }
 Result cuModuleLoadData(void **module, const void *image) {
     Guard guard(lock);
     ++state.allocations;
     if (!current) return INVALID_CONTEXT;
+    if (is_prohibited()) return break_captures(CAPTURE_UNSUPPORTED);
     const char *text = static_cast<const char *>(image), mark[] = ".visible .entry ", target[] = ".target sm_";
     const bool machine = memcmp(text, "\x7f" "ELF", 4) == 0;
     int needed;
@@ -221,6 +247,7 @@ Result cuMemAlloc_v2(Pointer *pointer, size_t bytes) {
     ++state.allocations;
     if (!current) return INVALID_CONTEXT;
     if (bytes == 0) return INVALID_VALUE;
+    if (is_prohibited()) return break_captures(CAPTURE_UNSUPPORTED);
     if (state.live_bytes + (long long)bytes > state.memory_limit || bytes > (1ull << 40)) return OUT_OF_MEMORY;
     void *memory = malloc(bytes);
     if (!memory) return OUT_OF_MEMORY;
@@ -235,6 +262,7 @@ Result cuMemFree_v2(Pointer pointer) {
     ++state.synchronisations;
     auto at = allocations.find(pointer);
     if (at == allocations.end() || !current || current->device != at->second.device) return INVALID_VALUE;
+    if (is_prohibited()) return break_captures(CAPTURE_UNSUPPORTED);
     drain();
     state.live_bytes -= (long long)at->second.bytes;
     allocations.erase(at);
@@ -264,7 +292,7 @@ Result cuMemsetD8Async(Pointer to, unsigned char value, size_t bytes, void *stre
 Result cuStreamCreate(void **stream, unsigned) {
     Guard guard(lock);
     if (!current) return INVALID_CONTEXT;
-    Stream *fresh = new Stream{current, false, Graph()};
+    Stream *fresh = new Stream{current};
     streams.insert(fresh);
     *stream = fresh;
     return SUCCESS;
@@ -281,22 +309,34 @@ Result cuStreamSynchronize(void *stream) {
     Guard guard(lock);
     ++state.synchronisations;
     if (!usable(stream)) return INVALID_HANDLE;
-    return any_capture() ? (Result)CAPTURE_UNSUPPORTED : drain();
+    const bool captured = is_legacy(stream) ? any_capture() : find(stream) && find(stream)->capturing;
+    return captured ? break_captures(CAPTURE_UNSUPPORTED) : drain();
 }
-Result cuStreamBeginCapture_v2(void *stream, int) {
+Result cuStreamIsCapturing(void *stream, int *status) {
     Guard guard(lock);
-    if (!find(stream)) return CAPTURE_UNSUPPORTED;
-    find(stream)->capturing = true;
+    if (!usable(stream)) return INVALID_HANDLE;
+    if (is_legacy(stream) && any_capture()) return CAPTURE_IMPLICIT;
+    Stream *it = find(stream);
+    *status = !it || !it->capturing ? 0 : it->invalidated ? 2 : 1;
+    return SUCCESS;
+}
+Result cuStreamBeginCapture_v2(void *stream, int mode) {
+    Guard guard(lock);
+    Stream *it = find(stream);
+    if (!it) return CAPTURE_UNSUPPORTED;
+    it->capturing = true;
+    it->mode = mode;
     return SUCCESS;
 }
 Result cuStreamEndCapture(void *stream, void **graph) {
     Guard guard(lock);
     Stream *it = find(stream);
     if (!it || !it->capturing) return INVALID_VALUE;
-    it->capturing = false;
-    *graph = new Graph(std::move(it->captured));
+    const bool invalidated = it->invalidated;
+    it->capturing = it->invalidated = false;
+    *graph = invalidated ? nullptr : new Graph(std::move(it->captured));
     it->captured = Graph();
-    return SUCCESS;
+    return invalidated ? (Result)CAPTURE_INVALIDATED : (Result)SUCCESS;
 }
 Result cuGraphLaunch(void *graph, void *stream) {
     Guard guard(lock);
@@ -307,6 +347,7 @@ Result cuGraphLaunch(void *graph, void *stream) {
 Result cuGraphDestroy(void *graph) { delete static_cast<Graph *>(graph); return SUCCESS; }
 Result cuPointerGetAttributes(unsigned count, const int *attributes, void **data, Pointer pointer) {
     Guard guard(lock);
+    if (state.earlier_error) return state.earlier_error;
     int device = -2;
     bool known = owns(pointer, 1, &device);
     for (unsigned i = 0; i < count; ++i) {
@@ -362,6 +403,7 @@ void standin_set(const char *name, long long value) {
     else if (key == "memory_limit") state.memory_limit = value;
     else if (key == "seed") state.seed = unsigned(value);
     else if (key == "workers") state.workers = unsigned(value);
+    else if (key == "earlier_error") state.earlier_error = int(value);
     else if (key == "spoils") state.spoils = value != 0;
     else abort();
 }
@@ -391,28 +433,39 @@ const char *standin_kernels() {
     state.kernels.clear();
     return last.c_str();
 }
-long long standin_size(const char *name) {
-    std::string key = name;
-    if (key == "Pass") return sizeof(Pass);
-    if (key == "Epoch") return sizeof(Epoch);
-    if (key == "Fill") return sizeof(Fill);
-    if (key == "Scratch") return sizeof(Scratch);
-    if (key == "Scratch.report") return offsetof(Scratch, report);
-    if (key == "Pass.state") return offsetof(Pass, state);
-    if (key == "Pass.alpha") return offsetof(Pass, alpha);
-    if (key == "OLS_DIVISOR_BLOCKS") return OLS_DIVISOR_BLOCKS;
-    if (key == "OLS_DIVISOR_IN_BLOCK") return OLS_DIVISOR_IN_BLOCK;
-    if (key == "OLS_LOSSES_IN_ONE") return OLS_LOSSES_IN_ONE;
-    if (key == "OLS_SUM_BITS") return OLS_SUM_BITS;
-    if (key == "OLS_LOSS_ONE") return (long long)OLS_LOSS_ONE;
-    if (key == "Pass.near_loss") return offsetof(Pass, near_loss);
-    if (key == "Pass.slice") return offsetof(Pass, slice);
-    if (key == "Pass.targets2") return offsetof(Pass, targets2);
-    if (key == "Pass.tally") return offsetof(Pass, tally);
-    if (key == "Scratch.counted") return offsetof(Scratch, counted);
-    if (key == "Pass.cached") return offsetof(Pass, cached);
-    if (key == "Epoch.policy") return offsetof(Epoch, policy);
-    if (key == "Fill.checked") return offsetof(Fill, checked);
-    abort();
+// The kernels' structs and numbers: "name value" per line.
+const char *standin_layout() {
+    static std::string text;
+    if (!text.empty()) return text.c_str();
+    const auto put = [](const char *name, long long value) { text += std::string(name) + " " + std::to_string(value) + "\n"; };
+#define FIELD(type, field) put(#type "." #field, offsetof(type, field));
+#define NUMBER(name) put(#name, (long long)name);
+#define STRUCT(type) put(#type, sizeof(type));
+    STRUCT(PerSample) FIELD(PerSample, data) FIELD(PerSample, outer) FIELD(PerSample, inner) FIELD(PerSample, dtype) FIELD(PerSample, unused)
+    STRUCT(Rows) FIELD(Rows, data) FIELD(Rows, outer) FIELD(Rows, step) FIELD(Rows, inner)
+    STRUCT(State) FIELD(State, soft_labels) FIELD(State, soft_labels_stride) FIELD(State, sums) FIELD(State, sums_stride) FIELD(State, counts)
+    FIELD(State, counters)
+    STRUCT(Scratch) FIELD(Scratch, divisors) FIELD(Scratch, divisor) FIELD(Scratch, losses) FIELD(Scratch, near_losses) FIELD(Scratch, rest_of_losses)
+    FIELD(Scratch, far_losses) FIELD(Scratch, far_from_finite) FIELD(Scratch, has_far_losses) FIELD(Scratch, loss_ticket) FIELD(Scratch, divisor_ticket)
+    FIELD(Scratch, tally_ticket) FIELD(Scratch, refused) FIELD(Scratch, bad_soft_labels) FIELD(Scratch, next_slice) FIELD(Scratch, unused)
+    FIELD(Scratch, counted) FIELD(Scratch, report)
+    STRUCT(Pass) FIELD(Pass, logits) FIELD(Pass, grad) FIELD(Pass, targets) FIELD(Pass, loss) FIELD(Pass, count) FIELD(Pass, inner)
+    FIELD(Pass, target_offset) FIELD(Pass, ignore_index) FIELD(Pass, state) FIELD(Pass, alpha) FIELD(Pass, near_loss) FIELD(Pass, scratch)
+    FIELD(Pass, classes) FIELD(Pass, reduction) FIELD(Pass, statistics) FIELD(Pass, divisor) FIELD(Pass, count_targets) FIELD(Pass, cached)
+    FIELD(Pass, slice) FIELD(Pass, slices) FIELD(Pass, targets2) FIELD(Pass, weights) FIELD(Pass, lam) FIELD(Pass, grad_loss)
+    FIELD(Pass, class_weights) FIELD(Pass, scaled_weights) FIELD(Pass, scaled_weights32) FIELD(Pass, weight_scale) FIELD(Pass, tally)
+    STRUCT(Epoch) FIELD(Epoch, state) FIELD(Epoch, scratch) FIELD(Epoch, initial) FIELD(Epoch, own) FIELD(Epoch, other) FIELD(Epoch, momentum)
+    FIELD(Epoch, freeze_above) FIELD(Epoch, min_count) FIELD(Epoch, epoch) FIELD(Epoch, classes) FIELD(Epoch, policy) FIELD(Epoch, policy_report)
+    FIELD(Epoch, unused)
+    STRUCT(Fill) FIELD(Fill, to) FIELD(Fill, to_stride) FIELD(Fill, from) FIELD(Fill, from_row) FIELD(Fill, from_column) FIELD(Fill, own)
+    FIELD(Fill, other) FIELD(Fill, scratch) FIELD(Fill, classes) FIELD(Fill, from_dtype) FIELD(Fill, checked) FIELD(Fill, unused)
+    NUMBER(OLS_DIVISOR_BLOCKS) NUMBER(OLS_DIVISOR_IN_BLOCK) NUMBER(OLS_FAR_PIECES) NUMBER(OLS_LOSSES_IN_ONE) NUMBER(OLS_SUM_BITS) NUMBER(OLS_LOSS_ONE)
+    NUMBER(OLS_FRACTION_ONE) NUMBER(OLS_FULL_CLASS) NUMBER(COUNTERS) NUMBER(COUNTER_SKIPPED) NUMBER(COUNTER_OUT_OF_RANGE) NUMBER(COUNTER_REFUSED)
+    NUMBER(DTYPE_I64) NUMBER(DTYPE_I32) NUMBER(DTYPE_U8) NUMBER(DTYPE_F32) NUMBER(DTYPE_F64) NUMBER(REDUCTION_NONE) NUMBER(REDUCTION_MEAN)
+    NUMBER(REDUCTION_SUM) NUMBER(STATISTICS_LEAVE) NUMBER(STATISTICS_ADD) NUMBER(STATISTICS_TALLY) NUMBER(STATISTICS_TAKE_BACK) NUMBER(DIVISOR_ONE)
+    NUMBER(DIVISOR_BY_EACH_BLOCK) NUMBER(DIVISOR_FROM_KERNEL) NUMBER(DIVISOR_BY_ALL_BLOCKS) NUMBER(POLICY_KEEP) NUMBER(POLICY_CONSTANT)
+    NUMBER(POLICY_MATRIX) NUMBER(REPORT_KEPT) NUMBER(REPORT_UNIFORM) NUMBER(REPORT_INITIAL) NUMBER(REPORT_ONE_HOT) NUMBER(REPORT_ZERO)
+    NUMBER(REPORT_REFUSED) NUMBER(REPORT_BAD_SOFT_LABELS)
+    return text.c_str();
 }
 }

@@ -11,6 +11,7 @@ use super::status::ols_status_t;
 use super::tensor::ols_tensor_t;
 use crate::batch::{RawBatch, Update};
 use crate::error::{Result, fail};
+use crate::stream::CudaStream;
 
 /// `ols_batch_t.flags`: in training mode too, leave the statistics as they are. For a second pass over a batch that was counted before.
 pub const OLS_BATCH_NO_UPDATE: u32 = 1;
@@ -98,7 +99,8 @@ impl ols_batch_t {
             grad_loss: self.grad_loss.to_optional_raw("grad_loss")?,
             target_offset: self.target_offset,
             update,
-            stream: self.stream,
+            // SAFETY: whoever hands a batch over promises that its stream is one.
+            stream: unsafe { CudaStream::from_raw(self.stream) },
         })
     }
 }

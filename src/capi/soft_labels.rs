@@ -8,6 +8,7 @@ use super::criterion::{lock, ols_criterion_t};
 use super::passes::read_tensor;
 use super::status::ols_status_t;
 use super::tensor::ols_tensor_t;
+use crate::stream::CudaStream;
 
 /// Writes a view of the soft labels S to `*out`: f32 (K, K), a row per class, in place.
 ///
@@ -45,6 +46,6 @@ pub unsafe extern "C" fn ols_set_soft_labels(
 ) -> ols_status_t {
     boundary("ols_set_soft_labels", || {
         // SAFETY: the caller's promise.
-        unsafe { lock(criterion)?.set_soft_labels_raw(read_tensor("soft_labels", soft_labels)?, stream) }
+        unsafe { lock(criterion)?.set_soft_labels_raw(read_tensor("soft_labels", soft_labels)?, CudaStream::from_raw(stream)) }
     })
 }

@@ -7,6 +7,7 @@ use super::boundary::boundary;
 use super::criterion::{lock, ols_criterion_t};
 use super::status::ols_status_t;
 use crate::error::fail;
+use crate::stream::CudaStream;
 
 /// Writes the state (S, statistics, counters, epoch) and the options that shape the result to the file `path`, in the safetensors format with a
 /// checksum. Atomic: whatever happens, the name stands for the old file or for the whole new one.
@@ -21,7 +22,7 @@ use crate::error::fail;
 pub unsafe extern "C" fn ols_save(criterion: *const ols_criterion_t, path: *const c_char, stream: *mut c_void) -> ols_status_t {
     boundary("ols_save", || {
         // SAFETY: the caller's promise.
-        unsafe { lock(criterion)?.save_on(self::path(path)?, stream) }
+        unsafe { lock(criterion)?.save_on(self::path(path)?, CudaStream::from_raw(stream)) }
     })
 }
 
@@ -40,7 +41,7 @@ pub unsafe extern "C" fn ols_save(criterion: *const ols_criterion_t, path: *cons
 pub unsafe extern "C" fn ols_load(criterion: *mut ols_criterion_t, path: *const c_char, stream: *mut c_void) -> ols_status_t {
     boundary("ols_load", || {
         // SAFETY: the caller's promise.
-        unsafe { lock(criterion)?.load_on(self::path(path)?, stream) }
+        unsafe { lock(criterion)?.load_on(self::path(path)?, CudaStream::from_raw(stream)) }
     })
 }
 
@@ -62,22 +63,23 @@ pub unsafe extern "C" fn ols_save_memory(
 ) -> ols_status_t {
     boundary("ols_save_memory", || {
         // SAFETY: the caller's promise.
-        let criterion = unsafe { lock(criterion)? };
+        let (criterion, stream) = unsafe { (lock(criterion)?, CudaStream::from_raw(stream)) };
         check_pointer("size", size)?;
         if buffer.is_null() && capacity != 0 {
             fail!(InvalidArgument, "buffer is NULL, but capacity = {capacity} is not 0");
         }
         Region::of("size", size).check_apart(&[Region::bytes("buffer", buffer.cast(), capacity)])?;
-        let bytes = criterion.to_bytes_on(stream)?;
+        let needed = criterion.saved_size()?;
         if !buffer.is_null() {
-            if capacity < bytes.len() {
-                fail!(InvalidArgument, "capacity = {capacity} is less than the {} bytes of the state", bytes.len());
+            if capacity < needed {
+                fail!(InvalidArgument, "capacity = {capacity} is less than the {needed} bytes of the state");
             }
+            let bytes = criterion.to_bytes_on(stream)?;
             // SAFETY: the caller promises `capacity` writable bytes, and there are no more than that.
             unsafe { buffer.cast::<u8>().copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
         }
         // SAFETY: neither NULL nor misaligned; the rest is the caller's promise.
-        unsafe { size.write(bytes.len()) };
+        unsafe { size.write(needed) };
         Ok(())
     })
 }
@@ -97,7 +99,7 @@ pub unsafe extern "C" fn ols_load_memory(
 ) -> ols_status_t {
     boundary("ols_load_memory", || {
         // SAFETY: the caller's promise.
-        let mut criterion = unsafe { lock(criterion)? };
+        let (mut criterion, stream) = unsafe { (lock(criterion)?, CudaStream::from_raw(stream)) };
         check_pointer("buffer", buffer)?;
         if size > isize::MAX as usize {
             fail!(InvalidArgument, "size = {size} is more than an address space");

@@ -11,6 +11,7 @@ use super::criterion::{lock, ols_criterion_t};
 use super::status::ols_status_t;
 use super::tensor::ols_tensor_t;
 use crate::statistics::{COUNTERS, Counter, FRACTION_BITS, Report};
+use crate::stream::CudaStream;
 
 /// The summed probabilities are integers in units of 2^-30.
 pub const OLS_FRACTION_BITS: i32 = 30;
@@ -180,7 +181,7 @@ pub unsafe extern "C" fn ols_statistics(criterion: *mut ols_criterion_t, out: *m
 pub unsafe extern "C" fn ols_next_epoch(criterion: *mut ols_criterion_t, stream: *mut c_void) -> ols_status_t {
     boundary("ols_next_epoch", || {
         // SAFETY: the caller's promise.
-        unsafe { lock(criterion)? }.end_epoch(stream)
+        unsafe { lock(criterion)?.next_epoch_on(CudaStream::from_raw(stream)) }
     })
 }
 
@@ -195,8 +196,8 @@ pub unsafe extern "C" fn ols_next_epoch(criterion: *mut ols_criterion_t, stream:
 pub unsafe extern "C" fn ols_report(criterion: *const ols_criterion_t, stream: *mut c_void, out: *mut ols_report_t) -> ols_status_t {
     boundary("ols_report", || {
         // SAFETY: the caller's promise.
-        let (criterion, out) = unsafe { (lock(criterion)?, OutputStruct::new("out", out)?) };
-        let (finished, running) = criterion.reports(stream)?;
+        let (criterion, out, stream) = unsafe { (lock(criterion)?, OutputStruct::new("out", out)?, CudaStream::from_raw(stream)) };
+        let (finished, running) = criterion.reports_on(stream)?;
         out.write(ols_report_t::new(&finished, &running));
         Ok(())
     })

@@ -1,8 +1,9 @@
-//! What a kernel is handed: the structs of `cuda/kernels/arguments.h`, field by field. Tests compare sizes and offsets.
+//! What a kernel is handed: the structs and numbers of `cuda/kernels/arguments.h`. A test compares each field's offset and each number with the kernels'.
 
+use crate::options::Reduction;
 use crate::samples;
 use crate::state::State;
-use crate::statistics::{COUNTERS, Counter, FRACTION_BITS};
+use crate::statistics::{COUNTERS, Counter, FRACTION_BITS, FULL_CLASS};
 use crate::tensor::DType;
 
 /// Blocks of the kernel over the targets, as `OLS_DIVISOR_BLOCKS`.
@@ -19,11 +20,11 @@ const SUM_BITS: [i32; 2] = [52, 63];
 const LOSS_BITS: i32 = 30;
 
 /// Slices of so many targets: their length, one or two per lane of a warp where it may be, and how many there are.
-pub(super) fn slices(count: usize) -> [u32; 2] {
+pub(super) fn slices(count: usize) -> (u32, u32) {
     const LEAST: usize = 64;
     const MOST_SLICES: usize = 4096;
     let slice = count.div_ceil(MOST_SLICES).max(LEAST);
-    [slice as u32, count.div_ceil(slice) as u32]
+    (slice as u32, count.div_ceil(slice) as u32)
 }
 
 /// The largest loss that so many samples may have each for their sum to fit its bits; a power of two.
@@ -31,16 +32,6 @@ pub(super) fn near_loss(count: usize) -> f64 {
     let bits = SUM_BITS[usize::from(count > LOSSES_IN_ONE)] - LOSS_BITS;
     2f64.powi(bits - count.max(1).next_power_of_two().ilog2() as i32 - 1)
 }
-
-// The kernels spell these numbers out.
-const _: () = assert!(
-    FRACTION_BITS == 30
-        && COUNTERS == 4
-        && Counter::SkippedNonFinite as usize == 0
-        && Counter::TargetsOutOfRange as usize == 1
-        && Counter::TakeBacksRefused as usize == 2
-        && crate::statistics::FULL_CLASS == 1 << 32
-);
 
 pub(super) const DIVISOR_ONE: i32 = 0;
 pub(super) const DIVISOR_BY_EACH_BLOCK: i32 = 1;
@@ -72,13 +63,23 @@ pub(super) const REPORT_REFUSED: usize = 12;
 pub(super) const REPORT_BAD_SOFT_LABELS: usize = 14;
 pub(super) const REPORT_LENGTH: usize = 16;
 
-fn number(dtype: DType) -> i32 {
+/// The number of a type that values per sample, or soft labels, may have.
+pub(super) fn number(dtype: DType) -> i32 {
     match dtype {
         DType::I64 => 0,
         DType::I32 => 1,
         DType::U8 => 2,
         DType::F64 => 4,
         _ => 3,
+    }
+}
+
+/// The number of a reduction.
+pub(super) fn reduction(reduction: Reduction) -> i32 {
+    match reduction {
+        Reduction::None => 0,
+        Reduction::Mean => 1,
+        Reduction::Sum => 2,
     }
 }
 
@@ -151,11 +152,15 @@ impl StateArguments {
 pub(super) struct Scratch {
     divisors: [f64; DIVISOR_BLOCKS],
     divisor: f64,
-    losses: [u64; 3],
+    losses: u64,
+    near_losses: u64,
+    rest_of_losses: u64,
     far_losses: [u64; FAR_PIECES],
     far_from_finite: [u32; 2],
     has_far_losses: u32,
-    tickets: [u32; 3],
+    loss_ticket: u32,
+    divisor_ticket: u32,
+    tally_ticket: u32,
     refused: u32,
     pub bad_soft_labels: u32,
     next_slice: u32,
@@ -186,7 +191,8 @@ pub(super) struct Pass {
     pub count_targets: i32,
     pub cached: i32,
     /// Targets of a slice, and slices, where all blocks count them.
-    pub slices: [u32; 2],
+    pub slice: u32,
+    pub slices: u32,
     pub targets2: PerSample,
     pub weights: PerSample,
     pub lam: PerSample,
@@ -233,12 +239,6 @@ pub(super) struct Fill {
     pub unused: i32,
 }
 
-impl Fill {
-    pub fn number(dtype: DType) -> i32 {
-        number(dtype)
-    }
-}
-
 /// What a kernel may be handed: a struct by value.
 pub(super) trait Argument: Copy {}
 impl Argument for Pass {}
@@ -247,28 +247,68 @@ impl Argument for Fill {}
 
 /// Sizes and offsets by name, and the numbers that both sides have, for the test that compares them with the kernels'.
 #[doc(hidden)]
-pub fn layout() -> [(&'static str, usize); 20] {
-    use std::mem::offset_of;
-    [
-        ("Pass", size_of::<Pass>()),
-        ("Pass.state", offset_of!(Pass, state)),
-        ("Pass.alpha", offset_of!(Pass, alpha)),
-        ("Pass.near_loss", offset_of!(Pass, near_loss)),
-        ("Pass.cached", offset_of!(Pass, cached)),
-        ("Pass.slice", offset_of!(Pass, slices)),
-        ("Pass.targets2", offset_of!(Pass, targets2)),
-        ("Pass.tally", offset_of!(Pass, tally)),
-        ("Epoch", size_of::<Epoch>()),
-        ("Epoch.policy", offset_of!(Epoch, policy)),
-        ("Fill", size_of::<Fill>()),
-        ("Fill.checked", offset_of!(Fill, checked)),
-        ("Scratch", size_of::<Scratch>()),
-        ("Scratch.counted", offset_of!(Scratch, counted)),
-        ("Scratch.report", offset_of!(Scratch, report)),
-        ("OLS_DIVISOR_BLOCKS", DIVISOR_BLOCKS),
-        ("OLS_DIVISOR_IN_BLOCK", DIVISOR_IN_BLOCK),
-        ("OLS_LOSSES_IN_ONE", LOSSES_IN_ONE),
-        ("OLS_SUM_BITS", SUM_BITS[0] as usize),
-        ("OLS_LOSS_ONE", 1 << LOSS_BITS),
-    ]
+pub fn layout() -> Vec<(String, usize)> {
+    let mut all = Vec::new();
+    macro_rules! fields {
+        ($rust:ident = $name:literal: $($field:ident)+) => {{
+            // A field that is not listed does not compile.
+            let _ = |$rust { $($field: _),+ }: $rust| {};
+            all.push(($name.to_owned(), size_of::<$rust>()));
+            all.extend([$((concat!($name, ".", stringify!($field)).to_owned(), std::mem::offset_of!($rust, $field))),+]);
+        }};
+    }
+    macro_rules! numbers {
+        ($($name:literal = $value:expr),+ $(,)?) => { all.extend([$(($name.to_owned(), $value as usize)),+]) };
+    }
+    fields!(PerSample = "PerSample": data outer inner dtype unused);
+    fields!(Rows = "Rows": data outer step inner);
+    fields!(StateArguments = "State": soft_labels soft_labels_stride sums sums_stride counts counters);
+    fields!(Scratch = "Scratch": divisors divisor losses near_losses rest_of_losses far_losses far_from_finite has_far_losses loss_ticket
+        divisor_ticket tally_ticket refused bad_soft_labels next_slice unused counted report);
+    fields!(Pass = "Pass": logits grad targets loss count inner target_offset ignore_index state alpha near_loss scratch classes reduction
+        statistics divisor count_targets cached slice slices targets2 weights lam grad_loss class_weights scaled_weights scaled_weights32
+        weight_scale tally);
+    fields!(Epoch = "Epoch": state scratch initial own other momentum freeze_above min_count epoch classes policy policy_report unused);
+    fields!(Fill = "Fill": to to_stride from from_row from_column own other scratch classes from_dtype checked unused);
+    numbers!(
+        "OLS_DIVISOR_BLOCKS" = DIVISOR_BLOCKS,
+        "OLS_DIVISOR_IN_BLOCK" = DIVISOR_IN_BLOCK,
+        "OLS_FAR_PIECES" = FAR_PIECES,
+        "OLS_LOSSES_IN_ONE" = LOSSES_IN_ONE,
+        "OLS_SUM_BITS" = SUM_BITS[0],
+        "OLS_LOSS_ONE" = 1 << LOSS_BITS,
+        "OLS_FRACTION_ONE" = 1 << FRACTION_BITS,
+        "OLS_FULL_CLASS" = FULL_CLASS,
+        "COUNTERS" = COUNTERS,
+        "COUNTER_SKIPPED" = Counter::SkippedNonFinite,
+        "COUNTER_OUT_OF_RANGE" = Counter::TargetsOutOfRange,
+        "COUNTER_REFUSED" = Counter::TakeBacksRefused,
+        "DTYPE_I64" = number(DType::I64),
+        "DTYPE_I32" = number(DType::I32),
+        "DTYPE_U8" = number(DType::U8),
+        "DTYPE_F32" = number(DType::F32),
+        "DTYPE_F64" = number(DType::F64),
+        "REDUCTION_NONE" = reduction(Reduction::None),
+        "REDUCTION_MEAN" = reduction(Reduction::Mean),
+        "REDUCTION_SUM" = reduction(Reduction::Sum),
+        "STATISTICS_LEAVE" = Statistics::Leave,
+        "STATISTICS_ADD" = Statistics::Add,
+        "STATISTICS_TALLY" = Statistics::Tally,
+        "STATISTICS_TAKE_BACK" = Statistics::TakeBack,
+        "DIVISOR_ONE" = DIVISOR_ONE,
+        "DIVISOR_BY_EACH_BLOCK" = DIVISOR_BY_EACH_BLOCK,
+        "DIVISOR_FROM_KERNEL" = DIVISOR_FROM_KERNEL,
+        "DIVISOR_BY_ALL_BLOCKS" = DIVISOR_BY_ALL_BLOCKS,
+        "POLICY_KEEP" = POLICY_KEEP,
+        "POLICY_CONSTANT" = POLICY_CONSTANT,
+        "POLICY_MATRIX" = POLICY_MATRIX,
+        "REPORT_KEPT" = REPORT_KEPT,
+        "REPORT_UNIFORM" = REPORT_UNIFORM,
+        "REPORT_INITIAL" = REPORT_INITIAL,
+        "REPORT_ONE_HOT" = REPORT_ONE_HOT,
+        "REPORT_ZERO" = REPORT_ZERO,
+        "REPORT_REFUSED" = REPORT_REFUSED,
+        "REPORT_BAD_SOFT_LABELS" = REPORT_BAD_SOFT_LABELS,
+    );
+    all
 }

@@ -1,12 +1,11 @@
 //! The end of an epoch, its report, and soft labels from the caller.
 
-use std::ffi::c_void;
 use std::mem::offset_of;
 
 use super::Backend;
 use super::arguments::{
     Epoch, Fill, POLICY_CONSTANT, POLICY_KEEP, POLICY_MATRIX, REPORT_BAD_SOFT_LABELS, REPORT_INITIAL, REPORT_KEPT, REPORT_LENGTH,
-    REPORT_ONE_HOT, REPORT_REFUSED, REPORT_UNIFORM, REPORT_ZERO, Scratch,
+    REPORT_ONE_HOT, REPORT_REFUSED, REPORT_UNIFORM, REPORT_ZERO, Scratch, number,
 };
 use super::driver::{self, Grid, Stream};
 use super::state::MOST_BLOCKS;
@@ -16,11 +15,12 @@ use crate::options::{EmptyClass, Initial, Options};
 use crate::soft_labels;
 use crate::state::{State, try_vec};
 use crate::statistics::{COUNTERS, Counter, Report};
+use crate::stream::CudaStream;
 use crate::tensor::RawTensor;
 
 impl Backend {
     /// Enqueues the end of epoch `epoch`, the number of epochs that ended before.
-    pub fn next_epoch(&self, options: &Options, state: &State, epoch: i64, stream: *mut c_void) -> Result<()> {
+    pub fn next_epoch(&self, options: &Options, state: &State, epoch: i64, stream: CudaStream) -> Result<()> {
         let current = self.enter()?;
         let (policy, initial, policy_report) = match options.empty_class {
             EmptyClass::Keep => (POLICY_KEEP, &Initial::Zero, REPORT_KEPT),
@@ -62,9 +62,10 @@ impl Backend {
     ///
     /// # Errors
     /// What the device found wrong in an epoch: a batch that could not be taken back, soft labels that were refused.
-    pub fn reports(&self, state: &State, epoch: i64, stream: *mut c_void) -> Result<(Report, Report)> {
+    pub fn reports(&self, state: &State, epoch: i64, stream: CudaStream) -> Result<(Report, Report)> {
         let current = self.enter()?;
         let stream = Stream::new(stream);
+        stream.check_not_captured()?;
         let mut numbers = [0i64; REPORT_LENGTH];
         let mut counts = try_vec::<i64>("counts", state.counts.columns())?;
         let mut counters = [0i64; COUNTERS];
@@ -112,7 +113,7 @@ impl Backend {
     ///
     /// # Safety
     /// `matrix` can be read until the work has run.
-    pub unsafe fn set_soft_labels(&self, state: &State, matrix: &RawTensor, stream: *mut c_void) -> Result<()> {
+    pub unsafe fn set_soft_labels(&self, state: &State, matrix: &RawTensor, stream: CudaStream) -> Result<()> {
         let current = self.enter()?;
         self.device.check("soft_labels", matrix)?;
         let stream = Stream::new(stream);
@@ -127,7 +128,7 @@ impl Backend {
             other: 0.0,
             scratch: self.scratch,
             classes: state.counts.columns() as i32,
-            from_dtype: Fill::number(matrix.dtype),
+            from_dtype: number(matrix.dtype),
             checked: 1,
             unused: 0,
         };

@@ -21,7 +21,7 @@ use std::mem::offset_of;
 use std::sync::Arc;
 
 use arguments::{REPORT_LENGTH, Scratch, StateArguments};
-use driver::{Current, Device, DeviceMemory, Stream};
+use driver::{Current, Device, DeviceMemory, RelaxedCapture, Stream};
 use variants::Path;
 
 use crate::error::Result;
@@ -43,8 +43,6 @@ pub(crate) struct Backend {
     scratch: u64,
     tally: u64,
     weights: Option<Weights>,
-    /// Whether the options have class weights now; a load may take them away.
-    weighted: bool,
     initial: Option<u64>,
 }
 
@@ -54,7 +52,16 @@ struct Weights {
     plain: u64,
     scaled: u64,
     scaled32: u64,
-    scale: f64,
+    /// `None` where the options have no class weights: a load may take them away.
+    scale: Option<f64>,
+}
+
+/// Sources of copies that may be under way, and what holds once they have arrived.
+#[derive(Default)]
+struct Uploads {
+    scaled: Vec<f64>,
+    scaled32: Vec<f32>,
+    scale: Option<f64>,
 }
 
 impl Backend {
@@ -66,10 +73,10 @@ impl Backend {
         let path = Path::wanted()?;
         let device = Device::get(options.device, path)?;
         let current = device.enter()?;
-        let mut this = Self { device, memory: Vec::new(), scratch: 0, tally: 0, weights: None, weighted: false, initial: None };
-        for (name, tensor) in
-            [("soft_labels", memory.soft_labels), ("sums", memory.sums), ("counts", memory.counts), ("counters", memory.counters)]
-        {
+        let relaxed = RelaxedCapture::enter()?;
+        let mut this = Self { device, memory: Vec::new(), scratch: 0, tally: 0, weights: None, initial: None };
+        let given = [("soft_labels", memory.soft_labels), ("sums", memory.sums), ("counts", memory.counts), ("counters", memory.counters)];
+        for (name, tensor) in &given {
             // One that says it is elsewhere is refused for that, below.
             if let Some(tensor) = tensor.filter(|tensor| tensor.device == options.device) {
                 this.device.check(name, &tensor)?;
@@ -80,17 +87,25 @@ impl Backend {
         let state = unsafe { State::on_device(classes, memory, options.device, |name, bytes| this.allocate(name, bytes))? };
         this.scratch = this.allocate("scratch memory", Some(size_of::<Scratch>()))?;
         this.tally = this.allocate("scratch memory", classes.checked_mul(size_of::<i64>()))?;
-        let stream = Stream::legacy();
-        // Whoever used the caller's memory before may still be at it, on a stream that we do not know.
-        driver::wait_for_device()?;
+        let stream = Stream::per_thread();
+        stream.check_not_captured()?;
+        if given.iter().any(|(_, tensor)| tensor.is_some()) {
+            // Whoever used the caller's memory before may still be at it, on a stream that we do not know.
+            driver::wait_for_device()?;
+        }
         // SAFETY: memory of these sizes was allocated above.
         unsafe {
             driver::clear(this.scratch, size_of::<Scratch>(), stream)?;
             driver::clear(this.tally, classes * size_of::<i64>(), stream)?;
         }
-        this.set_options(options, stream)?;
-        this.initialise_state(options, &state, memory, stream)?;
-        stream.wait()?;
+        let uploads = this.upload_options(options, stream);
+        let enqueued = uploads.and_then(|uploads| this.initialise_state(options, &state, memory, stream).map(|()| uploads));
+        // Also after a failure: a copy may be on its way from memory that is about to go.
+        let waited = stream.wait();
+        let uploads = enqueued?;
+        waited?;
+        this.take(uploads);
+        drop(relaxed);
         current.leave()?;
         Ok((this, state))
     }
@@ -103,9 +118,9 @@ impl Backend {
         Ok(address)
     }
 
-    /// Copies class weights and initial soft labels to the device, to where they were before if they were; the context is current. Memory comes
-    /// first, so that nothing has changed where there is not enough.
-    fn set_options(&mut self, options: &Options, stream: Stream) -> Result<()> {
+    /// Enqueues copies of class weights and initial soft labels to the device, to where they were before if they were; the context is current. Memory
+    /// comes first, so that nothing has changed where there is not enough. [`take`](Self::take) what this gives once the stream was waited for.
+    fn upload_options(&mut self, options: &Options, stream: Stream) -> Result<Uploads> {
         let classes = options.classes;
         let matrix = match &options.initial {
             Initial::Matrix(matrix) => Some(matrix),
@@ -116,33 +131,46 @@ impl Backend {
             let plain = self.allocate("class weights", bytes)?;
             let scaled = self.allocate("class weights", bytes)?;
             let scaled32 = self.allocate("class weights", bytes)?;
-            self.weights = Some(Weights { plain, scaled, scaled32, scale: 1.0 });
+            self.weights = Some(Weights { plain, scaled, scaled32, scale: None });
         }
         if matrix.is_some() && self.initial.is_none() {
             let bytes = classes.checked_mul(classes).and_then(|entries| entries.checked_mul(size_of::<f32>()));
             self.initial = Some(self.allocate("initial soft labels", bytes)?);
         }
-        let mut scaled = try_vec::<f64>("class weights", classes)?;
-        let mut scaled32 = try_vec::<f32>("class weights", classes)?;
-        self.weighted = options.class_weights.is_some();
-        if let (Some(values), Some(weights)) = (&options.class_weights, &mut self.weights) {
-            weights.scale = scale_of_weights(values);
-            for ((scaled, scaled32), value) in scaled.iter_mut().zip(&mut scaled32).zip(values) {
-                *scaled = value / weights.scale;
+        let mut uploads = Uploads::default();
+        if let (Some(values), Some(weights)) = (&options.class_weights, &self.weights) {
+            let scale = scale_of_weights(values);
+            uploads.scaled = try_vec::<f64>("class weights", classes)?;
+            uploads.scaled32 = try_vec::<f32>("class weights", classes)?;
+            for ((scaled, scaled32), value) in uploads.scaled.iter_mut().zip(&mut uploads.scaled32).zip(values) {
+                *scaled = value / scale;
                 *scaled32 = *scaled as f32;
             }
-            // SAFETY: there is room for `classes` numbers of 8 bytes in each.
+            uploads.scale = Some(scale);
+            // SAFETY: there is room for `classes` numbers of 8 bytes in each. The sources live until the stream was waited for.
             unsafe {
                 driver::upload(weights.plain, values, stream)?;
-                driver::upload(weights.scaled, &scaled, stream)?;
-                driver::upload(weights.scaled32, &scaled32, stream)?;
+                driver::upload(weights.scaled, &uploads.scaled, stream)?;
+                driver::upload(weights.scaled32, &uploads.scaled32, stream)?;
             }
         }
         if let (Some(matrix), Some(initial)) = (matrix, self.initial) {
             // SAFETY: there is room for classes * classes entries, and the options were checked to have as many.
             unsafe { driver::upload(initial, matrix, stream)? };
         }
-        Ok(())
+        Ok(uploads)
+    }
+
+    /// From now on passes use the class weights that were copied, or none.
+    fn take(&mut self, uploads: Uploads) {
+        if let Some(weights) = &mut self.weights {
+            weights.scale = uploads.scale;
+        }
+    }
+
+    /// The class weights on the device, where the options have some.
+    fn class_weights(&self) -> Option<Weights> {
+        self.weights.filter(|weights| weights.scale.is_some())
     }
 
     /// The address of the report in the scratch memory.
@@ -172,7 +200,9 @@ impl Drop for Backend {
             return;
         }
         if let Ok(current) = self.device.enter() {
-            let _ = driver::wait_for_device();
+            let _relaxed = RelaxedCapture::enter();
+            // The first one waits for the device, on which work with the caller's memory may still be under way. To wait by `cuCtxSynchronize` would
+            // break the captures of others.
             self.memory.drain(..).for_each(DeviceMemory::free);
             let _ = current.leave();
         }

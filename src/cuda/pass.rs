@@ -64,7 +64,7 @@ impl Backend {
         };
         let stream = Stream::new(batch.stream);
         let mut pass = self.arguments(options, state, samples);
-        let launch = variants::choose(samples, self.weighted || statistics == Statistics::TakeBack);
+        let launch = variants::choose(samples, self.class_weights().is_some() || statistics == Statistics::TakeBack);
         if statistics == Statistics::TakeBack {
             // First how many samples of each class that is, so that nothing is touched if it cannot be.
             let tally = Pass { statistics: Statistics::Tally as i32, divisor: DIVISOR_ONE, ..pass }.without_outputs();
@@ -80,7 +80,7 @@ impl Backend {
                 pass.divisor = DIVISOR_BY_EACH_BLOCK;
                 if samples.count > DIVISOR_IN_BLOCK && launch.usual {
                     pass.divisor = DIVISOR_BY_ALL_BLOCKS;
-                    pass.slices = arguments::slices(samples.count);
+                    (pass.slice, pass.slices) = arguments::slices(samples.count);
                 } else if samples.count > DIVISOR_IN_BLOCK {
                     pass.divisor = DIVISOR_FROM_KERNEL;
                     let (kernel, blocks) = (variants::other(Other::Divisor), variants::divisor_blocks(samples.count));
@@ -113,7 +113,7 @@ impl Backend {
     }
 
     fn arguments(&self, options: &Options, state: &State, samples: &Samples) -> Pass {
-        let weights = self.weights.filter(|_| self.weighted);
+        let weights = self.class_weights();
         Pass {
             logits: Rows::new(Some(samples.logits)),
             grad: Rows::new(samples.grad),
@@ -131,22 +131,19 @@ impl Backend {
             class_weights: weights.map_or(0, |weights| weights.plain),
             scaled_weights: weights.map_or(0, |weights| weights.scaled),
             scaled_weights32: weights.map_or(0, |weights| weights.scaled32),
-            weight_scale: weights.map_or(1.0, |weights| weights.scale),
+            weight_scale: weights.and_then(|weights| weights.scale).unwrap_or(1.0),
             alpha: options.alpha,
             near_loss: arguments::near_loss(samples.count),
             scratch: self.scratch,
             tally: self.tally,
             classes: samples.classes as i32,
-            reduction: match options.reduction {
-                Reduction::None => 0,
-                Reduction::Mean => 1,
-                Reduction::Sum => 2,
-            },
+            reduction: arguments::reduction(options.reduction),
             statistics: Statistics::Leave as i32,
             divisor: DIVISOR_ONE,
             count_targets: 0,
             cached: 0,
-            slices: [0; 2],
+            slice: 0,
+            slices: 0,
         }
     }
 }

@@ -1,13 +1,14 @@
 //! The state on the device: its first content, and its way to the host and back.
 
 use super::Backend;
-use super::arguments::Fill;
-use super::driver::{self, Grid, Stream};
+use super::arguments::{Fill, number};
+use super::driver::{self, Grid, RelaxedCapture, Stream};
 use super::variants::{self, OTHER_THREADS, Other};
 use crate::error::Result;
 use crate::options::{Initial, Options};
 use crate::soft_labels;
 use crate::state::{Matrix, State, StateMemory};
+use crate::stream::CudaStream;
 use crate::tensor::{Element, RawTensor};
 
 /// The most blocks of a kernel that walks over classes.
@@ -31,7 +32,7 @@ impl Backend {
                 other,
                 scratch: self.scratch,
                 classes: options.classes as i32,
-                from_dtype: Fill::number(crate::tensor::DType::F32),
+                from_dtype: number(crate::tensor::DType::F32),
                 checked: 0,
                 unused: 0,
             };
@@ -49,11 +50,12 @@ impl Backend {
     }
 
     /// A copy of the state in host memory. Waits for the stream.
-    pub fn download(&self, state: &State, stream: *mut std::ffi::c_void) -> Result<State> {
+    pub fn download(&self, state: &State, stream: CudaStream) -> Result<State> {
         let current = self.enter()?;
         // SAFETY: no memory of the caller's.
         let mut copy = unsafe { State::new(state.counts.columns(), &StateMemory::default())? };
         let stream = Stream::new(stream);
+        stream.check_not_captured()?;
         let enqueued = download(&state.soft_labels, &mut copy.soft_labels, stream)
             .and_then(|()| download(&state.sums, &mut copy.sums, stream))
             .and_then(|()| download(&state.counts, &mut copy.counts, stream))
@@ -66,18 +68,30 @@ impl Backend {
     }
 
     /// Replaces options and state by those of a file. Waits for the stream.
-    pub fn load(&mut self, options: &Options, from: &State, state: &State, stream: *mut std::ffi::c_void) -> Result<()> {
+    pub fn load(&mut self, options: &Options, from: &State, state: &State, stream: CudaStream) -> Result<()> {
         let current = self.enter()?;
         let stream = Stream::new(stream);
-        self.set_options(options, stream)?;
-        let enqueued = upload(&from.soft_labels, &state.soft_labels, stream)
+        // Before anything changes.
+        stream.check_not_captured()?;
+        let relaxed = RelaxedCapture::enter()?;
+        let uploads = self.upload_options(options, stream);
+        drop(relaxed);
+        let enqueued = uploads.and_then(|uploads| self.upload_state(from, state, stream).map(|()| uploads));
+        // Also after a failure: a copy may be on its way from memory that is about to go.
+        let waited = stream.wait();
+        let uploads = enqueued?;
+        waited?;
+        self.take(uploads);
+        current.leave()
+    }
+
+    /// Enqueues copies of a state to the device, and forgets the last epoch's report.
+    fn upload_state(&self, from: &State, state: &State, stream: Stream) -> Result<()> {
+        upload(&from.soft_labels, &state.soft_labels, stream)
             .and_then(|()| upload(&from.sums, &state.sums, stream))
             .and_then(|()| upload(&from.counts, &state.counts, stream))
             .and_then(|()| upload(&from.counters, &state.counters, stream))
-            .and_then(|()| self.clear_report(stream));
-        let waited = stream.wait();
-        enqueued.and(waited)?;
-        current.leave()
+            .and_then(|()| self.clear_report(stream))
     }
 }
 

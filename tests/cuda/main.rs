@@ -3,12 +3,18 @@
 //! find the same.
 #![cfg(not(debug_assertions))]
 
+#[path = "../support/alone.rs"]
+mod alone;
 #[path = "../support/mod.rs"]
 mod support;
 
 mod behaviour;
+mod capture;
 mod conformance;
 mod device;
+mod extremes;
+mod fixture;
 mod paths;
 mod properties;
+mod rust;
 mod standin;

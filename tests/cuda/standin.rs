@@ -1,9 +1,12 @@
 //! The stand-in for libcuda: built from cuda/tests with g++, loaded in the place of the driver, and asked what happened.
 
+use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, c_char, c_int, c_longlong, c_uint, c_void};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+
+use ols::{DType, Device, TensorMut, TensorRef};
 
 /// Set by the test that runs the others under AddressSanitizer.
 pub const SANITIZED: &str = "OLS_TEST_SANITIZED_STANDIN";
@@ -105,6 +108,7 @@ impl Standin {
             ("workers", 1),
             ("multiprocessors", 3),
             ("spoils", 1),
+            ("earlier_error", 0),
         ] {
             this.set(name, value);
         }
@@ -133,11 +137,12 @@ impl Standin {
         unsafe { function::<unsafe extern "C" fn(*const c_char) -> c_longlong>("standin_get")(name.as_ptr()) }
     }
 
-    /// What a struct of the kernels measures.
-    pub fn size(&self, name: &str) -> usize {
-        let name = CString::new(name).unwrap();
-        // SAFETY: as above.
-        unsafe { function::<unsafe extern "C" fn(*const c_char) -> c_longlong>("standin_size")(name.as_ptr()) as usize }
+    /// Sizes and offsets of the kernels' structs, and their numbers, by name.
+    pub fn layout(&self) -> BTreeMap<String, usize> {
+        // SAFETY: as above; the string is constant.
+        let text = unsafe { CStr::from_ptr(function::<unsafe extern "C" fn() -> *const c_char>("standin_layout")()) };
+        let pairs = text.to_str().unwrap().lines().map(|line| line.split_once(' ').unwrap());
+        pairs.map(|(name, value)| (name.to_owned(), value.parse().unwrap())).collect()
     }
 
     /// The kernels that were launched since this was asked last.
@@ -214,6 +219,9 @@ impl Standin {
     }
 }
 
+/// The first device.
+pub const DEVICE: Device = Device::cuda(0);
+
 /// Memory of the current device, which is host memory that the stand-in has made.
 pub struct DeviceMemory {
     address: u64,
@@ -238,6 +246,28 @@ impl DeviceMemory {
 
     pub fn pointer(&self) -> *mut u8 {
         self.address as *mut u8
+    }
+
+    /// A tensor of the first device, to read.
+    pub fn view(&self, dtype: DType, shape: &[usize]) -> TensorRef<'_> {
+        let elements: usize = shape.iter().product();
+        assert!(elements * dtype.size() <= self.bytes);
+        // SAFETY: memory of that size, which lives as long as the view.
+        unsafe { TensorRef::from_raw(self.pointer().cast(), dtype, DEVICE, shape, None).unwrap() }
+    }
+
+    /// A tensor of the first device, to write.
+    pub fn output(&self, dtype: DType, shape: &[usize]) -> TensorMut<'_> {
+        let elements: usize = shape.iter().product();
+        assert!(elements * dtype.size() <= self.bytes);
+        // SAFETY: as above; the stand-in writes it while somebody waits, and nobody reads it then.
+        unsafe { TensorMut::from_raw(self.pointer().cast(), dtype, DEVICE, shape, None).unwrap() }
+    }
+
+    /// Sets every byte; wait for queued work before.
+    pub fn fill(&self, byte: u8) {
+        // SAFETY: that many bytes of host memory; no work runs outside of calls that wait.
+        unsafe { std::ptr::write_bytes(self.pointer(), byte, self.bytes) };
     }
 
     /// What is there now; wait for queued work before.

@@ -1,0 +1,88 @@
+//! The CUDA driver: found when it is asked for, its errors in this library's words, its contexts left as they were.
+
+mod context;
+mod device;
+mod memory;
+
+pub(super) use context::{Current, RelaxedCapture, Stream, wait_for_device};
+pub(super) use device::{Device, Grid};
+pub(crate) use memory::check_host_memory;
+pub(super) use memory::{DeviceMemory, clear, download, upload};
+
+use cudarc::driver::{DriverError, result, sys};
+
+use super::images::{self, Image};
+use super::variants::{Module, Path};
+use crate::error::{Error, ErrorKind, Result, fail};
+use crate::tensor::Device as DeviceName;
+
+/// The oldest driver that reads the kernels, as `cuDriverGetVersion` counts.
+const OLDEST_DRIVER: i32 = 12_000;
+/// The oldest compute capability.
+const OLDEST_CAPABILITY: (i32, i32) = (7, 5);
+/// The oldest that runs the kernels of [`Module::Hopper`].
+const HOPPER_CAPABILITY: (i32, i32) = (9, 0);
+
+/// A driver's error as ours; `what` is what was tried.
+fn failed(what: &str) -> impl Fn(DriverError) -> Error {
+    move |error| {
+        let kind = if error.0 == sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY { ErrorKind::OutOfMemory } else { ErrorKind::Cuda };
+        Error::new(kind, format!("{what}: CUDA error {}", describe(error)))
+    }
+}
+
+/// `100 (CUDA_ERROR_NO_DEVICE): no CUDA-capable device is detected`
+fn describe(error: DriverError) -> String {
+    let text =
+        |text: std::result::Result<&std::ffi::CStr, DriverError>| text.map_or("unknown".into(), |text| text.to_string_lossy().into_owned());
+    format!("{} ({}): {}", error.0 as u32, text(error.error_name()), text(error.error_string()))
+}
+
+/// Finds the driver, or says why there is none.
+fn start(device: DeviceName) -> Result<()> {
+    // SAFETY: asks the dynamic loader for libcuda, and keeps nothing.
+    if !unsafe { sys::is_culib_present() } {
+        fail!(Unsupported, "device = {device}: there is no CUDA driver here (libcuda cannot be loaded)");
+    }
+    let mut version = 0;
+    // SAFETY: writes one number.
+    unsafe { sys::cuDriverGetVersion(&raw mut version) }.result().map_err(failed("cuDriverGetVersion"))?;
+    if version < OLDEST_DRIVER {
+        let (major, minor) = (version / 1000, version % 1000 / 10);
+        fail!(Unsupported, "device = {device}: the CUDA driver is of CUDA {major}.{minor}, but 12.0 or newer is needed");
+    }
+    result::init()
+        .map_err(|error| Error::new(ErrorKind::Unsupported, format!("device = {device}: CUDA cannot be used: error {}", describe(error))))
+}
+
+fn ask(device: sys::CUdevice, attribute: sys::CUdevice_attribute) -> Result<i32> {
+    // SAFETY: the device exists.
+    unsafe { result::device::get_attribute(device, attribute) }.map_err(failed("cuDeviceGetAttribute"))
+}
+
+/// The device `name`, and the module that `path` has for it.
+fn find(name: DeviceName, path: Path) -> Result<(sys::CUdevice, Module, &'static Image)> {
+    use sys::CUdevice_attribute_enum as Attribute;
+    start(name)?;
+    let count = result::device::get_count().map_err(failed("cuDeviceGetCount"))?;
+    if !(0..count).contains(&name.id) {
+        fail!(InvalidDevice, "device_id = {} is outside [0, {count}), the CUDA devices there are", name.id);
+    }
+    let device = result::device::get(name.id).map_err(failed("cuDeviceGet"))?;
+    let (major, minor) = (
+        ask(device, Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?,
+        ask(device, Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?,
+    );
+    if (major, minor) < OLDEST_CAPABILITY {
+        let (least, of_least) = OLDEST_CAPABILITY;
+        fail!(Unsupported, "device = {name} has compute capability {major}.{minor}, but {least}.{of_least} or newer is needed");
+    }
+    let Some(module) = path.module((major, minor) >= HOPPER_CAPABILITY) else {
+        let (least, of_least) = HOPPER_CAPABILITY;
+        fail!(
+            Unsupported,
+            "device = {name} has compute capability {major}.{minor}, but what OLS_CUDA_PATH asks for needs {least}.{of_least}"
+        );
+    };
+    Ok((device, module, images::image(module, (major, minor))))
+}
