@@ -1,17 +1,23 @@
 /*
- * libols 0.1.0: Online Label Smoothing, a classification loss that learns its own soft labels (C. Zhang et al., "Delving Deep into
- * Label Smoothing", IEEE Transactions on Image Processing 30, 2021).
+ * libols 0.1.0: Online Label Smoothing, a classification loss that learns its own soft labels
+ * (C. Zhang et al., "Delving Deep into Label Smoothing", IEEE Transactions on Image Processing 30,
+ * 2021).
  *
- * Instead of the one-hot or uniformly smoothed target of cross entropy, each class has a soft label: the mean of the distributions that
- * the model gave to the samples of that class which it classified right in the epoch before. The library computes loss, gradient and these
- * statistics in one pass over the logits; network, optimiser and memory stay yours.
+ * Cross entropy trains against one-hot targets, label smoothing against uniformly smoothed ones.
+ * Here each class has a soft label of its own: the mean of the distributions that the model
+ * predicted in the previous epoch for those samples of the class that it classified correctly. The
+ * library computes the loss, its gradient and these statistics in one pass over the logits. The
+ * network, the optimiser and all memory remain under the caller's control.
  *
  * Linking
- *     shared:  cc prog.c $(pkg-config --cflags --libs ols)              or  -lols
- *     static:  cc prog.c $(pkg-config --cflags --libs --static ols)     or  libols.a -lgcc_s -lutil -lrt -lpthread -lm -ldl -lc
- * Plain C99 and later, C++11 and later. Loading the library starts no thread, opens no file, and touches no device.
+ *     shared:  cc prog.c $(pkg-config --cflags --libs ols)
+ *          or  cc prog.c -lols
+ *     static:  cc prog.c $(pkg-config --cflags --libs --static ols)
+ *          or  cc prog.c libols.a -lgcc_s -lutil -lrt -lpthread -lm -ldl -lc
+ * The header is plain C (C99 or later) and C++ (C++11 or later). Loading the library starts no
+ * thread, opens no file and touches no device.
  *
- * A program
+ * Example
  *     #include <ols.h>
  *     #include <stdio.h>
  *
@@ -23,15 +29,19 @@
  *         ols_options_init(&options, sizeof options);
  *         options.num_classes = 3;
  *         ols_criterion_t *criterion;
- *         if (ols_create(&options, &criterion) != OLS_STATUS_OK) return fprintf(stderr, "%s\n", ols_last_error()), 1;
+ *         if (ols_create(&options, &criterion) != OLS_STATUS_OK)
+ *             return fprintf(stderr, "%s\n", ols_last_error()), 1;
  *
  *         ols_batch_t batch;
  *         ols_batch_init(&batch, sizeof batch);
  *         batch.logits = ols_tensor_2d(logits, OLS_DTYPE_F32, 2, 3);
  *         batch.targets = ols_tensor_1d(targets, OLS_DTYPE_U8, 2);
- *         ols_tensor_t to_loss = ols_tensor_0d(&loss, OLS_DTYPE_F32), to_grad = ols_tensor_2d(grad, OLS_DTYPE_F32, 2, 3);
- *         if (ols_forward(criterion, &batch, &to_loss, &to_grad) != OLS_STATUS_OK) return fprintf(stderr, "%s\n", ols_last_error()), 1;
- *         printf("loss %.4f, gradient of the first sample %+.4f %+.4f %+.4f\n", loss, grad[0][0], grad[0][1], grad[0][2]);
+ *         ols_tensor_t to_loss = ols_tensor_0d(&loss, OLS_DTYPE_F32),
+ *                      to_grad = ols_tensor_2d(grad, OLS_DTYPE_F32, 2, 3);
+ *         if (ols_forward(criterion, &batch, &to_loss, &to_grad) != OLS_STATUS_OK)
+ *             return fprintf(stderr, "%s\n", ols_last_error()), 1;
+ *         printf("loss %.4f, gradient of the first sample %+.4f %+.4f %+.4f\n",
+ *                loss, grad[0][0], grad[0][1], grad[0][2]);
  *
  *         ols_next_epoch(criterion, NULL); // once an epoch: the soft labels of the next one
  *         ols_destroy(criterion);
@@ -39,76 +49,106 @@
  *     }
  *
  * What is computed
- * For N samples over K classes with logits z, targets y and p = softmax(z):
+ * For N samples and K classes, with logits z, targets y and p = softmax(z):
  *     q[n,k]    = alpha*w[y]*[k==y] + (1-alpha)*w[k]*S[y,k]
  *     loss[n]   = -sum_k q[n,k] * log p[n,k]
  *     grad[n,k] = (sum_k q[n,k])*p[n,k] - q[n,k]
- * S (K, K) are the soft labels, a row per class; w[K] the class weights; v[N] the sample weights; alpha in [0, 1] weighs the HARD label: 1
- * is cross entropy, 0 in the first epoch is label smoothing. A (K, K) sums p over the samples of the running epoch that were classified
- * right, c[K] counts them, and ols_next_epoch makes S[j,:] = A[j,:] / sum(A[j,:]). A sample takes no part if a target of it is the ignore
- * index or its weight is 0: loss and gradient are exactly 0 then, whatever its row holds.
+ * S (K, K) holds the soft labels, one row per class; w (K) are the class weights and v (N) the
+ * sample weights. alpha in [0, 1] is the weight of the hard label: 1 gives cross entropy, 0 gives
+ * label smoothing in the first epoch. During an epoch A (K, K) accumulates p over the correctly
+ * classified samples of each class and c (K) counts them; at its end ols_next_epoch computes
+ *     S[j,:] = A[j,:] / sum(A[j,:])
+ * A sample is ignored if one of its targets is the ignore index or if its weight is 0: its loss and
+ * gradient are exactly 0, whatever its logits are, and it adds nothing to the statistics.
  *
  * Tensors
- * An ols_tensor_t is a view: address, device, dtype, up to three dimensions with strides in elements (not bytes). The numbers of device
- * and dtype are DLPack's; ols_dlpack.h converts a DLTensor. Addresses are aligned to an element, no more. Tensors are read and written as
- * they lie, without a copy. A tensor whose bytes are all 0 means "not given" inside a struct. Logits: f32, f64, f16, bf16. Targets: i64,
- * i32, u8. Arithmetic is f32, or f64 for f64 logits; S is f32 always; the loss is f32, or f64 for f64 logits; the gradient has the dtype
+ * An ols_tensor_t is a view: an address, a device, a dtype, and up to three dimensions with strides
+ * in elements (not bytes). Devices and dtypes use DLPack's numbers; ols_dlpack.h converts a
+ * DLTensor. Addresses need only the alignment of an element. Tensors are read and written in place,
+ * without copies. As a member of a struct, a tensor whose bytes are all 0 means "not given".
+ *
+ * Logits are f32, f64, f16 or bf16; targets are i64, i32 or u8. S is always f32. Arithmetic is in
+ * f32, or in f64 for f64 logits. The loss is f32, or f64 for f64 logits; the gradient has the dtype
  * of the logits.
  *
  * Memory
- * The library owns what ols_create returns, and whatever views of it are handed out; everything else is yours. It keeps no pointer of
- * yours beyond the call, but for the memory of a state that ols_options_t gives it (until ols_destroy). On CUDA "the call" means: until
- * the work that it enqueued has run. An output may not overlap an input, another output or the state, by byte ranges; but for the gradient
- * in place of the logits.
+ * The library owns what ols_create returns and any views of it that it hands out; everything else
+ * belongs to the caller. No pointer passed to a call is kept after it returns, except for state
+ * memory given in ols_options_t, which is used until ols_destroy. On CUDA, memory is in use until
+ * the work enqueued by the call has completed. An output must not overlap an input, another output
+ * or the state (byte ranges are compared), except that the gradient may be written in place of the
+ * logits.
  *
  * Errors
- * Whatever can fail returns an ols_status_t. Then nothing has happened: no output is written, no state is changed. ols_last_error() says
- * what was wrong, with the name of the argument, the rule and the value; it is each thread's own, and empty after a success. Every pointer
- * may be NULL and is checked. Wrong values (targets, weights) are found before anything is touched. No panic and no exception leaves the
- * library (OLS_STATUS_PANIC). What cannot be checked is up to you: a pointer to memory that is not there, a handle that was destroyed.
+ * Functions that can fail return an ols_status_t. A failed call has no effect: no output is written
+ * and no state is changed. ols_last_error() then describes the error with the name of the argument,
+ * the rule and the value; the message is per thread, and empty after a successful call. All
+ * pointers are checked for NULL. Invalid values, such as targets or weights, are detected before
+ * anything is written. No panic or exception crosses the boundary; an internal error is reported as
+ * OLS_STATUS_PANIC. Errors that cannot be detected, such as a dangling pointer or a handle that has
+ * been destroyed, are undefined behaviour.
  *
- * Structs and numbers
- * ols_options_t, ols_batch_t and the output structs begin with struct_size, and grow at their ends in later releases: a program keeps
- * working with a newer library, and with an older one as long as the fields that it does not know are 0. So initialise them: with
- * ols_options_init and ols_batch_init, and output structs as ols_report_t report = {.struct_size = sizeof report}. Of an output struct no
- * more than struct_size bytes are written. Enums are passed as int32_t and checked; unknown numbers and flags are errors. Status numbers
- * are permanent.
+ * Compatibility
+ * ols_options_t, ols_batch_t and the output structs start with struct_size, and may grow at the end
+ * in later releases. A program keeps working with a newer library, and with an older one as long as
+ * the members unknown to that library are 0. Always initialise them: options and batches with their
+ * _init functions, output structs as in ols_report_t report = {.struct_size = sizeof report}. At
+ * most struct_size bytes of an output struct are written. Enums are passed as int32_t and checked;
+ * unknown values and unknown flags are errors. Status numbers are permanent.
  *
- * Threads
- * A criterion may be used by any thread; calls on one criterion wait for each other. Two criteria share nothing. A view of S or the
- * statistics is memory like any other: do not use it while another thread is in a call on its criterion. The library's own threads are made
- * for the first batch that is worth them; where the system gives none, the caller's thread does the work.
+ * Thread safety
+ * All functions may be called from any thread. Calls on the same criterion are serialised;
+ * different criteria share no state. Views of S and of the statistics are plain memory: do not
+ * access them while another thread is in a call on their criterion. Worker threads are created for
+ * the first batch that is large enough; if the system cannot provide any, the calling thread does
+ * all the work.
  *
  * Determinism
- * A, c and the counters are integers (p in units of 2^-30), so on one kind of device S is the same bit for bit for any number of threads,
- * any order and split of the batches, any number of ranks and any all-reduce. The bits of a loss or gradient depend on its row, target,
- * weights and K alone. On x86-64 the calling thread's rounding mode and flush-to-zero flags do not change results, and are as before after
- * each call; elsewhere they should be the default ones.
+ * A, c and the counters are integers (p in units of 2^-30). On one kind of device S is therefore
+ * bitwise identical for any number of threads, any order or split of the batches, any number of
+ * ranks and any all-reduce algorithm. The bits of a sample's loss and gradient do not depend on the
+ * other samples of the batch (except through the factor of the mean), nor on alignment, strides,
+ * memory layout, the number of threads or the instruction set. On x86-64 results do not depend on
+ * the calling thread's rounding mode and flush-to-zero flags, which are restored before a call
+ * returns; on other processors these must have their default values.
  *
- * Forks
- * After a fork (with no call running in another thread) parent and child go on calling, each with its own copy. A CUDA criterion is an
- * error in the child.
+ * Fork
+ * After a fork, with no call in progress in another thread, parent and child may both continue to
+ * use a criterion; each has its own copy. A CUDA criterion cannot be used in the child: calls that
+ * need the device fail with OLS_STATUS_INVALID_STATE.
  *
- * Environment
- * OLS_ISA = portable, avx2 or avx512 is the highest level of the processor's instruction set that is used; the bits are the same. OLS_CUDA_PATH
- * = plain or hopper chooses kernels of a CUDA device; the bits are the same. Another word is an error of ols_create. Nothing else is read.
+ * Environment variables
+ *     OLS_ISA        portable, avx2 or avx512: the highest instruction set level that is used (only
+ *                    portable is accepted on processors other than x86-64)
+ *     OLS_CUDA_PATH  plain or hopper: the kernels that are used on a CUDA device
+ * Results are bitwise identical in each case. An empty value counts as unset; any other value makes
+ * ols_create fail. The library reads no other variable.
  *
  * CUDA
- * With device_type OLS_DEVICE_CUDA a criterion works on tensors of that device: compute capability 7.5 or newer, a driver of CUDA 12.0 or
- * newer; without one, ols_create fails with OLS_STATUS_UNSUPPORTED. The kernels have run on an H200, and are tested on a stand-in for the
- * driver.
+ * A criterion whose device_type is OLS_DEVICE_CUDA works on tensors of that device. It requires
+ * compute capability 7.5 or newer and a driver for CUDA 12.0 or newer; otherwise ols_create fails
+ * with OLS_STATUS_UNSUPPORTED. The kernels have been run on an H200; the test suite runs them on a
+ * stand-in for the driver that emulates the device on the CPU.
  *
- * Calls enqueue on the stream they are given, in the device's primary context (that of the CUDA runtime and of PyTorch); the caller's
- * context is current again after each call. ols_forward, ols_backward, ols_accumulate, ols_next_epoch and ols_set_soft_labels neither wait
- * nor allocate, and may be captured in a graph, which stays right across epochs. A graph holds what a call took by value: alpha, mode,
- * flags and options; capture anew after changing these, and after a load. Replays of a captured ols_next_epoch make new soft labels, but
- * the number of the epoch is counted when it is called: give it yourself (ols_set_epoch). The state stays where it is until ols_destroy,
- * which must come after the last replay. Calls of one criterion on two streams are yours to order.
+ * Calls enqueue their work on the given stream, in the primary context of the device (the one used
+ * by the CUDA runtime and by PyTorch); the caller's context is current again when a call returns.
+ * ols_forward, ols_backward, ols_accumulate, ols_next_epoch and ols_set_soft_labels neither
+ * synchronise nor allocate, and may be captured in a CUDA graph, which remains valid across epochs.
+ * A graph contains what its calls received by value: alpha, mode, flags and options. Capture it
+ * again after changing any of these, and after loading a state. Replaying a captured ols_next_epoch
+ * updates the soft labels, but the epoch number advances only when the function itself is called;
+ * use ols_set_epoch to correct it. The state stays at the same address until ols_destroy, which
+ * must not be called before the last replay has completed. The caller must order calls on one
+ * criterion that use different streams.
  *
- * Values in device memory cannot be errors of the call. A target out of range has loss and gradient 0 and is counted; a sample weight or lam
- * that breaks its rule makes its sample's loss and gradient NaN; a row that ols_accumulate finds outside [0, 1] is kept out and counted as
- * skipped; a batch that is more than was added is not taken back at all, and ols_report fails until the epoch after has ended; soft labels
- * with a wrong entry are not taken, and the next ols_report fails.
+ * Values in device memory cannot be reported as errors of the call that uses them. Instead:
+ *   - A target out of range has a loss and gradient of 0, and is counted.
+ *   - A sample weight or lam that violates its rule makes the loss and gradient of its sample NaN.
+ *   - A row passed to ols_accumulate with entries outside [0, 1] is skipped, and counted as
+ *     skipped.
+ *   - A batch to be taken back that has more samples of a class than were added is not taken back
+ *     at all; ols_report then fails for this epoch and throughout the next one.
+ *   - Soft labels with an invalid entry are not applied, and the next ols_report fails.
  *
  * Generated from src/capi by: OLS_BLESS=1 cargo test --test header. Do not edit.
  */
@@ -118,27 +158,27 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/** The version of this header, see `ols_version`. */
+/** The version of this header; see `ols_version`. */
 #define OLS_VERSION "0.1.0"
 #define OLS_VERSION_MAJOR 0
 #define OLS_VERSION_MINOR 1
 #define OLS_VERSION_PATCH 0
-/** To compare versions: `major*1000000 + minor*1000 + patch`. */
+/** The version as one number, for comparisons: `major*1000000 + minor*1000 + patch`. */
 #define OLS_VERSION_NUMBER 1000
 
-/** The version of the ABI, see `ols_abi_version`. */
+/** The ABI version of this header; see `ols_abi_version`. */
 #define OLS_ABI_VERSION 0
 
-/** Signed integers. */
+/** `dtype_code` of signed integers. */
 #define OLS_CODE_INT 0
 
-/** Unsigned integers. */
+/** `dtype_code` of unsigned integers. */
 #define OLS_CODE_UINT 1
 
-/** IEEE floating point. */
+/** `dtype_code` of IEEE 754 floating-point numbers. */
 #define OLS_CODE_FLOAT 2
 
-/** bfloat16: the upper half of an IEEE binary32. */
+/** `dtype_code` of bfloat16, the upper half of an IEEE 754 binary32. */
 #define OLS_CODE_BFLOAT 4
 
 /** Host memory. */
@@ -147,70 +187,101 @@
 /** Memory of the CUDA device `device_id`. */
 #define OLS_DEVICE_CUDA 2
 
-/** Pinned host memory (`cudaMallocHost`): read and written as host memory. */
+/** Pinned host memory (`cudaMallocHost`); treated as host memory. */
 #define OLS_DEVICE_CUDA_HOST 3
 
-/** CUDA managed memory: not supported yet. */
+/** CUDA managed memory; not supported yet. */
 #define OLS_DEVICE_CUDA_MANAGED 13
 
-/** `ols_options_t.flags`: the memory that `soft_labels`, `sums`, `counts` and `counters` name holds a state already, which is taken over as it is. */
+/**
+ * Flag of `ols_options_t`: the memory given as `soft_labels`, `sums`, `counts` and `counters`
+ * already holds a state, which is used as it is instead of being initialised.
+ */
 #define OLS_OPTIONS_ADOPT_STATE 1
 
-/** `ols_batch_t.flags`: in training mode too, leave the statistics as they are. For a second pass over a batch that was counted before. */
+/**
+ * Flag of `ols_batch_t`: do not update the statistics, even in training mode. For a second pass
+ * over a batch that has been counted already.
+ */
 #define OLS_BATCH_NO_UPDATE 1
 
 /**
- * `ols_batch_t.flags`: take a batch back that was added before, exactly. Logits, targets, `targets2`, `lam` and `sample_weights` must be the same
- * as then, so not after a gradient has taken the place of the logits. Works in both modes; not together with `OLS_BATCH_NO_UPDATE`.
+ * Flag of `ols_batch_t`: subtract a batch that was added earlier, exactly undoing its effect on the
+ * statistics.
+ *
+ * Logits, targets, `targets2`, `lam` and `sample_weights` must be the same as when the batch was
+ * added, so the logits must not have been overwritten by the gradient. Works in both modes. Cannot
+ * be combined with `OLS_BATCH_NO_UPDATE`, nor with a gradient in place of the logits.
  */
 #define OLS_BATCH_TAKE_BACK 2
 
-/** The summed probabilities are integers in units of 2^-30. */
+/** Number of fraction bits of the sums A: they are integers in units of 2^-30. */
 #define OLS_FRACTION_BITS 30
 
 /** Number of counters; those without a name are 0. */
 #define OLS_COUNTERS 4
 
-/** Which counter: rows that were kept out because they hold NaN, +inf, or nothing but -inf. */
+/**
+ * Index of the counter of rows that were skipped because they contain NaN or +inf, or are -inf
+ * throughout.
+ */
 #define OLS_COUNTER_SKIPPED_NON_FINITE 0
 
-/** Which counter: targets that are neither a class nor the ignore index (on CUDA; on the CPU they are an error before anything is counted). */
+/**
+ * Index of the counter of targets that are neither a class nor the ignore index. Used on CUDA; on
+ * the CPU such a target is an error, and nothing is counted.
+ */
 #define OLS_COUNTER_TARGETS_OUT_OF_RANGE 1
 
-/** Which counter: rows that could not be taken back (on CUDA; on the CPU that is an error before anything is touched). */
+/**
+ * Index of the counter of rows that could not be taken back. Used on CUDA; on the CPU this is an
+ * error, and nothing is counted.
+ */
 #define OLS_COUNTER_TAKE_BACKS_REFUSED 2
 
-/** What a call came to. The numbers are permanent; a retired one is never used again, and new ones may come: treat an unknown one as a failure. */
+/**
+ * The result of a call. The numbers are permanent and never reused. New ones may be added: treat an
+ * unknown status as a failure.
+ */
 enum ols_status_t
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
   : int32_t
 #endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
  {
-    /** The call succeeded, and every output is written. */
+    /** The call succeeded and all outputs have been written. */
     OLS_STATUS_OK = 0,
-    /** An argument is NULL, misaligned, not finite, outside its range, or inconsistent with another one. */
+    /**
+     * An argument is NULL, misaligned, not finite, out of range, or inconsistent with another
+     * one.
+     */
     OLS_STATUS_INVALID_ARGUMENT = 1,
-    /** A tensor has a dtype that this argument does not take. */
+    /** A tensor has a dtype that is not supported for this argument. */
     OLS_STATUS_INVALID_DTYPE = 2,
-    /** A tensor has the wrong number of dimensions, a wrong size, or strides that cannot be read or written. */
+    /** A tensor has the wrong number of dimensions, a wrong size, or unusable strides. */
     OLS_STATUS_INVALID_SHAPE = 3,
-    /** A tensor lives on another device than the criterion. */
+    /** A tensor is on a different device from the criterion, or there is no such device. */
     OLS_STATUS_INVALID_DEVICE = 4,
     /** A target is neither a class nor the ignore index. */
     OLS_STATUS_TARGET_OUT_OF_RANGE = 5,
-    /** The state of the criterion does not permit the call; also every call on a criterion in which a call has panicked. */
+    /**
+     * The call is not valid in the criterion's current state. After a panic, every call on the
+     * criterion returns this status.
+     */
     OLS_STATUS_INVALID_STATE = 6,
-    /** This build or this machine cannot do what is asked. */
+    /** This build or this machine does not support the request. */
     OLS_STATUS_UNSUPPORTED = 7,
     /** Memory could not be allocated. */
     OLS_STATUS_OUT_OF_MEMORY = 8,
-    /** The operating system refused to read or write a file. */
+    /** The operating system could not read or write a file. */
     OLS_STATUS_IO = 9,
-    /** The bytes are not a saved state, or a truncated or damaged one. */
+    /** The data is not a saved state, or is truncated or corrupted. */
     OLS_STATUS_INVALID_FILE = 10,
     /** CUDA reported an error. */
     OLS_STATUS_CUDA = 11,
-    /** A bug in libols. Nothing has left the library; the criterion refuses all further calls but `ols_destroy`. */
+    /**
+     * An internal error (a bug in libols). The criterion then rejects every call except
+     * `ols_destroy`.
+     */
     OLS_STATUS_PANIC = 255,
 };
 #ifndef __cplusplus
@@ -221,19 +292,22 @@ typedef int32_t ols_status_t;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
-/** What `ols_tensor_0d` to `ols_tensor_3d` take for a dtype: `dtype_code | dtype_bits << 8`. */
+/**
+ * Element types, for the `dtype` argument of `ols_tensor_0d` to `ols_tensor_3d`. The value is
+ * `dtype_code | dtype_bits << 8`.
+ */
 enum ols_dtype_t
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
   : int32_t
 #endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
  {
-    /** IEEE binary32: `float`. */
+    /** IEEE 754 binary32: `float`. */
     OLS_DTYPE_F32 = 8194,
-    /** IEEE binary64: `double`. */
+    /** IEEE 754 binary64: `double`. */
     OLS_DTYPE_F64 = 16386,
-    /** IEEE binary16. */
+    /** IEEE 754 binary16. */
     OLS_DTYPE_F16 = 4098,
-    /** bfloat16: the upper half of an IEEE binary32. */
+    /** bfloat16: the upper half of an IEEE 754 binary32. */
     OLS_DTYPE_BF16 = 4100,
     /** `int64_t`. */
     OLS_DTYPE_I64 = 16384,
@@ -250,21 +324,21 @@ typedef int32_t ols_dtype_t;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
-/** The soft labels of the first epoch. */
+/** How the soft labels of the first epoch are initialised. */
 enum ols_initial_t
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
   : int32_t
 #endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
  {
-    /** `1 - smoothing` for the class itself, `smoothing / (K - 1)` elsewhere. */
+    /** `1 - smoothing` for the class itself, `smoothing / (K - 1)` for every other class. */
     OLS_INITIAL_SMOOTHING = 0,
-    /** 1/K everywhere. */
+    /** 1/K for every class. */
     OLS_INITIAL_UNIFORM = 1,
-    /** 0 everywhere. */
+    /** 0 for every class. */
     OLS_INITIAL_ZERO = 2,
-    /** 1 for the class itself, 0 elsewhere. */
+    /** 1 for the class itself, 0 for every other class. */
     OLS_INITIAL_ONE_HOT = 3,
-    /** Those in `initial_soft_labels`. */
+    /** The matrix `initial_soft_labels`. */
     OLS_INITIAL_MATRIX = 4,
 };
 #ifndef __cplusplus
@@ -275,21 +349,24 @@ typedef int32_t ols_initial_t;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
-/** The soft label of a class that was not measured in an epoch. */
+/** Which soft label a class gets at the end of an epoch in which it was not measured. */
 enum ols_empty_class_t
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
   : int32_t
 #endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
  {
-    /** The class keeps the row it has. */
+    /** The class keeps its current row. */
     OLS_EMPTY_CLASS_KEEP = 0,
-    /** 1/K everywhere, as the authors' code does. */
+    /** 1/K for every class, as in the authors' code. */
     OLS_EMPTY_CLASS_UNIFORM = 1,
-    /** The row that the class began with. */
+    /** The row that the class had in the first epoch. */
     OLS_EMPTY_CLASS_INITIAL = 2,
-    /** 1 for the class itself, 0 elsewhere. */
+    /** 1 for the class itself, 0 for every other class. */
     OLS_EMPTY_CLASS_ONE_HOT = 3,
-    /** 0 everywhere, as the PyTorch package does: the class then trains against its hard label alone. */
+    /**
+     * 0 for every class, as in the PyTorch package: the class then trains on its hard label
+     * alone.
+     */
     OLS_EMPTY_CLASS_ZERO = 4,
 };
 #ifndef __cplusplus
@@ -300,15 +377,18 @@ typedef int32_t ols_empty_class_t;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
-/** How the losses of a batch become one number. */
+/** How the losses of a batch are reduced. `v` are the sample weights, `w` the class weights. */
 enum ols_reduction_t
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
   : int32_t
 #endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
  {
-    /** One loss per sample, times its sample weight v. */
+    /** No reduction: `v*loss` for each sample. */
     OLS_REDUCTION_NONE = 0,
-    /** `sum v*loss / sum v*w[y]` over the samples that take part, as PyTorch's cross entropy has it; 0 where the divisor is 0. */
+    /**
+     * `sum v*loss / sum v*w[y]` over all samples that are not ignored, as in PyTorch's cross
+     * entropy; 0 if the divisor is 0.
+     */
     OLS_REDUCTION_MEAN = 1,
     /** `sum v*loss`. */
     OLS_REDUCTION_SUM = 2,
@@ -321,15 +401,15 @@ typedef int32_t ols_reduction_t;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
-/** Whether a forward pass adds to the statistics. */
+/** Whether forward passes update the statistics. */
 enum ols_mode_t
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
   : int32_t
 #endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
  {
-    /** A forward pass adds the distributions of the samples that are classified right. */
+    /** Forward passes add the predictions of correctly classified samples to the statistics. */
     OLS_MODE_TRAIN = 0,
-    /** A forward pass changes no state. */
+    /** Forward passes change no state. */
     OLS_MODE_EVAL = 1,
 };
 #ifndef __cplusplus
@@ -340,7 +420,7 @@ typedef int32_t ols_mode_t;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
-/** Options that reproduce what others do. */
+/** Sets of options that reproduce other implementations. */
 enum ols_preset_t
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
   : int32_t
@@ -360,198 +440,268 @@ typedef int32_t ols_preset_t;
 #endif // __cplusplus
 
 /**
- * The loss with the soft labels that it learns. Made by `ols_create`, ended by `ols_destroy`. Any thread may use it; calls on one criterion wait
- * for each other, and two criteria share nothing.
+ * A criterion: the loss function together with the soft labels that it learns. Opaque; created by
+ * `ols_create` and destroyed by `ols_destroy`.
+ *
+ * A criterion may be used from any thread. Calls on the same criterion are serialised; different
+ * criteria share no state.
  */
 typedef struct ols_criterion_t ols_criterion_t;
 
 /**
- * A view of up to three dimensions on memory of its owner. Flat and frozen: it never grows, and owns nothing. `ols_tensor_0d` to
- * `ols_tensor_3d` below make one of row-major host memory; `ols_dlpack.h` makes one of a `DLTensor`.
+ * A non-owning view of up to three dimensions. `ols_tensor_0d` to `ols_tensor_3d` create views of
+ * row-major host memory; `ols_dlpack.h` creates one from a `DLTensor`.
  *
- * A tensor whose bytes are all 0 stands for "not given" inside of other structs.
+ * The layout of this struct is frozen: unlike the other structs, it never grows. As a member of
+ * another struct, a tensor whose bytes are all 0 means "not given".
  */
 typedef struct ols_tensor_t {
-    /** The element whose indices are all 0, aligned to the size of an element. NULL only where a size is 0. */
+    /**
+     * Address of the element whose indices are all 0, aligned to the size of an element. May be
+     * NULL only if the tensor is empty (some size is 0).
+     */
     void *data;
-    /** Where `data` lies: `OLS_DEVICE_CPU` or another of these (DLPack's numbers). */
+    /** Where the memory is: one of the `OLS_DEVICE_` constants (DLPack's numbers). */
     int32_t device_type;
-    /** Which CUDA device; without meaning for host memory. */
+    /** Index of the CUDA device; ignored for host memory. */
     int32_t device_id;
-    /** Kind of number: `OLS_CODE_FLOAT` or another of these (DLPack's numbers). */
+    /** Kind of element: one of the `OLS_CODE_` constants (DLPack's numbers). */
     uint8_t dtype_code;
-    /** Bits of an element: 8, 16, 32 or 64. */
+    /** Bits per element: 8, 16, 32 or 64. */
     uint8_t dtype_bits;
-    /** Always 1. */
+    /** Must be 1. */
     uint16_t dtype_lanes;
-    /** Number of dimensions, 0 to 3; 0 is one single value. */
+    /** Number of dimensions, 0 to 3. A tensor with 0 dimensions is a single value. */
     int32_t ndim;
-    /** Sizes of the first `ndim` dimensions, each >= 0; the others are not looked at. */
+    /** Sizes of the first `ndim` dimensions, each >= 0; the remaining entries are ignored. */
     int64_t shape[3];
     /**
-     * Steps from one index to the next, in elements (not bytes), of the first `ndim` dimensions. Negative steps are fine; a step of 0 repeats an
-     * element and is for inputs alone.
+     * Strides of the first `ndim` dimensions in elements (not bytes); the remaining entries are
+     * ignored. Strides may be negative. A stride of 0 repeats an element and is allowed for inputs
+     * only.
      */
     int64_t strides[3];
-    /** Always 0. */
+    /** Must be 0. */
     uint64_t reserved;
 } ols_tensor_t;
 
 /**
- * What a criterion is told at its creation. Set it up with `ols_options_init`, set `num_classes`, and what else is not to be the default.
+ * The options of a criterion. Initialise the struct with `ols_options_init`, set `num_classes`,
+ * then change whatever should differ from the defaults.
  *
- * `soft_labels`, `sums`, `counts` and `counters` may name memory of the caller's for the state; what is not given is the library's own. Rows are
- * contiguous and may lie further apart than K; memory must not overlap. It is the caller's to read and to change between calls. Three uses: the
- * tensors of a framework, which saves and sends them around itself; memory shared by processes; a state that outlives its criterion.
+ * The state of a criterion may be kept in memory of the caller, given as `soft_labels`, `sums`,
+ * `counts` and `counters`; the library allocates whatever is not given. Rows must be contiguous,
+ * but may be more than K elements apart, and the blocks must not overlap. The caller may read and
+ * modify this memory between calls. This serves three purposes: state in the tensors of a
+ * framework, which then saves and transfers them itself; state in memory shared between processes;
+ * state that outlives its criterion.
  */
 typedef struct ols_options_t {
-    /** Bytes of this struct: `sizeof(ols_options_t)`. */
+    /** Size of this struct in bytes: `sizeof(ols_options_t)`. */
     size_t struct_size;
-    /** K, at least 2. There is no default. */
+    /** Number of classes K, at least 2. Must be set; there is no default. */
     int64_t num_classes;
-    /** Weight of the hard label in [0, 1]; the soft label weighs `1 - alpha`. Default 0.5. */
+    /**
+     * Weight of the hard label, in [0, 1]; the soft label has the weight `1 - alpha`. Default:
+     * 0.5.
+     */
     double alpha;
-    /** For `OLS_INITIAL_SMOOTHING`, in [0, 1]. Default 0.1. */
+    /** Smoothing of `OLS_INITIAL_SMOOTHING`, in [0, 1]. Default: 0.1. */
     double smoothing;
-    /** Share of the old soft label in the new one, in [0, 1). Default 0. */
+    /** Fraction of the old soft label that is kept in the new one, in [0, 1). Default: 0. */
     double momentum;
     /**
-     * A class whose largest soft label is at least this keeps its row for good; greater than 0. Default INFINITY: never. Mind the start: a smoothing
-     * of 0.1 puts 0.9 on the diagonal, so 0.88 freezes every class at once.
+     * Threshold, greater than 0: a class whose largest soft label is at least this value keeps its
+     * row from then on. Default: INFINITY, that is, never. Note that the default initialisation
+     * puts 0.9 on the diagonal, so that 0.88 would freeze every class from the start.
      */
     double freeze_above;
-    /** Samples of a class in an epoch that make it measured, at least 1. Default 1. */
+    /**
+     * Number of samples per epoch from which on a class counts as measured, at least 1.
+     * Default: 1.
+     */
     int64_t min_count;
-    /** A sample with this target takes no part. Default -100. */
+    /** Samples with this target are ignored. Default: -100. */
     int64_t ignore_index;
-    /** An `ols_initial_t`. Default `OLS_INITIAL_SMOOTHING`. */
+    /** Initial soft labels: an `ols_initial_t`. Default: `OLS_INITIAL_SMOOTHING`. */
     int32_t initial;
-    /** An `ols_empty_class_t`. Default `OLS_EMPTY_CLASS_KEEP`. */
+    /**
+     * Policy for classes that were not measured: an `ols_empty_class_t`. Default:
+     * `OLS_EMPTY_CLASS_KEEP`.
+     */
     int32_t empty_class;
-    /** An `ols_reduction_t`. Default `OLS_REDUCTION_MEAN`. */
+    /** Reduction of the loss: an `ols_reduction_t`. Default: `OLS_REDUCTION_MEAN`. */
     int32_t reduction;
-    /** The `ols_mode_t` to begin in. Default `OLS_MODE_TRAIN`. */
+    /** Initial mode: an `ols_mode_t`. Default: `OLS_MODE_TRAIN`. */
     int32_t mode;
-    /** Where the tensors of a call live: `OLS_DEVICE_CPU` (default) or `OLS_DEVICE_CUDA`. */
+    /** Device of the criterion: `OLS_DEVICE_CPU` (default) or `OLS_DEVICE_CUDA`. */
     int32_t device_type;
-    /** Which CUDA device. Default 0. */
+    /** Index of the CUDA device; ignored on the CPU. Default: 0. */
     int32_t device_id;
     /**
-     * The most threads that a call may use, the caller's own included; 0: as many as the process may run on. Results do not depend on it. Default 0.
-     * Threads are made for the first batch that is worth them, wait asleep, and end with the criterion.
+     * Maximum number of threads that a call uses, including the calling one. 0 means as many as the
+     * process may run on. Results do not depend on it. Default: 0. Threads are created for the
+     * first batch that is large enough, sleep between calls, and end with the criterion.
      */
     int32_t n_threads;
     /** 0 or `OLS_OPTIONS_ADOPT_STATE`. */
     uint32_t flags;
-    /** w: f32 or f64 of shape (K), finite and >= 0, in host memory; copied. Not given: 1 each. */
+    /**
+     * Class weights w: f32 or f64 of shape (K), finite and >= 0, in host memory; copied. Optional;
+     * the default is 1 for every class.
+     */
     ols_tensor_t class_weights;
-    /** f32 or f64 of shape (K, K), a row per class, finite and >= 0 as f32, in host memory; copied. With `OLS_INITIAL_MATRIX` alone. */
+    /**
+     * Initial soft labels: f32 or f64 of shape (K, K), one row per class, finite and >= 0 as f32,
+     * in host memory; copied. To be given with `OLS_INITIAL_MATRIX`, and only then.
+     */
     ols_tensor_t initial_soft_labels;
-    /** Memory for S: f32 (K, K). */
+    /** Memory for the soft labels S: f32 of shape (K, K). Optional. */
     ols_tensor_t soft_labels;
-    /** Memory for A: i64 (K, K). */
+    /** Memory for the sums A: i64 of shape (K, K). Optional. */
     ols_tensor_t sums;
-    /** Memory for c: i64 (K). */
+    /** Memory for the counts c: i64 of shape (K). Optional. */
     ols_tensor_t counts;
-    /** Memory for the counters: i64 (`OLS_COUNTERS`). */
+    /** Memory for the counters: i64 of shape (`OLS_COUNTERS`). Optional. */
     ols_tensor_t counters;
 } ols_options_t;
 
 /**
- * A batch: N samples over K classes, or N x inner of them, as the pixels of N images. Set it up with `ols_batch_init`, then fill in `logits`,
- * `targets` and what else there is. A call copies the struct, and uses the memory that its tensors name until it returns (on CUDA: until the
- * enqueued work has run).
+ * A batch of N samples, or of N x inner samples such as the pixels of N images. Initialise the
+ * struct with `ols_batch_init`, then set `logits`, `targets` and any optional members.
+ *
+ * The struct itself is copied by the call. The memory that its tensors refer to is used until the
+ * call returns (on CUDA: until the enqueued work has completed).
  */
 typedef struct ols_batch_t {
-    /** Bytes of this struct: `sizeof(ols_batch_t)`. */
+    /** Size of this struct in bytes: `sizeof(ols_batch_t)`. */
     size_t struct_size;
     /**
-     * z: f32, f64, f16 or bf16 of shape (N, K) or (N, K, inner); with the class last, as (N, inner, K) in memory, by strides. Read as they lie.
-     * A row with NaN, +inf, or nothing but -inf has a loss and gradient of NaN and adds nothing to the statistics; -inf in part of a row masks
-     * these classes.
+     * Logits z: f32, f64, f16 or bf16 of shape (N, K) or (N, K, inner), with any strides; data of
+     * shape (N, inner, K) is described by permuting the strides. A row that contains NaN or +inf,
+     * or that is -inf throughout, has a NaN loss and gradient and adds nothing to the statistics.
+     * An entry of -inf in any other row masks its class.
      */
     ols_tensor_t logits;
-    /** y: i64, i32 or u8 of shape (N) or (N, inner), in [target_offset, target_offset + K), or the ignore index: such a sample takes no part. */
+    /**
+     * Targets y: i64, i32 or u8 of shape (N) or (N, inner). Each is in [target_offset,
+     * target_offset + K) or equal to the ignore index.
+     */
     ols_tensor_t targets;
-    /** v: f32 or f64 of the shape of the targets, finite and >= 0. A sample that weighs 0 takes no part. Not given: 1 each. */
+    /**
+     * Sample weights v: f32 or f64, of the shape of the targets, finite and >= 0. A sample of
+     * weight 0 is ignored. Optional; the default is 1 for every sample.
+     */
     ols_tensor_t sample_weights;
-    /** The second targets of Mixup and CutMix, as `targets`. Not given: none. Given together with `lam` only. */
+    /** Second targets, for Mixup and CutMix: as `targets`. Optional; requires `lam`. */
     ols_tensor_t targets2;
-    /** The weight of the first target in [0, 1], f32 or f64: of the shape of the targets, or one value (`ndim` 0 or shape (1)) for all. */
+    /**
+     * Weight of the first target, in [0, 1]: f32 or f64, of the shape of the targets or a single
+     * value for all samples (`ndim` 0 or shape (1)). Required with `targets2`, and not allowed
+     * without it.
+     */
     ols_tensor_t lam;
     /**
-     * The gradient of the whole with respect to the loss, f32 or f64: one value (`ndim` 0 or shape (1)), or with `OLS_REDUCTION_NONE` of the
-     * shape of the targets. Not given: 1. A loss scale belongs here: it is multiplied in before a 16-bit gradient is rounded.
+     * Upstream gradient, by which the gradient is multiplied: f32 or f64, a single value (`ndim` 0
+     * or shape (1)) or, with `OLS_REDUCTION_NONE`, of the shape of the targets. Optional; the
+     * default is 1. A loss scale belongs here, because it is applied before a 16-bit gradient is
+     * rounded.
      */
     ols_tensor_t grad_loss;
-    /** The class is `target - target_offset`: 1 for labels that count from 1. The ignore index is compared before. */
+    /**
+     * Value of the first class: the class is `target - target_offset`, so use 1 for one-based
+     * labels. The ignore index is compared with the target as given. Default: 0.
+     */
     int64_t target_offset;
-    /** A `cudaStream_t` on which the work is enqueued; the CPU does not look at it. */
+    /** The `cudaStream_t` on which the work is enqueued. Ignored on the CPU. */
     void *stream;
     /** 0, `OLS_BATCH_NO_UPDATE` or `OLS_BATCH_TAKE_BACK`. */
     uint32_t flags;
-    /** Always 0. */
+    /** Must be 0. */
     uint32_t reserved;
 } ols_batch_t;
 
 /**
- * Views of the statistics of the running epoch, in place, from `ols_statistics`. All are integers, so that sums over threads, batches and ranks are
- * exact in any order: an all-reduce (sum) of the three, before `ols_next_epoch`, gives every rank the same soft labels, bit for bit.
+ * Views of the statistics of the current epoch, as returned by `ols_statistics`.
+ *
+ * All values are integers, so that sums over threads, batches and ranks are exact in any order: a
+ * sum all-reduce of the three tensors before `ols_next_epoch` gives every rank bitwise identical
+ * soft labels.
  */
 typedef struct ols_statistics_t {
-    /** Bytes of this struct: `sizeof(ols_statistics_t)`. */
+    /** Size of this struct in bytes: `sizeof(ols_statistics_t)`. */
     size_t struct_size;
-    /** A: i64 (K, K), a row per class; summed probabilities in units of 2^-30. */
+    /** Sums A: i64 of shape (K, K), one row per class; summed probabilities in units of 2^-30. */
     ols_tensor_t sums;
-    /** c: i64 (K); samples that were summed. A class that has 2^32 is full and takes no more. */
+    /**
+     * Counts c: i64 of shape (K); number of samples in each row of A. A class with 2^32 samples is
+     * full and accepts no more.
+     */
     ols_tensor_t counts;
-    /** i64 (`OLS_COUNTERS`). */
+    /** Counters: i64 of shape (`OLS_COUNTERS`), indexed by the `OLS_COUNTER_` constants. */
     ols_tensor_t counters;
 } ols_statistics_t;
 
-/** What happened, from `ols_report`: in the epoch that ended last, and so far in the running one. `rows_measured` and all other `rows_` add up to K. */
+/**
+ * A summary of the last completed epoch and of the current one, as returned by `ols_report`.
+ * `rows_measured` and the other `rows_` members add up to K.
+ */
 typedef struct ols_report_t {
-    /** Bytes of this struct: `sizeof(ols_report_t)`. */
+    /** Size of this struct in bytes: `sizeof(ols_report_t)`. */
     size_t struct_size;
-    /** Number of the epoch that ended last, counted from 1; 0 where none has ended yet (or since a load), and then all of it is 0. */
+    /**
+     * Number of the last completed epoch, counted from 1. It is 0, like all other members for the
+     * completed epoch, if no epoch has ended since the criterion was created or a state was loaded.
+     */
     int64_t epoch;
-    /** Classes whose new soft label was measured. */
+    /** Number of classes whose new soft label was measured. */
     int64_t rows_measured;
-    /** Classes that kept their row by `OLS_EMPTY_CLASS_KEEP`, or because nothing at all was accumulated. */
+    /**
+     * Number of classes that kept their row: by `OLS_EMPTY_CLASS_KEEP`, or because nothing at all
+     * was accumulated.
+     */
     int64_t rows_kept;
-    /** Classes with a uniform row by `OLS_EMPTY_CLASS_UNIFORM`. */
+    /** Number of classes that got a uniform row by `OLS_EMPTY_CLASS_UNIFORM`. */
     int64_t rows_uniform;
-    /** Classes back at their first row by `OLS_EMPTY_CLASS_INITIAL`. */
+    /** Number of classes that got their initial row back by `OLS_EMPTY_CLASS_INITIAL`. */
     int64_t rows_initial;
-    /** Classes with a one-hot row by `OLS_EMPTY_CLASS_ONE_HOT`. */
+    /** Number of classes that got a one-hot row by `OLS_EMPTY_CLASS_ONE_HOT`. */
     int64_t rows_one_hot;
-    /** Classes with a row of zeros by `OLS_EMPTY_CLASS_ZERO`. */
+    /** Number of classes that got a row of zeros by `OLS_EMPTY_CLASS_ZERO`. */
     int64_t rows_zero;
-    /** Classes that stay as they are because of `freeze_above`. */
+    /** Number of classes that kept their row because of `freeze_above`. */
     int64_t rows_frozen;
-    /** Samples that were accumulated: those classified right. */
+    /** Number of samples that were accumulated, that is, classified correctly. */
     int64_t samples_accumulated;
-    /** Samples that were kept out because their logits hold NaN, +inf, or nothing but -inf. */
+    /**
+     * Number of samples that were skipped because their logits contain NaN or +inf, or are -inf
+     * throughout.
+     */
     int64_t samples_skipped;
-    /** Classes that were full and took no more samples. */
+    /** Number of classes that were full and accepted no more samples. */
     int64_t classes_full;
-    /** Targets that were neither a class nor the ignore index (on CUDA; an error on the CPU). */
+    /**
+     * Number of targets that were neither a class nor the ignore index (CUDA only; an error on the
+     * CPU).
+     */
     int64_t targets_out_of_range;
-    /** Number of the running epoch. */
+    /** Number of the current epoch, counted from 1. */
     int64_t running_epoch;
-    /** Samples that the running epoch has accumulated. */
+    /** Number of samples accumulated so far in the current epoch. */
     int64_t running_samples_accumulated;
-    /** Samples that it has kept out. */
+    /** Number of samples skipped so far in the current epoch. */
     int64_t running_samples_skipped;
-    /** Classes that are full. */
+    /** Number of classes that are full. */
     int64_t running_classes_full;
-    /** Targets that were neither a class nor the ignore index (on CUDA). */
+    /** Number of targets so far that were neither a class nor the ignore index (CUDA only). */
     int64_t running_targets_out_of_range;
 } ols_report_t;
 
 /**
- * A view of one value in host memory: no dimension. `dtype` is an `ols_dtype_t`, here and below. The view owns nothing; these functions cannot fail
- * (what is wrong with a view is found by the call that takes it), and are safe from any thread.
+ * Creates a view of a single value in host memory, with 0 dimensions.
+ *
+ * `dtype` is an `ols_dtype_t`, here and below. A view owns nothing. These functions are safe to
+ * call from any thread and cannot fail: an invalid view is detected by the call that uses it.
  */
 static inline ols_tensor_t ols_tensor_0d(const void *data, int32_t dtype) {
     ols_tensor_t tensor;
@@ -569,9 +719,11 @@ static inline ols_tensor_t ols_tensor_0d(const void *data, int32_t dtype) {
 }
 
 /**
- * A view of three dimensions in host memory, row-major: element [i][j][k] is number (i*size1 + j)*size2 + k.
+ * Creates a view of a row-major array of three dimensions in host memory: element [i][j][k] is at
+ * index (i*size1 + j)*size2 + k.
  */
-static inline ols_tensor_t ols_tensor_3d(const void *data, int32_t dtype, int64_t size0, int64_t size1, int64_t size2) {
+static inline ols_tensor_t ols_tensor_3d(const void *data, int32_t dtype, int64_t size0,
+                                         int64_t size1, int64_t size2) {
     ols_tensor_t tensor = ols_tensor_0d(data, dtype);
     tensor.ndim = 3;
     tensor.shape[0] = size0;
@@ -584,16 +736,17 @@ static inline ols_tensor_t ols_tensor_3d(const void *data, int32_t dtype, int64_
 }
 
 /**
- * A view of two dimensions in host memory, row-major: element [i][j] is number i*size1 + j.
+ * Creates a view of a row-major matrix in host memory: element [i][j] is at index i*size1 + j.
  */
-static inline ols_tensor_t ols_tensor_2d(const void *data, int32_t dtype, int64_t size0, int64_t size1) {
+static inline ols_tensor_t ols_tensor_2d(const void *data, int32_t dtype, int64_t size0,
+                                         int64_t size1) {
     ols_tensor_t tensor = ols_tensor_3d(data, dtype, size0, size1, 1);
     tensor.ndim = 2;
     return tensor;
 }
 
 /**
- * A view of `size0` values that follow each other in host memory.
+ * Creates a view of `size0` contiguous values in host memory.
  */
 static inline ols_tensor_t ols_tensor_1d(const void *data, int32_t dtype, int64_t size0) {
     ols_tensor_t tensor = ols_tensor_3d(data, dtype, size0, 1, 1);
@@ -608,142 +761,170 @@ extern "C" {
 /* ==== Versions ==== */
 
 /**
- * The version of the library that is loaded, such as "0.1.0"; compare with `OLS_VERSION`, that of this header.
+ * Returns the version of the loaded library, such as "0.1.0". Compare it with `OLS_VERSION`, the
+ * version of this header.
  *
- * The string is constant and lives as long as the library is loaded; never NULL. Safe from any thread; cannot fail.
+ * The string is constant, never NULL, and valid for as long as the library is loaded. Safe to call
+ * from any thread. Cannot fail.
  */
 const char *ols_version(void);
 
 /**
- * The version of the ABI of the library that is loaded; compare with `OLS_ABI_VERSION`, that of this header: a program may use any library whose
- * number is its own. 0 stands for the releases below 1.0, whose ABI may change with each minor version: there compare `ols_version` too.
+ * Returns the ABI version of the loaded library. A program may use any library whose ABI version
+ * equals its own `OLS_ABI_VERSION`.
  *
- * The SONAME has the number, and below 1.0 the minor version behind it. From 1.0 on, within a number functions, constants and fields at the end of structs may be added, and nothing is
- * changed or taken away. Safe from any thread; cannot fail.
+ * The value 0 denotes the releases before 1.0, whose ABI may change with each minor version; for
+ * those, compare `ols_version` as well, and the SONAME has both numbers (`libols.so.0.1`). From 1.0
+ * on, the ABI version is the number in the SONAME. Within one ABI version, functions, constants and
+ * fields at the end of structs may be added; nothing is changed or removed. Safe to call from any
+ * thread. Cannot fail.
  */
 uint32_t ols_abi_version(void);
 
 /* ==== Errors ==== */
 
 /**
- * Names a status: "INVALID_SHAPE" for `OLS_STATUS_INVALID_SHAPE`, "UNKNOWN" for a number that this library does not know.
+ * Returns the name of a status: "INVALID_SHAPE" for `OLS_STATUS_INVALID_SHAPE`, or "UNKNOWN" for a
+ * number that this library does not define.
  *
- * The string is constant and lives as long as the library is loaded; never NULL. Safe from any thread; cannot fail, and leaves the text of
- * `ols_last_error` as it is.
+ * The string is constant, never NULL, and valid for as long as the library is loaded. Safe to call
+ * from any thread. Cannot fail, and does not change the text of `ols_last_error`.
  */
 const char *ols_status_string(int32_t status);
 
 /**
- * Says what went wrong in this thread's latest call that returns a status: the function, the argument, the rule and the value, in English, as in
- * `ols_forward: target[17] = 1003 is outside [0, 1000) and is not ignore_index (-100)`. Empty if that call succeeded.
+ * Returns the error message of the calling thread's most recent call that returns a status, or an
+ * empty string if that call succeeded.
  *
- * The text belongs to the library and stays until this thread's next call that returns a status, or the thread's end: copy it to keep it. Never
- * NULL; UTF-8, at most 1023 bytes. Each thread has a text of its own. Cannot fail.
+ * The message is in English and names the function, the argument, the rule and the value, for
+ * example `ols_forward: target[17] = 1003 is outside [0, 1000) and is not ignore_index (-100)`.
+ *
+ * The string is owned by the library, is never NULL, and holds at most 1023 bytes of UTF-8. It is
+ * valid until the same thread makes another call that returns a status, or exits: copy it to keep
+ * it. Each thread has its own message. Cannot fail.
  */
 const char *ols_last_error(void);
 
 /* ==== Options ==== */
 
 /**
- * Sets up options with the defaults; `num_classes` is 0 and must be set.
+ * Initialises options with their default values. `num_classes` is set to 0 and must be filled in.
  *
- * Call it as `ols_options_init(&options, sizeof options)`. Owns nothing: options need no clean-up. Safe from any thread. On failure (`options` is
- * NULL, or `struct_size` is no size of the struct) nothing is written.
+ * Call it as `ols_options_init(&options, sizeof options)`. Options own no memory and need no
+ * cleanup. Safe to call from any thread. On failure (`options` is NULL, or `struct_size` is not a
+ * size that this struct can have) nothing is written.
  *
  * Requirements: `options` is NULL or points to `struct_size` writable bytes.
  */
-ols_status_t ols_options_init(ols_options_t *options,
-                              size_t struct_size);
+ols_status_t ols_options_init(ols_options_t *options, size_t struct_size);
 
 /**
- * Sets `initial`, `smoothing` and `empty_class` of initialised options to what `preset`, an `ols_preset_t`, names; leaves the others.
+ * Applies a preset, an `ols_preset_t`: sets `initial`, `smoothing` and `empty_class`, and leaves
+ * all other options unchanged.
  *
- * Owns nothing. Safe from any thread. On failure `*options` is as before.
+ * No ownership is transferred. Safe to call from any thread. On failure `*options` is unchanged.
  *
  * Requirements: `options` is NULL or points to a writable, initialised `ols_options_t`.
  */
 ols_status_t ols_options_preset(ols_options_t *options, int32_t preset);
 
 /**
- * Writes the options of a criterion to `*out`, as they are now: `alpha` and `mode` as set last, and what a load replaced.
+ * Retrieves the current options of a criterion, including changes made by `ols_set_alpha`,
+ * `ols_set_mode` and by loading a state.
  *
- * `class_weights` (f64) and `initial_soft_labels` (f32) are views of the criterion's copies: read-only, until its next load or its end. The
- * tensors of the state and `flags` are left out, so that `*out` can create another criterion with a state of its own. Safe from any thread. On
- * failure `*out` is as before. Set `out->struct_size` before.
+ * `class_weights` (f64) and `initial_soft_labels` (f32) are read-only views of the criterion's own
+ * copies; they are valid until a state is loaded into the criterion or it is destroyed. The tensors
+ * of the state and `flags` are left empty, so that `*out` can be passed to `ols_create` to create
+ * another criterion with a state of its own. Safe to call from any thread. On failure `*out` is
+ * unchanged. Set `out->struct_size` before the call.
  *
- * Requirements: `criterion` is NULL or a live criterion; `out` is NULL or points to a writable `ols_options_t` whose `struct_size` is set.
+ * Requirements: `criterion` is NULL or a live criterion; `out` is NULL or points to a writable
+ * `ols_options_t` whose `struct_size` is set.
  */
-ols_status_t ols_get_options(const ols_criterion_t *criterion,
-                             ols_options_t *out);
+ols_status_t ols_get_options(const ols_criterion_t *criterion, ols_options_t *out);
 
 /* ==== Batches ==== */
 
 /**
- * Sets up a batch: no tensor given, no flags, no offset.
+ * Initialises a batch: no tensors, no flags, an offset of 0.
  *
- * Call it as `ols_batch_init(&batch, sizeof batch)`. Owns nothing: a batch needs no clean-up. Safe from any thread. On failure (`batch` is NULL,
- * or `struct_size` is no size of the struct) nothing is written.
+ * Call it as `ols_batch_init(&batch, sizeof batch)`. A batch owns no memory and needs no cleanup.
+ * Safe to call from any thread. On failure (`batch` is NULL, or `struct_size` is not a size that
+ * this struct can have) nothing is written.
  *
  * Requirements: `batch` is NULL or points to `struct_size` writable bytes.
  */
-ols_status_t ols_batch_init(ols_batch_t *batch,
-                            size_t struct_size);
+ols_status_t ols_batch_init(ols_batch_t *batch, size_t struct_size);
 
-/* ==== Life ==== */
+/* ==== Creating and destroying ==== */
 
 /**
- * Creates a criterion and stores it in `*out`.
+ * Creates a criterion and stores its handle in `*out`.
  *
- * The options are copied, with the class weights and the initial soft labels. Memory that `soft_labels`, `sums`, `counts` or `counters` name
- * stays the caller's and is used until `ols_destroy`. Release the criterion with `ols_destroy`. Safe from any thread. On failure `*out` and the
- * caller's memory are as before.
+ * The options are copied, including the class weights and the initial soft labels. Memory given as
+ * `soft_labels`, `sums`, `counts` or `counters` remains the property of the caller and is used
+ * until `ols_destroy`; it is initialised to the state of a new criterion unless
+ * `OLS_OPTIONS_ADOPT_STATE` is set. Destroy the criterion with `ols_destroy`. Safe to call from any
+ * thread. On failure `*out` and the caller's memory are unchanged.
  *
- * Fails on options outside their ranges, on memory that overlaps, with `OLS_STATUS_UNSUPPORTED` for a device that this machine does not have, and
- * with `OLS_STATUS_OUT_OF_MEMORY`: a criterion of its own memory needs 12 K^2 bytes. Without the flag `OLS_OPTIONS_ADOPT_STATE` the state in the
- * caller's memory is set to that of a new criterion.
+ * Fails if an option is out of range or if memory overlaps; with `OLS_STATUS_UNSUPPORTED` if the
+ * device is not available on this machine; and with `OLS_STATUS_OUT_OF_MEMORY`: a criterion that
+ * owns its state needs 12 K^2 bytes.
  *
- * Requirements: `options` is NULL or points to an initialised `ols_options_t` whose tensors name readable memory, and writable memory for the state; `out` is
- * NULL or points to a writable pointer, which need not be initialised.
+ * Requirements: `options` is NULL or points to an initialised `ols_options_t` whose tensors refer
+ * to readable memory, and to writable memory for the state; `out` is NULL or points to a writable
+ * pointer, which need not be initialised.
  */
-ols_status_t ols_create(const ols_options_t *options,
-                        ols_criterion_t **out);
+ols_status_t ols_create(const ols_options_t *options, ols_criterion_t **out);
 
 /**
- * Ends a criterion. NULL is fine.
+ * Destroys a criterion. Passing NULL is a no-op.
  *
- * Frees what the library allocated, and waits for its device before; afterwards the handle and every view of its state are invalid, and the
- * caller's own state memory is the caller's alone again. No other call on the criterion may run or come. Any thread may destroy what another one
- * created. Cannot fail, and leaves the text of `ols_last_error` as it is.
+ * Waits for outstanding work on the criterion's device, then frees everything that the library
+ * allocated for it. The handle and all views of its state become invalid; state memory given by the
+ * caller is not freed and is no longer used. No other call on the criterion may be in progress or
+ * follow. May be called from any thread, not only the one that created the criterion. Cannot fail,
+ * and does not change the text of `ols_last_error`.
  *
  * Requirements: `criterion` is NULL or came from `ols_create` and has not been destroyed.
  */
 void ols_destroy(ols_criterion_t *criterion);
 
-/* ==== Use ==== */
+/* ==== Loss and gradient ==== */
 
 /**
- * The loss of a batch, its gradient with respect to the logits, and in training mode the statistics, in one pass over the logits.
+ * Computes the loss of a batch and its gradient with respect to the logits and, in training mode,
+ * updates the statistics, all in one pass over the logits.
  *
- * `loss` and `grad` may each be NULL; both NULL: statistics alone. They are written through; their memory, like that of the batch, stays the
- * caller's and is used until the call returns (on CUDA: until the enqueued work has run). Safe from any thread; calls on one criterion wait for
- * each other. On failure neither outputs nor state are touched.
+ * `loss` and `grad` describe the outputs. Each may be NULL if it is not wanted; if both are NULL,
+ * only the statistics are updated. The memory of outputs and batch remains the property of the
+ * caller and is used until the call returns (on CUDA: until the enqueued work has completed). Safe
+ * to call from any thread; calls on the same criterion are serialised. On failure outputs and state
+ * are unchanged.
  *
- * `loss`: f32 (f64 for f64 logits); one value (`ndim` 0, or shape (1)), or with `OLS_REDUCTION_NONE` the shape of the targets. `grad`: shape and
- * dtype of the logits, and it may be the logits themselves (same data, shape and strides), which then hold the gradient. No other overlap is
- * allowed: not with inputs, each other, or the state. In the notation of the manual above, with
- * `q[n,k] = alpha*w[y]*[k==y] + (1-alpha)*w[k]*S[y,k]` and `Q[n] = sum_k q[n,k]`,
+ * `loss` is f32 (f64 for f64 logits): a single value (`ndim` 0 or shape (1)) or, with
+ * `OLS_REDUCTION_NONE`, of the shape of the targets. `grad` has the shape and dtype of the logits.
+ * It may be the logits themselves (same data, shape and strides), which are then overwritten by the
+ * gradient. No other overlap with inputs, state or another output is allowed. With `q` and `p` as
+ * defined under "What is computed" and `Q[n] = sum_k q[n,k]`,
  *
  *     loss[n]   = -sum_k q[n,k] * log p[n,k]
  *     grad[n,k] = Q[n]*p[n,k] - q[n,k]
  *
- * times the sample weight, the factor of the reduction, and for the gradient `grad_loss` (Zhang et al. 2021, equations 3 to 6). A sample that is
- * classified right (argmax of its logits is its target, the first index winning a tie) adds p to the statistics of its class.
+ * each multiplied by the sample weight and by the factor of the reduction, and the gradient also by
+ * `grad_loss` (Zhang et al. 2021, equations 3 to 6). A sample is classified correctly if the argmax
+ * of its logits is its target; the first index wins a tie. Such a sample adds p to the sums of its
+ * class.
  *
- * Errors: wrong dtypes, devices, shapes and strides; overlaps; weights that are negative or not finite; `lam` outside [0, 1];
- * `OLS_STATUS_TARGET_OUT_OF_RANGE`; `OLS_STATUS_INVALID_STATE` for taking back more than was added.
+ * Fails on wrong dtypes, devices, shapes and strides; on overlapping memory; on weights that are
+ * negative or not finite; on `lam` outside [0, 1]; with `OLS_STATUS_TARGET_OUT_OF_RANGE`; and with
+ * `OLS_STATUS_INVALID_STATE` if a batch to be taken back has more samples of a class than were
+ * added.
  *
- * Requirements: `criterion` is NULL or a live criterion; `batch` is NULL or points to an initialised `ols_batch_t`; `loss` and `grad` are NULL or point to
- * tensors; what the tensors name can be read, and that of `loss` and `grad` written, with nobody else using it meanwhile.
+ * Requirements: `criterion` is NULL or a live criterion; `batch` is NULL or points to an
+ * initialised `ols_batch_t`; `loss` and `grad` are NULL or point to tensors. All memory that the
+ * tensors refer to is readable, that of `loss` and `grad` is writable, and nothing else uses it
+ * during the call.
  */
 ols_status_t ols_forward(ols_criterion_t *criterion,
                          const ols_batch_t *batch,
@@ -751,14 +932,19 @@ ols_status_t ols_forward(ols_criterion_t *criterion,
                          const ols_tensor_t *grad);
 
 /**
- * The gradient of a batch alone, recomputed from its logits: bit for bit what `ols_forward` gives. No state is touched.
+ * Computes only the gradient of a batch, from its logits. The result is bitwise identical to that
+ * of `ols_forward`. No state is changed.
  *
- * `grad_loss` is the gradient of the whole with respect to the loss, as in the batch; NULL: the batch's own (or 1); given in both places is an
- * error. Ownership, threads, failure, dtypes, shapes and overlaps: as `ols_forward`; `grad` may be the logits themselves. The flag
- * `OLS_BATCH_TAKE_BACK` is an error here. Any number of forwards may lie between a forward and its backward, but S, alpha and the batch must be
- * the same for the gradients to agree: not across `ols_next_epoch`.
+ * `grad_loss` is the upstream gradient, as in the batch. If it is NULL, the one in the batch is
+ * used, or 1; it is an error to give both. `grad` may be the logits themselves. The flag
+ * `OLS_BATCH_TAKE_BACK` is an error here. Ownership, threads, failure, dtypes, shapes and overlaps
+ * are as for `ols_forward`.
  *
- * Requirements: As `ols_forward`.
+ * Any number of forward passes may come between a forward pass and its backward pass. The gradients
+ * agree as long as S, alpha and the batch are the same, so `ols_next_epoch` must not come between
+ * them.
+ *
+ * Requirements: As for `ols_forward`.
  */
 ols_status_t ols_backward(ols_criterion_t *criterion,
                           const ols_batch_t *batch,
@@ -766,50 +952,60 @@ ols_status_t ols_backward(ols_criterion_t *criterion,
                           const ols_tensor_t *grad);
 
 /**
- * Adds to the statistics from given probabilities, for those who have them already: `batch->logits` holds p, entries in [0, 1].
+ * Updates the statistics from probabilities that the caller has computed already: `batch->logits`
+ * holds p, with entries in [0, 1].
  *
- * Obeys the mode, the flags, targets, weights and `lam` as `ols_forward` does: a sample counts when the largest of its probabilities is that of
- * its target. Ownership, threads, failure, dtypes and shapes: as `ols_forward`. A row with NaN or an infinity is skipped and counted as such. `grad_loss` in the
- * batch is an error.
+ * The mode, the flags, targets, weights and `lam` have the same effect as in `ols_forward`; a
+ * sample is classified correctly if its largest probability is that of its target. A row that
+ * contains NaN or an infinity is skipped and counted as such. It is an error to set `grad_loss` in
+ * the batch. Ownership, threads, failure, dtypes and shapes are as for `ols_forward`.
  *
- * Requirements: As `ols_forward`.
+ * Requirements: As for `ols_forward`.
  */
-ols_status_t ols_accumulate(ols_criterion_t *criterion,
-                            const ols_batch_t *batch);
+ols_status_t ols_accumulate(ols_criterion_t *criterion, const ols_batch_t *batch);
 
-/* ==== Statistics and the end of an epoch ==== */
+/* ==== Statistics and epochs ==== */
 
 /**
- * Writes views of the statistics of the running epoch to `*out`, in place: for an all-reduce by NCCL, Gloo or MPI.
+ * Retrieves views of the statistics of the current epoch, in place, for an all-reduce by NCCL, Gloo
+ * or MPI.
  *
- * The memory is the criterion's, or the caller's own if `ols_create` was given some; the views hold until `ols_destroy`. It may be read and written
- * while no call on the criterion runs. Safe from any thread. On failure `*out` is as before. Set `out->struct_size` before.
+ * The memory belongs to the criterion, or to the caller if it was given to `ols_create`; the views
+ * are valid until `ols_destroy`. It may be read and written while no call on the criterion is in
+ * progress. Safe to call from any thread. On failure `*out` is unchanged. Set `out->struct_size`
+ * before the call.
  *
- * Requirements: `criterion` is NULL or a live criterion; `out` is NULL or points to a writable `ols_statistics_t` whose `struct_size` is set.
+ * Requirements: `criterion` is NULL or a live criterion; `out` is NULL or points to a writable
+ * `ols_statistics_t` whose `struct_size` is set.
  */
-ols_status_t ols_statistics(ols_criterion_t *criterion,
-                            ols_statistics_t *out);
+ols_status_t ols_statistics(ols_criterion_t *criterion, ols_statistics_t *out);
 
 /**
- * Ends the epoch: makes the soft labels of the next one from the statistics, and clears these (Zhang et al. 2021, equations 4 and 5).
+ * Ends the epoch: computes the soft labels of the next epoch from the statistics, then resets the
+ * statistics (Zhang et al. 2021, equations 4 and 5).
  *
- * A class with `min_count` samples or more gets the mean of their distributions; the others what `empty_class` says; `momentum` and `freeze_above` are
- * obeyed. If nothing at all was accumulated, S stays as it is, whatever the policy; the epoch's number advances all the same. What happened is
- * told by `ols_report`. S is written in place: views stay valid. `stream`: a `cudaStream_t` to enqueue on; the CPU does not look at it. Safe from
- * any thread. Works in both modes. On failure the state is as before.
+ * A class with at least `min_count` samples gets the mean of their predictions; the others are
+ * handled according to `empty_class`. `momentum` and `freeze_above` apply. If nothing at all was
+ * accumulated, S is unchanged, whatever the policy; the epoch number advances in any case.
+ * `ols_report` returns a summary. Works in both modes.
+ *
+ * S is updated in place, so that views of it remain valid. `stream` is the `cudaStream_t` on which
+ * the work is enqueued; ignored on the CPU. Safe to call from any thread. On failure the state is
+ * unchanged.
  *
  * Requirements: `criterion` is NULL or a live criterion.
  */
-ols_status_t ols_next_epoch(ols_criterion_t *criterion,
-                            void *stream);
+ols_status_t ols_next_epoch(ols_criterion_t *criterion, void *stream);
 
 /**
- * Writes to `*out` what happened in the epoch that ended last, and so far in the running one.
+ * Retrieves a summary of the last completed epoch, and of the current epoch so far.
  *
- * Owns nothing. `stream`: a `cudaStream_t`; on CUDA this is the one call of a training loop that may wait for a device. Safe from any thread. On failure `*out` is as
- * before. Set `out->struct_size` before.
+ * `*out` refers to no other memory. `stream` is a `cudaStream_t`; ignored on the CPU. On CUDA this
+ * is the only call of a training loop that may wait for the device. Safe to call from any thread.
+ * On failure `*out` is unchanged. Set `out->struct_size` before the call.
  *
- * Requirements: `criterion` is NULL or a live criterion; `out` is NULL or points to a writable `ols_report_t` whose `struct_size` is set.
+ * Requirements: `criterion` is NULL or a live criterion; `out` is NULL or points to a writable
+ * `ols_report_t` whose `struct_size` is set.
  */
 ols_status_t ols_report(const ols_criterion_t *criterion,
                         void *stream,
@@ -818,116 +1014,137 @@ ols_status_t ols_report(const ols_criterion_t *criterion,
 /* ==== Soft labels ==== */
 
 /**
- * Writes a view of the soft labels S to `*out`: f32 (K, K), a row per class, in place.
+ * Retrieves a view of the soft labels S, in place: f32 of shape (K, K), one row per class.
  *
- * The memory is the criterion's, or the caller's own if `ols_create` was given some; the view holds until `ols_destroy`, and always shows S as
- * it is. It may be read, and written, while no call on the criterion runs (values: finite and >= 0). Safe from any thread. On failure `*out` is
- * as before.
+ * The memory belongs to the criterion, or to the caller if it was given to `ols_create`; the view
+ * is valid until `ols_destroy` and always shows the current S. It may be read and written while no
+ * call on the criterion is in progress; values must be finite and >= 0. Safe to call from any
+ * thread. On failure `*out` is unchanged.
  *
- * Requirements: `criterion` is NULL or a live criterion; `out` is NULL or points to a writable `ols_tensor_t`.
+ * Requirements: `criterion` is NULL or a live criterion; `out` is NULL or points to a writable
+ * `ols_tensor_t`.
  */
-ols_status_t ols_soft_labels(ols_criterion_t *criterion,
-                             ols_tensor_t *out);
+ols_status_t ols_soft_labels(ols_criterion_t *criterion, ols_tensor_t *out);
 
 /**
- * Replaces the soft labels S by `soft_labels`: f32 or f64 (K, K), finite and >= 0 as f32; rows need not sum to 1.
+ * Replaces the soft labels S by `soft_labels`: f32 or f64 of shape (K, K), finite and >= 0 as f32.
+ * Rows need not sum to 1.
  *
- * The values are copied; the tensor stays the caller's and must not overlap S itself. `stream`: a `cudaStream_t` to enqueue on; the CPU does not
- * look at it. Safe from any thread; holds from the next call on. On failure S is as before.
+ * The values are copied. The tensor remains the property of the caller and must not overlap S
+ * itself. `stream` is the `cudaStream_t` on which the work is enqueued; ignored on the CPU. Safe to
+ * call from any thread; takes effect with the next call. On failure S is unchanged.
  *
- * Requirements: `criterion` is NULL or a live criterion; `soft_labels` is NULL or points to a tensor whose memory can be read.
+ * Requirements: `criterion` is NULL or a live criterion; `soft_labels` is NULL or points to a
+ * tensor whose memory can be read.
  */
 ols_status_t ols_set_soft_labels(ols_criterion_t *criterion,
                                  const ols_tensor_t *soft_labels,
                                  void *stream);
 
-/* ==== Settings ==== */
+/* ==== Mode, alpha and epoch number ==== */
 
 /**
- * Sets the mode, an `ols_mode_t`: whether forward passes add to the statistics.
+ * Sets the mode, an `ols_mode_t`, which determines whether forward passes update the statistics.
  *
- * Owns nothing. Safe from any thread. On failure (another number) the mode is as before.
+ * No ownership is transferred. Safe to call from any thread. On failure (not an `ols_mode_t`) the
+ * mode is unchanged.
  *
  * Requirements: `criterion` is NULL or a live criterion.
  */
 ols_status_t ols_set_mode(ols_criterion_t *criterion, int32_t mode);
 
 /**
- * Writes the mode, an `ols_mode_t`, to `*out`.
+ * Retrieves the mode, an `ols_mode_t`.
  *
- * Owns nothing. Safe from any thread. On failure `*out` is as before.
+ * No ownership is transferred. Safe to call from any thread. On failure `*out` is unchanged.
  *
- * Requirements: `criterion` is NULL or a live criterion; `out` is NULL or points to a writable `int32_t`.
+ * Requirements: `criterion` is NULL or a live criterion; `out` is NULL or points to a writable
+ * `int32_t`.
  */
 ols_status_t ols_mode(const ols_criterion_t *criterion, int32_t *out);
 
 /**
- * Sets the weight of the hard label, in [0, 1]: for schedules.
+ * Sets alpha, the weight of the hard label, in [0, 1], for example to follow a schedule.
  *
- * Owns nothing. Safe from any thread; holds from the next call on. On failure (outside [0, 1], NaN) alpha is as before.
+ * No ownership is transferred. Safe to call from any thread; takes effect with the next call. On
+ * failure (NaN, or outside [0, 1]) alpha is unchanged.
  *
  * Requirements: `criterion` is NULL or a live criterion.
  */
 ols_status_t ols_set_alpha(ols_criterion_t *criterion, double alpha);
 
 /**
- * Writes the number of epochs that have ended to `*out`; 0 at first.
+ * Retrieves the number of completed epochs; initially 0.
  *
- * Owns nothing. Safe from any thread. On failure `*out` is as before.
+ * No ownership is transferred. Safe to call from any thread. On failure `*out` is unchanged.
  *
- * Requirements: `criterion` is NULL or a live criterion; `out` is NULL or points to a writable `int64_t`.
+ * Requirements: `criterion` is NULL or a live criterion; `out` is NULL or points to a writable
+ * `int64_t`.
  */
 ols_status_t ols_epoch(const ols_criterion_t *criterion, int64_t *out);
 
 /**
- * Sets the number of epochs that have ended, for those who keep and restore a state themselves.
+ * Sets the number of completed epochs, for callers that save and restore the state themselves.
  *
- * Owns nothing. Safe from any thread. On failure (less than 0, or the largest number there is) the number is as before.
+ * No ownership is transferred. Safe to call from any thread. On failure (negative, or INT64_MAX)
+ * the number is unchanged.
  *
  * Requirements: `criterion` is NULL or a live criterion.
  */
 ols_status_t ols_set_epoch(ols_criterion_t *criterion, int64_t epoch);
 
-/* ==== State ==== */
+/* ==== Saving and loading ==== */
 
 /**
- * Writes the state (S, statistics, counters, epoch) and the options that shape the result to the file `path`, in the safetensors format with a
- * checksum. Atomic: whatever happens, the name stands for the old file or for the whole new one.
+ * Saves a criterion to the file `path`: the state (S, statistics, counters, epoch) and the options
+ * that affect the results.
  *
- * `path` is copied: bytes as the system takes them (UTF-8 on Windows), ending with 0. `stream`: a `cudaStream_t` whose work is waited for; the CPU
- * does not look at it. Safe from any thread. On failure (`OLS_STATUS_IO`, `OLS_STATUS_OUT_OF_MEMORY`) a file of that name is as before.
- * A limit on file sizes (`RLIMIT_FSIZE`) is such a failure where the program ignores `SIGXFSZ`; else the system ends the program.
+ * The file is in the safetensors format, with a checksum. Saving is atomic: at any moment, even
+ * after a crash, `path` names either the old file or the complete new one.
+ *
+ * `path` is a null-terminated string in the encoding of the operating system (UTF-8 on Windows); it
+ * is not used after the call returns. `stream` is the `cudaStream_t` to synchronise with; ignored
+ * on the CPU. Safe to call from any thread. On failure (`OLS_STATUS_IO`,
+ * `OLS_STATUS_OUT_OF_MEMORY`) an existing file is unchanged. Exceeding the file size limit
+ * (`RLIMIT_FSIZE`) is such a failure only if the program ignores `SIGXFSZ`; otherwise that signal
+ * terminates the program.
  *
  * Requirements: `criterion` is NULL or a live criterion; `path` is NULL or a string.
  */
-ols_status_t ols_save(const ols_criterion_t *criterion,
-                      const char *path,
-                      void *stream);
+ols_status_t ols_save(const ols_criterion_t *criterion, const char *path, void *stream);
 
 /**
- * Replaces the state, the epoch, and the options that shape the result (alpha, class weights, ignore index, policies, momentum, min_count,
- * freeze_above, initial soft labels) by what `ols_save` wrote to `path`. Mode, reduction, device and threads stay the criterion's. A criterion that
- * was saved and loaded goes on bit for bit as one that never stopped.
+ * Restores a criterion from the file `path`, written by `ols_save`. A criterion that is saved and
+ * loaded continues bitwise identically to one that was never interrupted.
  *
- * State memory of the caller's is written in place; views of S and the statistics stay valid, those from `ols_get_options` do not. `stream`: a
- * `cudaStream_t`, whose work and the load's own are waited for; the CPU does not look at it. Safe from any thread. On failure the criterion is as before: `OLS_STATUS_IO`,
- * `OLS_STATUS_INVALID_FILE` for a truncated, damaged or foreign file, `OLS_STATUS_INVALID_ARGUMENT` for another number of classes,
- * `OLS_STATUS_OUT_OF_MEMORY`.
+ * Replaces the state, the epoch, and the options that affect the results: alpha, class weights,
+ * ignore index, policies, momentum, min_count, freeze_above and initial soft labels. Mode,
+ * reduction, device and number of threads are not changed.
+ *
+ * State memory given by the caller is written in place. Views of S and of the statistics remain
+ * valid; those obtained from `ols_get_options` do not. `stream` is a `cudaStream_t`: the call waits
+ * for the work on it and for the load itself; ignored on the CPU. Safe to call from any thread. On
+ * failure the criterion is unchanged: `OLS_STATUS_IO`; `OLS_STATUS_INVALID_FILE` if the file is
+ * truncated, corrupted, or not a saved state; `OLS_STATUS_INVALID_ARGUMENT` if the number of
+ * classes differs; `OLS_STATUS_OUT_OF_MEMORY`.
  *
  * Requirements: `criterion` is NULL or a live criterion; `path` is NULL or a string.
  */
-ols_status_t ols_load(ols_criterion_t *criterion,
-                      const char *path,
-                      void *stream);
+ols_status_t ols_load(ols_criterion_t *criterion, const char *path, void *stream);
 
 /**
- * Writes the bytes that `ols_save` would write to `buffer`, and how many they are to `*size`.
+ * Saves a criterion to memory: writes the contents of the file that `ols_save` would write to
+ * `buffer`, and their size in bytes to `*size`.
  *
- * Call it first with a NULL `buffer` and a `capacity` of 0 for the size alone, then with that much memory; no call on the criterion may lie between
- * the two. The buffer stays the caller's. `stream`: a `cudaStream_t` whose work is waited for; the CPU does not look at it. Safe from any thread. On
- * failure neither `*size` nor the buffer is touched; a `capacity` that is too small is `OLS_STATUS_INVALID_ARGUMENT`, and the message says the size.
+ * Call it first with a NULL `buffer` and a `capacity` of 0 to obtain the size, then with a buffer
+ * of that capacity; no other call on the criterion may come between the two. The buffer remains the
+ * property of the caller. `stream` is the `cudaStream_t` to synchronise with; ignored on the CPU.
+ * Safe to call from any thread. On failure neither `*size` nor the buffer is written. If `capacity`
+ * is too small the status is `OLS_STATUS_INVALID_ARGUMENT`, and the message contains the required
+ * size.
  *
- * Requirements: `criterion` is NULL or a live criterion; `buffer` is NULL or points to `capacity` writable bytes; `size` is NULL or points to a writable `size_t`.
+ * Requirements: `criterion` is NULL or a live criterion; `buffer` is NULL or points to `capacity`
+ * writable bytes; `size` is NULL or points to a writable `size_t`.
  */
 ols_status_t ols_save_memory(const ols_criterion_t *criterion,
                              void *buffer,
@@ -936,13 +1153,18 @@ ols_status_t ols_save_memory(const ols_criterion_t *criterion,
                              size_t *size);
 
 /**
- * As `ols_load`, from `size` bytes at `buffer`, which `ols_save_memory` or `ols_save` wrote.
+ * Restores a criterion from `size` bytes at `buffer`, written by `ols_save_memory` or `ols_save`.
  *
- * The buffer stays the caller's, is read until the call returns, and need not be aligned. All else as `ols_load`.
+ * The buffer remains the property of the caller, is read only until the call returns, and need not
+ * be aligned. In all other respects as `ols_load`.
  *
- * Requirements: `criterion` is NULL or a live criterion; `buffer` is NULL or points to `size` readable bytes.
+ * Requirements: `criterion` is NULL or a live criterion; `buffer` is NULL or points to `size`
+ * readable bytes.
  */
-ols_status_t ols_load_memory(ols_criterion_t *criterion, const void *buffer, size_t size, void *stream);
+ols_status_t ols_load_memory(ols_criterion_t *criterion,
+                             const void *buffer,
+                             size_t size,
+                             void *stream);
 
 #ifdef __cplusplus
 }  // extern "C"

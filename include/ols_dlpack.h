@@ -1,45 +1,66 @@
 /*
- * From DLPack to libols: a view of a DLTensor as an ols_tensor_t.
+ * DLPack adapter for libols: creates an ols_tensor_t view of a DLTensor.
  *
- * Include your own dlpack.h, in any order; nothing of it is needed here. Allocates nothing, takes nothing over: the memory stays its owner's, and the view
- * holds as long as it does. A DLManagedTensor is its `dl_tensor`.
+ * Include your own dlpack.h before or after this header; nothing from it is needed here. No memory
+ * is allocated and no ownership is taken: the view is valid for as long as the DLTensor's memory
+ * is. For a DLManagedTensor pass its `dl_tensor`.
  *
  *     ols_tensor_t logits;
- *     ols_status_t status = ols_tensor_from_dlpack(&managed->dl_tensor, OLS_DLPACK_CLASS_SECOND, &logits);
+ *     ols_status_t status =
+ *         ols_tensor_from_dlpack(&managed->dl_tensor, OLS_DLPACK_CLASS_SECOND, &logits);
  *
- * These are inline functions and no calls of the library: they leave the text of ols_last_error as it is.
+ * Everything here is inline and does not call the library: the text of ols_last_error is not
+ * changed.
  */
 #ifndef OLS_DLPACK_H
 #define OLS_DLPACK_H
 
 #include "ols.h"
 
-/** What the dimensions are: an (N, ...) tensor of targets, sample weights, lam, losses. All behind the first become one. */
+/**
+ * Layout (N, ...): targets, sample weights, lam or losses. All dimensions after the first are
+ * collapsed into one.
+ */
 #define OLS_DLPACK_SAMPLES 0
-/** What the dimensions are: (N, K, ...) logits or gradients, as images have them. All behind the second become one. */
+/**
+ * Layout (N, K, ...): logits or gradients with the class second, as for images. All dimensions
+ * after the second are collapsed into one.
+ */
 #define OLS_DLPACK_CLASS_SECOND 1
-/** What the dimensions are: (N, ..., K) logits or gradients, as sequences have them. They become (N, K, inner) without a copy. */
+/**
+ * Layout (N, ..., K): logits or gradients with the class last, as for sequences. The view has the
+ * shape (N, K, inner); nothing is copied.
+ */
 #define OLS_DLPACK_CLASS_LAST 2
-/** What the dimensions are: up to three that stay as they are, as of a (K, K) matrix. */
+/** Up to three dimensions that are kept as they are, for example a (K, K) matrix. */
 #define OLS_DLPACK_PLAIN 3
 
 /**
- * Makes a view of the DLTensor that `tensor` points to; `layout` is one of the four above, `out` an `ols_tensor_t *`. An expression of type
- * `ols_status_t`; a macro, because it works with every definition of DLTensor; `tensor` is evaluated more than once.
+ * Creates a view of the DLTensor that `tensor` points to and stores it in `*out`.
  *
- * On failure `*out` is as before: OLS_STATUS_INVALID_DTYPE for lanes other than 1; OLS_STATUS_INVALID_SHAPE for dimensions that are too few, too many,
- * negative, or that have no common step and so cannot become one (copy such a tensor first); OLS_STATUS_INVALID_ARGUMENT for NULL and another layout.
+ * `layout` is one of the four constants above; `out` is an `ols_tensor_t *`. This is a macro, so
+ * that it works with any definition of DLTensor; it is an expression of type `ols_status_t` and may
+ * evaluate `tensor` more than once. Safe to call from any thread.
+ *
+ * On failure `*out` is unchanged: OLS_STATUS_INVALID_DTYPE if lanes is not 1;
+ * OLS_STATUS_INVALID_SHAPE if there are too few or too many dimensions, if a size is negative, or
+ * if dimensions cannot be collapsed because they have no common stride (copy such a tensor first);
+ * OLS_STATUS_INVALID_ARGUMENT if `out` or the shape is NULL or the layout is unknown.
  */
-#define ols_tensor_from_dlpack(tensor, layout, out)                                                                                      \
-    ols_tensor_from_dlpack_fields((tensor)->data, (tensor)->byte_offset, (int32_t)(tensor)->device.device_type,                          \
-                                  (int32_t)(tensor)->device.device_id, (tensor)->dtype.code, (tensor)->dtype.bits, (tensor)->dtype.lanes, \
-                                  (int32_t)(tensor)->ndim, (tensor)->shape, (tensor)->strides, (layout), (out))
+#define ols_tensor_from_dlpack(tensor, layout, out)                                               \
+    ols_tensor_from_dlpack_fields((tensor)->data, (tensor)->byte_offset,                          \
+                                  (int32_t)(tensor)->device.device_type,                          \
+                                  (int32_t)(tensor)->device.device_id, (tensor)->dtype.code,      \
+                                  (tensor)->dtype.bits, (tensor)->dtype.lanes,                    \
+                                  (int32_t)(tensor)->ndim, (tensor)->shape, (tensor)->strides,    \
+                                  (layout), (out))
 
 /**
- * Writes the size and step of dimensions `from` to `to` - 1 taken as one; 0 if they have no common step. `strides` may be NULL: row-major.
+ * Collapses the dimensions `from` to `to` - 1 into one and stores its size and stride. Returns 0 if
+ * they have no common stride. `strides` may be NULL, which means row-major. Internal.
  */
-static inline int ols_dlpack_collapse(int32_t ndim, const int64_t *shape, const int64_t *strides, int32_t from, int32_t to, int64_t *size,
-                                      int64_t *stride) {
+static inline int ols_dlpack_collapse(int32_t ndim, const int64_t *shape, const int64_t *strides,
+                                      int32_t from, int32_t to, int64_t *size, int64_t *stride) {
     int64_t row_major = 1, total = 1, step = 0;
     int32_t d;
     for (d = ndim - 1; d >= from; d--) {
@@ -55,7 +76,8 @@ static inline int ols_dlpack_collapse(int32_t ndim, const int64_t *shape, const 
             step = own;
         } else if (total != 0) {
             if (total > INT64_MAX / here) return 0;
-            /* step * total overflows for no tensor that exists; unsigned, so that others are no undefined behaviour. */
+            /* step * total cannot overflow for memory that exists; unsigned arithmetic keeps it
+               well-defined for any other strides. */
             if ((uint64_t)own != (uint64_t)step * (uint64_t)total) return 0;
             total *= here;
         }
@@ -66,12 +88,13 @@ static inline int ols_dlpack_collapse(int32_t ndim, const int64_t *shape, const 
 }
 
 /**
- * What `ols_tensor_from_dlpack` calls: the fields of a DLTensor, `layout` and `out` as there.
+ * The implementation of `ols_tensor_from_dlpack`: takes the fields of the DLTensor one by one.
  */
-static inline ols_status_t ols_tensor_from_dlpack_fields(void *data, uint64_t byte_offset, int32_t device_type, int32_t device_id, uint8_t code,
-                                                         uint8_t bits, uint16_t lanes, int32_t ndim, const int64_t *shape,
-                                                         const int64_t *strides, int32_t layout, ols_tensor_t *out) {
-    /* Dimension d of the result is made of the dimensions from[d] to to[d] - 1 of the source. */
+static inline ols_status_t ols_tensor_from_dlpack_fields(
+    void *data, uint64_t byte_offset, int32_t device_type, int32_t device_id, uint8_t code,
+    uint8_t bits, uint16_t lanes, int32_t ndim, const int64_t *shape, const int64_t *strides,
+    int32_t layout, ols_tensor_t *out) {
+    /* Dimension d of the result is collapsed from dimensions from[d] to to[d] - 1 of the source. */
     int32_t from[3] = {0, 1, 2}, to[3] = {1, 2, 3}, result = ndim, d;
     ols_tensor_t tensor = ols_tensor_0d(data, 0);
     if (!out || (ndim > 0 && !shape)) return OLS_STATUS_INVALID_ARGUMENT;
@@ -103,7 +126,9 @@ static inline ols_status_t ols_tensor_from_dlpack_fields(void *data, uint64_t by
     tensor.dtype_lanes = lanes;
     tensor.ndim = result;
     for (d = 0; d < result; d++) {
-        if (!ols_dlpack_collapse(ndim, shape, strides, from[d], to[d], &tensor.shape[d], &tensor.strides[d])) return OLS_STATUS_INVALID_SHAPE;
+        if (!ols_dlpack_collapse(ndim, shape, strides, from[d], to[d], &tensor.shape[d],
+                                 &tensor.strides[d]))
+            return OLS_STATUS_INVALID_SHAPE;
     }
     *out = tensor;
     return OLS_STATUS_OK;

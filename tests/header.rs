@@ -57,14 +57,24 @@ fn functions_say_what_the_rules_ask_for() {
         let name = header[at + 14..].split('(').next().unwrap();
         let comment = &header[header[..at].rfind("/**").unwrap()..at];
         let flat = comment.replace("\n *", " ").split_whitespace().collect::<Vec<_>>().join(" ");
-        if flat.contains("ll else as `ols_load`") || flat.contains("Ownership, threads, failure") {
+        if flat.contains("all other respects as `ols_load`") || flat.contains("Ownership, threads, failure") {
             continue;
         }
         let place = |words: &str| flat.find(words).unwrap_or_else(|| panic!("{name} does not say {words:?}:\n{comment}"));
-        assert!(place("Safe from any thread") < place("On failure"), "{name}: failure comes after threads");
+        assert!(place("Safe to call from any thread") < place("On failure"), "{name}: failure comes after threads");
         place("Requirements: ");
     }
     assert!(!header.contains("# Safety") && !header.contains("```"), "Rust's marks are for Rust's readers");
+}
+
+/// The header is read in terminals and side by side with a program.
+#[test]
+fn lines_fit_into_100_columns() {
+    for (name, header) in [("include/ols.h", header::generate()), ("include/ols_dlpack.h", text("include/ols_dlpack.h"))] {
+        for (number, line) in header.lines().enumerate() {
+            assert!(line.chars().count() <= 100, "{name}:{} has {} columns: {line}", number + 1, line.chars().count());
+        }
+    }
 }
 
 /// One number is composed of three: rustls once shipped a header that composed it of two.

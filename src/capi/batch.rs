@@ -13,43 +13,58 @@ use crate::batch::{RawBatch, Update};
 use crate::error::{Result, fail};
 use crate::stream::CudaStream;
 
-/// `ols_batch_t.flags`: in training mode too, leave the statistics as they are. For a second pass over a batch that was counted before.
+/// Flag of `ols_batch_t`: do not update the statistics, even in training mode. For a second pass
+/// over a batch that has been counted already.
 pub const OLS_BATCH_NO_UPDATE: u32 = 1;
-/// `ols_batch_t.flags`: take a batch back that was added before, exactly. Logits, targets, `targets2`, `lam` and `sample_weights` must be the same
-/// as then, so not after a gradient has taken the place of the logits. Works in both modes; not together with `OLS_BATCH_NO_UPDATE`.
+/// Flag of `ols_batch_t`: subtract a batch that was added earlier, exactly undoing its effect on the
+/// statistics.
+///
+/// Logits, targets, `targets2`, `lam` and `sample_weights` must be the same as when the batch was
+/// added, so the logits must not have been overwritten by the gradient. Works in both modes. Cannot
+/// be combined with `OLS_BATCH_NO_UPDATE`, nor with a gradient in place of the logits.
 pub const OLS_BATCH_TAKE_BACK: u32 = 2;
 
-/// A batch: N samples over K classes, or N x inner of them, as the pixels of N images. Set it up with `ols_batch_init`, then fill in `logits`,
-/// `targets` and what else there is. A call copies the struct, and uses the memory that its tensors name until it returns (on CUDA: until the
-/// enqueued work has run).
+/// A batch of N samples, or of N x inner samples such as the pixels of N images. Initialise the
+/// struct with `ols_batch_init`, then set `logits`, `targets` and any optional members.
+///
+/// The struct itself is copied by the call. The memory that its tensors refer to is used until the
+/// call returns (on CUDA: until the enqueued work has completed).
 #[derive_ReprC]
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct ols_batch_t {
-    /// Bytes of this struct: `sizeof(ols_batch_t)`.
+    /// Size of this struct in bytes: `sizeof(ols_batch_t)`.
     pub struct_size: usize,
-    /// z: f32, f64, f16 or bf16 of shape (N, K) or (N, K, inner); with the class last, as (N, inner, K) in memory, by strides. Read as they lie.
-    /// A row with NaN, +inf, or nothing but -inf has a loss and gradient of NaN and adds nothing to the statistics; -inf in part of a row masks
-    /// these classes.
+    /// Logits z: f32, f64, f16 or bf16 of shape (N, K) or (N, K, inner), with any strides; data of
+    /// shape (N, inner, K) is described by permuting the strides. A row that contains NaN or +inf,
+    /// or that is -inf throughout, has a NaN loss and gradient and adds nothing to the statistics.
+    /// An entry of -inf in any other row masks its class.
     pub logits: ols_tensor_t,
-    /// y: i64, i32 or u8 of shape (N) or (N, inner), in [target_offset, target_offset + K), or the ignore index: such a sample takes no part.
+    /// Targets y: i64, i32 or u8 of shape (N) or (N, inner). Each is in [target_offset,
+    /// target_offset + K) or equal to the ignore index.
     pub targets: ols_tensor_t,
-    /// v: f32 or f64 of the shape of the targets, finite and >= 0. A sample that weighs 0 takes no part. Not given: 1 each.
+    /// Sample weights v: f32 or f64, of the shape of the targets, finite and >= 0. A sample of
+    /// weight 0 is ignored. Optional; the default is 1 for every sample.
     pub sample_weights: ols_tensor_t,
-    /// The second targets of Mixup and CutMix, as `targets`. Not given: none. Given together with `lam` only.
+    /// Second targets, for Mixup and CutMix: as `targets`. Optional; requires `lam`.
     pub targets2: ols_tensor_t,
-    /// The weight of the first target in [0, 1], f32 or f64: of the shape of the targets, or one value (`ndim` 0 or shape (1)) for all.
+    /// Weight of the first target, in [0, 1]: f32 or f64, of the shape of the targets or a single
+    /// value for all samples (`ndim` 0 or shape (1)). Required with `targets2`, and not allowed
+    /// without it.
     pub lam: ols_tensor_t,
-    /// The gradient of the whole with respect to the loss, f32 or f64: one value (`ndim` 0 or shape (1)), or with `OLS_REDUCTION_NONE` of the
-    /// shape of the targets. Not given: 1. A loss scale belongs here: it is multiplied in before a 16-bit gradient is rounded.
+    /// Upstream gradient, by which the gradient is multiplied: f32 or f64, a single value (`ndim` 0
+    /// or shape (1)) or, with `OLS_REDUCTION_NONE`, of the shape of the targets. Optional; the
+    /// default is 1. A loss scale belongs here, because it is applied before a 16-bit gradient is
+    /// rounded.
     pub grad_loss: ols_tensor_t,
-    /// The class is `target - target_offset`: 1 for labels that count from 1. The ignore index is compared before.
+    /// Value of the first class: the class is `target - target_offset`, so use 1 for one-based
+    /// labels. The ignore index is compared with the target as given. Default: 0.
     pub target_offset: i64,
-    /// A `cudaStream_t` on which the work is enqueued; the CPU does not look at it.
+    /// The `cudaStream_t` on which the work is enqueued. Ignored on the CPU.
     pub stream: *mut c_void,
     /// 0, `OLS_BATCH_NO_UPDATE` or `OLS_BATCH_TAKE_BACK`.
     pub flags: u32,
-    /// Always 0.
+    /// Must be 0.
     pub reserved: u32,
 }
 
@@ -105,10 +120,11 @@ impl ols_batch_t {
     }
 }
 
-/// Sets up a batch: no tensor given, no flags, no offset.
+/// Initialises a batch: no tensors, no flags, an offset of 0.
 ///
-/// Call it as `ols_batch_init(&batch, sizeof batch)`. Owns nothing: a batch needs no clean-up. Safe from any thread. On failure (`batch` is NULL,
-/// or `struct_size` is no size of the struct) nothing is written.
+/// Call it as `ols_batch_init(&batch, sizeof batch)`. A batch owns no memory and needs no cleanup.
+/// Safe to call from any thread. On failure (`batch` is NULL, or `struct_size` is not a size that
+/// this struct can have) nothing is written.
 ///
 /// # Safety
 /// `batch` is NULL or points to `struct_size` writable bytes.

@@ -12,8 +12,11 @@ use crate::cpu::DefaultFloatEnvironment;
 use crate::criterion::Criterion;
 use crate::error::{Result, fail};
 
-/// The loss with the soft labels that it learns. Made by `ols_create`, ended by `ols_destroy`. Any thread may use it; calls on one criterion wait
-/// for each other, and two criteria share nothing.
+/// A criterion: the loss function together with the soft labels that it learns. Opaque; created by
+/// `ols_create` and destroyed by `ols_destroy`.
+///
+/// A criterion may be used from any thread. Calls on the same criterion are serialised; different
+/// criteria share no state.
 #[derive_ReprC]
 #[repr(opaque)]
 pub struct ols_criterion_t {
@@ -39,19 +42,22 @@ pub(super) unsafe fn lock<'a>(pointer: *const ols_criterion_t) -> Result<MutexGu
     }
 }
 
-/// Creates a criterion and stores it in `*out`.
+/// Creates a criterion and stores its handle in `*out`.
 ///
-/// The options are copied, with the class weights and the initial soft labels. Memory that `soft_labels`, `sums`, `counts` or `counters` name
-/// stays the caller's and is used until `ols_destroy`. Release the criterion with `ols_destroy`. Safe from any thread. On failure `*out` and the
-/// caller's memory are as before.
+/// The options are copied, including the class weights and the initial soft labels. Memory given as
+/// `soft_labels`, `sums`, `counts` or `counters` remains the property of the caller and is used
+/// until `ols_destroy`; it is initialised to the state of a new criterion unless
+/// `OLS_OPTIONS_ADOPT_STATE` is set. Destroy the criterion with `ols_destroy`. Safe to call from any
+/// thread. On failure `*out` and the caller's memory are unchanged.
 ///
-/// Fails on options outside their ranges, on memory that overlaps, with `OLS_STATUS_UNSUPPORTED` for a device that this machine does not have, and
-/// with `OLS_STATUS_OUT_OF_MEMORY`: a criterion of its own memory needs 12 K^2 bytes. Without the flag `OLS_OPTIONS_ADOPT_STATE` the state in the
-/// caller's memory is set to that of a new criterion.
+/// Fails if an option is out of range or if memory overlaps; with `OLS_STATUS_UNSUPPORTED` if the
+/// device is not available on this machine; and with `OLS_STATUS_OUT_OF_MEMORY`: a criterion that
+/// owns its state needs 12 K^2 bytes.
 ///
 /// # Safety
-/// `options` is NULL or points to an initialised `ols_options_t` whose tensors name readable memory, and writable memory for the state; `out` is
-/// NULL or points to a writable pointer, which need not be initialised.
+/// `options` is NULL or points to an initialised `ols_options_t` whose tensors refer
+/// to readable memory, and to writable memory for the state; `out` is NULL or points to a writable
+/// pointer, which need not be initialised.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ols_create(options: *const ols_options_t, out: *mut Option<repr_c::Box<ols_criterion_t>>) -> ols_status_t {
     boundary("ols_create", || {
@@ -74,11 +80,13 @@ pub unsafe extern "C" fn ols_create(options: *const ols_options_t, out: *mut Opt
     })
 }
 
-/// Ends a criterion. NULL is fine.
+/// Destroys a criterion. Passing NULL is a no-op.
 ///
-/// Frees what the library allocated, and waits for its device before; afterwards the handle and every view of its state are invalid, and the
-/// caller's own state memory is the caller's alone again. No other call on the criterion may run or come. Any thread may destroy what another one
-/// created. Cannot fail, and leaves the text of `ols_last_error` as it is.
+/// Waits for outstanding work on the criterion's device, then frees everything that the library
+/// allocated for it. The handle and all views of its state become invalid; state memory given by the
+/// caller is not freed and is no longer used. No other call on the criterion may be in progress or
+/// follow. May be called from any thread, not only the one that created the criterion. Cannot fail,
+/// and does not change the text of `ols_last_error`.
 ///
 /// # Safety
 /// `criterion` is NULL or came from `ols_create` and has not been destroyed.

@@ -16,65 +16,67 @@ use crate::options::{EmptyClass, Initial, Mode, Options, Preset, Reduction};
 use crate::state::{StateMemory, try_vec};
 use crate::tensor::{DType, Device, DeviceKind, RawTensor};
 
-/// The soft labels of the first epoch.
+/// How the soft labels of the first epoch are initialised.
 #[derive_ReprC]
 #[repr(i32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ols_initial_t {
-    /// `1 - smoothing` for the class itself, `smoothing / (K - 1)` elsewhere.
+    /// `1 - smoothing` for the class itself, `smoothing / (K - 1)` for every other class.
     OLS_INITIAL_SMOOTHING = 0,
-    /// 1/K everywhere.
+    /// 1/K for every class.
     OLS_INITIAL_UNIFORM = 1,
-    /// 0 everywhere.
+    /// 0 for every class.
     OLS_INITIAL_ZERO = 2,
-    /// 1 for the class itself, 0 elsewhere.
+    /// 1 for the class itself, 0 for every other class.
     OLS_INITIAL_ONE_HOT = 3,
-    /// Those in `initial_soft_labels`.
+    /// The matrix `initial_soft_labels`.
     OLS_INITIAL_MATRIX = 4,
 }
 
-/// The soft label of a class that was not measured in an epoch.
+/// Which soft label a class gets at the end of an epoch in which it was not measured.
 #[derive_ReprC]
 #[repr(i32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ols_empty_class_t {
-    /// The class keeps the row it has.
+    /// The class keeps its current row.
     OLS_EMPTY_CLASS_KEEP = 0,
-    /// 1/K everywhere, as the authors' code does.
+    /// 1/K for every class, as in the authors' code.
     OLS_EMPTY_CLASS_UNIFORM = 1,
-    /// The row that the class began with.
+    /// The row that the class had in the first epoch.
     OLS_EMPTY_CLASS_INITIAL = 2,
-    /// 1 for the class itself, 0 elsewhere.
+    /// 1 for the class itself, 0 for every other class.
     OLS_EMPTY_CLASS_ONE_HOT = 3,
-    /// 0 everywhere, as the PyTorch package does: the class then trains against its hard label alone.
+    /// 0 for every class, as in the PyTorch package: the class then trains on its hard label
+    /// alone.
     OLS_EMPTY_CLASS_ZERO = 4,
 }
 
-/// How the losses of a batch become one number.
+/// How the losses of a batch are reduced. `v` are the sample weights, `w` the class weights.
 #[derive_ReprC]
 #[repr(i32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ols_reduction_t {
-    /// One loss per sample, times its sample weight v.
+    /// No reduction: `v*loss` for each sample.
     OLS_REDUCTION_NONE = 0,
-    /// `sum v*loss / sum v*w[y]` over the samples that take part, as PyTorch's cross entropy has it; 0 where the divisor is 0.
+    /// `sum v*loss / sum v*w[y]` over all samples that are not ignored, as in PyTorch's cross
+    /// entropy; 0 if the divisor is 0.
     OLS_REDUCTION_MEAN = 1,
     /// `sum v*loss`.
     OLS_REDUCTION_SUM = 2,
 }
 
-/// Whether a forward pass adds to the statistics.
+/// Whether forward passes update the statistics.
 #[derive_ReprC]
 #[repr(i32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ols_mode_t {
-    /// A forward pass adds the distributions of the samples that are classified right.
+    /// Forward passes add the predictions of correctly classified samples to the statistics.
     OLS_MODE_TRAIN = 0,
-    /// A forward pass changes no state.
+    /// Forward passes change no state.
     OLS_MODE_EVAL = 1,
 }
 
-/// Options that reproduce what others do.
+/// Sets of options that reproduce other implementations.
 #[derive_ReprC]
 #[repr(i32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,63 +87,75 @@ pub enum ols_preset_t {
     OLS_PRESET_PAPER = 1,
 }
 
-/// `ols_options_t.flags`: the memory that `soft_labels`, `sums`, `counts` and `counters` name holds a state already, which is taken over as it is.
+/// Flag of `ols_options_t`: the memory given as `soft_labels`, `sums`, `counts` and `counters`
+/// already holds a state, which is used as it is instead of being initialised.
 pub const OLS_OPTIONS_ADOPT_STATE: u32 = 1;
 
-/// What a criterion is told at its creation. Set it up with `ols_options_init`, set `num_classes`, and what else is not to be the default.
+/// The options of a criterion. Initialise the struct with `ols_options_init`, set `num_classes`,
+/// then change whatever should differ from the defaults.
 ///
-/// `soft_labels`, `sums`, `counts` and `counters` may name memory of the caller's for the state; what is not given is the library's own. Rows are
-/// contiguous and may lie further apart than K; memory must not overlap. It is the caller's to read and to change between calls. Three uses: the
-/// tensors of a framework, which saves and sends them around itself; memory shared by processes; a state that outlives its criterion.
+/// The state of a criterion may be kept in memory of the caller, given as `soft_labels`, `sums`,
+/// `counts` and `counters`; the library allocates whatever is not given. Rows must be contiguous,
+/// but may be more than K elements apart, and the blocks must not overlap. The caller may read and
+/// modify this memory between calls. This serves three purposes: state in the tensors of a
+/// framework, which then saves and transfers them itself; state in memory shared between processes;
+/// state that outlives its criterion.
 #[derive_ReprC]
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct ols_options_t {
-    /// Bytes of this struct: `sizeof(ols_options_t)`.
+    /// Size of this struct in bytes: `sizeof(ols_options_t)`.
     pub struct_size: usize,
-    /// K, at least 2. There is no default.
+    /// Number of classes K, at least 2. Must be set; there is no default.
     pub num_classes: i64,
-    /// Weight of the hard label in [0, 1]; the soft label weighs `1 - alpha`. Default 0.5.
+    /// Weight of the hard label, in [0, 1]; the soft label has the weight `1 - alpha`. Default:
+    /// 0.5.
     pub alpha: f64,
-    /// For `OLS_INITIAL_SMOOTHING`, in [0, 1]. Default 0.1.
+    /// Smoothing of `OLS_INITIAL_SMOOTHING`, in [0, 1]. Default: 0.1.
     pub smoothing: f64,
-    /// Share of the old soft label in the new one, in [0, 1). Default 0.
+    /// Fraction of the old soft label that is kept in the new one, in [0, 1). Default: 0.
     pub momentum: f64,
-    /// A class whose largest soft label is at least this keeps its row for good; greater than 0. Default INFINITY: never. Mind the start: a smoothing
-    /// of 0.1 puts 0.9 on the diagonal, so 0.88 freezes every class at once.
+    /// Threshold, greater than 0: a class whose largest soft label is at least this value keeps its
+    /// row from then on. Default: INFINITY, that is, never. Note that the default initialisation
+    /// puts 0.9 on the diagonal, so that 0.88 would freeze every class from the start.
     pub freeze_above: f64,
-    /// Samples of a class in an epoch that make it measured, at least 1. Default 1.
+    /// Number of samples per epoch from which on a class counts as measured, at least 1.
+    /// Default: 1.
     pub min_count: i64,
-    /// A sample with this target takes no part. Default -100.
+    /// Samples with this target are ignored. Default: -100.
     pub ignore_index: i64,
-    /// An `ols_initial_t`. Default `OLS_INITIAL_SMOOTHING`.
+    /// Initial soft labels: an `ols_initial_t`. Default: `OLS_INITIAL_SMOOTHING`.
     pub initial: i32,
-    /// An `ols_empty_class_t`. Default `OLS_EMPTY_CLASS_KEEP`.
+    /// Policy for classes that were not measured: an `ols_empty_class_t`. Default:
+    /// `OLS_EMPTY_CLASS_KEEP`.
     pub empty_class: i32,
-    /// An `ols_reduction_t`. Default `OLS_REDUCTION_MEAN`.
+    /// Reduction of the loss: an `ols_reduction_t`. Default: `OLS_REDUCTION_MEAN`.
     pub reduction: i32,
-    /// The `ols_mode_t` to begin in. Default `OLS_MODE_TRAIN`.
+    /// Initial mode: an `ols_mode_t`. Default: `OLS_MODE_TRAIN`.
     pub mode: i32,
-    /// Where the tensors of a call live: `OLS_DEVICE_CPU` (default) or `OLS_DEVICE_CUDA`.
+    /// Device of the criterion: `OLS_DEVICE_CPU` (default) or `OLS_DEVICE_CUDA`.
     pub device_type: i32,
-    /// Which CUDA device. Default 0.
+    /// Index of the CUDA device; ignored on the CPU. Default: 0.
     pub device_id: i32,
-    /// The most threads that a call may use, the caller's own included; 0: as many as the process may run on. Results do not depend on it. Default 0.
-    /// Threads are made for the first batch that is worth them, wait asleep, and end with the criterion.
+    /// Maximum number of threads that a call uses, including the calling one. 0 means as many as the
+    /// process may run on. Results do not depend on it. Default: 0. Threads are created for the
+    /// first batch that is large enough, sleep between calls, and end with the criterion.
     pub n_threads: i32,
     /// 0 or `OLS_OPTIONS_ADOPT_STATE`.
     pub flags: u32,
-    /// w: f32 or f64 of shape (K), finite and >= 0, in host memory; copied. Not given: 1 each.
+    /// Class weights w: f32 or f64 of shape (K), finite and >= 0, in host memory; copied. Optional;
+    /// the default is 1 for every class.
     pub class_weights: ols_tensor_t,
-    /// f32 or f64 of shape (K, K), a row per class, finite and >= 0 as f32, in host memory; copied. With `OLS_INITIAL_MATRIX` alone.
+    /// Initial soft labels: f32 or f64 of shape (K, K), one row per class, finite and >= 0 as f32,
+    /// in host memory; copied. To be given with `OLS_INITIAL_MATRIX`, and only then.
     pub initial_soft_labels: ols_tensor_t,
-    /// Memory for S: f32 (K, K).
+    /// Memory for the soft labels S: f32 of shape (K, K). Optional.
     pub soft_labels: ols_tensor_t,
-    /// Memory for A: i64 (K, K).
+    /// Memory for the sums A: i64 of shape (K, K). Optional.
     pub sums: ols_tensor_t,
-    /// Memory for c: i64 (K).
+    /// Memory for the counts c: i64 of shape (K). Optional.
     pub counts: ols_tensor_t,
-    /// Memory for the counters: i64 (`OLS_COUNTERS`).
+    /// Memory for the counters: i64 of shape (`OLS_COUNTERS`). Optional.
     pub counters: ols_tensor_t,
 }
 
@@ -397,10 +411,11 @@ unsafe fn read_initial(matrix: &RawTensor, classes: usize) -> Result<Vec<f32>> {
     Ok(values)
 }
 
-/// Sets up options with the defaults; `num_classes` is 0 and must be set.
+/// Initialises options with their default values. `num_classes` is set to 0 and must be filled in.
 ///
-/// Call it as `ols_options_init(&options, sizeof options)`. Owns nothing: options need no clean-up. Safe from any thread. On failure (`options` is
-/// NULL, or `struct_size` is no size of the struct) nothing is written.
+/// Call it as `ols_options_init(&options, sizeof options)`. Options own no memory and need no
+/// cleanup. Safe to call from any thread. On failure (`options` is NULL, or `struct_size` is not a
+/// size that this struct can have) nothing is written.
 ///
 /// # Safety
 /// `options` is NULL or points to `struct_size` writable bytes.
@@ -414,9 +429,10 @@ pub unsafe extern "C" fn ols_options_init(options: *mut ols_options_t, struct_si
     })
 }
 
-/// Sets `initial`, `smoothing` and `empty_class` of initialised options to what `preset`, an `ols_preset_t`, names; leaves the others.
+/// Applies a preset, an `ols_preset_t`: sets `initial`, `smoothing` and `empty_class`, and leaves
+/// all other options unchanged.
 ///
-/// Owns nothing. Safe from any thread. On failure `*options` is as before.
+/// No ownership is transferred. Safe to call from any thread. On failure `*options` is unchanged.
 ///
 /// # Safety
 /// `options` is NULL or points to a writable, initialised `ols_options_t`.
@@ -432,14 +448,18 @@ pub unsafe extern "C" fn ols_options_preset(options: *mut ols_options_t, preset:
     })
 }
 
-/// Writes the options of a criterion to `*out`, as they are now: `alpha` and `mode` as set last, and what a load replaced.
+/// Retrieves the current options of a criterion, including changes made by `ols_set_alpha`,
+/// `ols_set_mode` and by loading a state.
 ///
-/// `class_weights` (f64) and `initial_soft_labels` (f32) are views of the criterion's copies: read-only, until its next load or its end. The
-/// tensors of the state and `flags` are left out, so that `*out` can create another criterion with a state of its own. Safe from any thread. On
-/// failure `*out` is as before. Set `out->struct_size` before.
+/// `class_weights` (f64) and `initial_soft_labels` (f32) are read-only views of the criterion's own
+/// copies; they are valid until a state is loaded into the criterion or it is destroyed. The tensors
+/// of the state and `flags` are left empty, so that `*out` can be passed to `ols_create` to create
+/// another criterion with a state of its own. Safe to call from any thread. On failure `*out` is
+/// unchanged. Set `out->struct_size` before the call.
 ///
 /// # Safety
-/// `criterion` is NULL or a live criterion; `out` is NULL or points to a writable `ols_options_t` whose `struct_size` is set.
+/// `criterion` is NULL or a live criterion; `out` is NULL or points to a writable
+/// `ols_options_t` whose `struct_size` is set.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ols_get_options(criterion: *const ols_criterion_t, out: *mut ols_options_t) -> ols_status_t {
     boundary("ols_get_options", || {

@@ -47,31 +47,41 @@ fn check_outputs(outputs: &[(&str, Option<&RawTensor>)], descriptions: &[Region<
         .try_for_each(|output| output.check_apart(descriptions))
 }
 
-/// The loss of a batch, its gradient with respect to the logits, and in training mode the statistics, in one pass over the logits.
+/// Computes the loss of a batch and its gradient with respect to the logits and, in training mode,
+/// updates the statistics, all in one pass over the logits.
 ///
-/// `loss` and `grad` may each be NULL; both NULL: statistics alone. They are written through; their memory, like that of the batch, stays the
-/// caller's and is used until the call returns (on CUDA: until the enqueued work has run). Safe from any thread; calls on one criterion wait for
-/// each other. On failure neither outputs nor state are touched.
+/// `loss` and `grad` describe the outputs. Each may be NULL if it is not wanted; if both are NULL,
+/// only the statistics are updated. The memory of outputs and batch remains the property of the
+/// caller and is used until the call returns (on CUDA: until the enqueued work has completed). Safe
+/// to call from any thread; calls on the same criterion are serialised. On failure outputs and state
+/// are unchanged.
 ///
-/// `loss`: f32 (f64 for f64 logits); one value (`ndim` 0, or shape (1)), or with `OLS_REDUCTION_NONE` the shape of the targets. `grad`: shape and
-/// dtype of the logits, and it may be the logits themselves (same data, shape and strides), which then hold the gradient. No other overlap is
-/// allowed: not with inputs, each other, or the state. In the notation of the manual above, with
-/// `q[n,k] = alpha*w[y]*[k==y] + (1-alpha)*w[k]*S[y,k]` and `Q[n] = sum_k q[n,k]`,
+/// `loss` is f32 (f64 for f64 logits): a single value (`ndim` 0 or shape (1)) or, with
+/// `OLS_REDUCTION_NONE`, of the shape of the targets. `grad` has the shape and dtype of the logits.
+/// It may be the logits themselves (same data, shape and strides), which are then overwritten by the
+/// gradient. No other overlap with inputs, state or another output is allowed. With `q` and `p` as
+/// defined under "What is computed" and `Q[n] = sum_k q[n,k]`,
 ///
 /// ```text
 ///     loss[n]   = -sum_k q[n,k] * log p[n,k]
 ///     grad[n,k] = Q[n]*p[n,k] - q[n,k]
 /// ```
 ///
-/// times the sample weight, the factor of the reduction, and for the gradient `grad_loss` (Zhang et al. 2021, equations 3 to 6). A sample that is
-/// classified right (argmax of its logits is its target, the first index winning a tie) adds p to the statistics of its class.
+/// each multiplied by the sample weight and by the factor of the reduction, and the gradient also by
+/// `grad_loss` (Zhang et al. 2021, equations 3 to 6). A sample is classified correctly if the argmax
+/// of its logits is its target; the first index wins a tie. Such a sample adds p to the sums of its
+/// class.
 ///
-/// Errors: wrong dtypes, devices, shapes and strides; overlaps; weights that are negative or not finite; `lam` outside [0, 1];
-/// `OLS_STATUS_TARGET_OUT_OF_RANGE`; `OLS_STATUS_INVALID_STATE` for taking back more than was added.
+/// Fails on wrong dtypes, devices, shapes and strides; on overlapping memory; on weights that are
+/// negative or not finite; on `lam` outside [0, 1]; with `OLS_STATUS_TARGET_OUT_OF_RANGE`; and with
+/// `OLS_STATUS_INVALID_STATE` if a batch to be taken back has more samples of a class than were
+/// added.
 ///
 /// # Safety
-/// `criterion` is NULL or a live criterion; `batch` is NULL or points to an initialised `ols_batch_t`; `loss` and `grad` are NULL or point to
-/// tensors; what the tensors name can be read, and that of `loss` and `grad` written, with nobody else using it meanwhile.
+/// `criterion` is NULL or a live criterion; `batch` is NULL or points to an
+/// initialised `ols_batch_t`; `loss` and `grad` are NULL or point to tensors. All memory that the
+/// tensors refer to is readable, that of `loss` and `grad` is writable, and nothing else uses it
+/// during the call.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ols_forward(
     criterion: *mut ols_criterion_t,
@@ -94,15 +104,20 @@ pub unsafe extern "C" fn ols_forward(
     })
 }
 
-/// The gradient of a batch alone, recomputed from its logits: bit for bit what `ols_forward` gives. No state is touched.
+/// Computes only the gradient of a batch, from its logits. The result is bitwise identical to that
+/// of `ols_forward`. No state is changed.
 ///
-/// `grad_loss` is the gradient of the whole with respect to the loss, as in the batch; NULL: the batch's own (or 1); given in both places is an
-/// error. Ownership, threads, failure, dtypes, shapes and overlaps: as `ols_forward`; `grad` may be the logits themselves. The flag
-/// `OLS_BATCH_TAKE_BACK` is an error here. Any number of forwards may lie between a forward and its backward, but S, alpha and the batch must be
-/// the same for the gradients to agree: not across `ols_next_epoch`.
+/// `grad_loss` is the upstream gradient, as in the batch. If it is NULL, the one in the batch is
+/// used, or 1; it is an error to give both. `grad` may be the logits themselves. The flag
+/// `OLS_BATCH_TAKE_BACK` is an error here. Ownership, threads, failure, dtypes, shapes and overlaps
+/// are as for `ols_forward`.
+///
+/// Any number of forward passes may come between a forward pass and its backward pass. The gradients
+/// agree as long as S, alpha and the batch are the same, so `ols_next_epoch` must not come between
+/// them.
 ///
 /// # Safety
-/// As `ols_forward`.
+/// As for `ols_forward`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ols_backward(
     criterion: *mut ols_criterion_t,
@@ -129,14 +144,16 @@ pub unsafe extern "C" fn ols_backward(
     })
 }
 
-/// Adds to the statistics from given probabilities, for those who have them already: `batch->logits` holds p, entries in [0, 1].
+/// Updates the statistics from probabilities that the caller has computed already: `batch->logits`
+/// holds p, with entries in [0, 1].
 ///
-/// Obeys the mode, the flags, targets, weights and `lam` as `ols_forward` does: a sample counts when the largest of its probabilities is that of
-/// its target. Ownership, threads, failure, dtypes and shapes: as `ols_forward`. A row with NaN or an infinity is skipped and counted as such. `grad_loss` in the
-/// batch is an error.
+/// The mode, the flags, targets, weights and `lam` have the same effect as in `ols_forward`; a
+/// sample is classified correctly if its largest probability is that of its target. A row that
+/// contains NaN or an infinity is skipped and counted as such. It is an error to set `grad_loss` in
+/// the batch. Ownership, threads, failure, dtypes and shapes are as for `ols_forward`.
 ///
 /// # Safety
-/// As `ols_forward`.
+/// As for `ols_forward`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ols_accumulate(criterion: *mut ols_criterion_t, batch: *const ols_batch_t) -> ols_status_t {
     boundary("ols_accumulate", || {

@@ -6,9 +6,10 @@ use super::criterion::{lock, ols_criterion_t};
 use super::options::{mode_from_number, number_of_mode};
 use super::status::ols_status_t;
 
-/// Sets the mode, an `ols_mode_t`: whether forward passes add to the statistics.
+/// Sets the mode, an `ols_mode_t`, which determines whether forward passes update the statistics.
 ///
-/// Owns nothing. Safe from any thread. On failure (another number) the mode is as before.
+/// No ownership is transferred. Safe to call from any thread. On failure (not an `ols_mode_t`) the
+/// mode is unchanged.
 ///
 /// # Safety
 /// `criterion` is NULL or a live criterion.
@@ -22,12 +23,13 @@ pub unsafe extern "C" fn ols_set_mode(criterion: *mut ols_criterion_t, mode: i32
     })
 }
 
-/// Writes the mode, an `ols_mode_t`, to `*out`.
+/// Retrieves the mode, an `ols_mode_t`.
 ///
-/// Owns nothing. Safe from any thread. On failure `*out` is as before.
+/// No ownership is transferred. Safe to call from any thread. On failure `*out` is unchanged.
 ///
 /// # Safety
-/// `criterion` is NULL or a live criterion; `out` is NULL or points to a writable `int32_t`.
+/// `criterion` is NULL or a live criterion; `out` is NULL or points to a writable
+/// `int32_t`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ols_mode(criterion: *const ols_criterion_t, out: *mut i32) -> ols_status_t {
     boundary("ols_mode", || {
@@ -40,9 +42,10 @@ pub unsafe extern "C" fn ols_mode(criterion: *const ols_criterion_t, out: *mut i
     })
 }
 
-/// Sets the weight of the hard label, in [0, 1]: for schedules.
+/// Sets alpha, the weight of the hard label, in [0, 1], for example to follow a schedule.
 ///
-/// Owns nothing. Safe from any thread; holds from the next call on. On failure (outside [0, 1], NaN) alpha is as before.
+/// No ownership is transferred. Safe to call from any thread; takes effect with the next call. On
+/// failure (NaN, or outside [0, 1]) alpha is unchanged.
 ///
 /// # Safety
 /// `criterion` is NULL or a live criterion.
@@ -55,12 +58,13 @@ pub unsafe extern "C" fn ols_set_alpha(criterion: *mut ols_criterion_t, alpha: f
     })
 }
 
-/// Writes the number of epochs that have ended to `*out`; 0 at first.
+/// Retrieves the number of completed epochs; initially 0.
 ///
-/// Owns nothing. Safe from any thread. On failure `*out` is as before.
+/// No ownership is transferred. Safe to call from any thread. On failure `*out` is unchanged.
 ///
 /// # Safety
-/// `criterion` is NULL or a live criterion; `out` is NULL or points to a writable `int64_t`.
+/// `criterion` is NULL or a live criterion; `out` is NULL or points to a writable
+/// `int64_t`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ols_epoch(criterion: *const ols_criterion_t, out: *mut i64) -> ols_status_t {
     boundary("ols_epoch", || {
@@ -73,9 +77,10 @@ pub unsafe extern "C" fn ols_epoch(criterion: *const ols_criterion_t, out: *mut 
     })
 }
 
-/// Sets the number of epochs that have ended, for those who keep and restore a state themselves.
+/// Sets the number of completed epochs, for callers that save and restore the state themselves.
 ///
-/// Owns nothing. Safe from any thread. On failure (less than 0, or the largest number there is) the number is as before.
+/// No ownership is transferred. Safe to call from any thread. On failure (negative, or INT64_MAX)
+/// the number is unchanged.
 ///
 /// # Safety
 /// `criterion` is NULL or a live criterion.

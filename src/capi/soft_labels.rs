@@ -10,14 +10,16 @@ use super::status::ols_status_t;
 use super::tensor::ols_tensor_t;
 use crate::stream::CudaStream;
 
-/// Writes a view of the soft labels S to `*out`: f32 (K, K), a row per class, in place.
+/// Retrieves a view of the soft labels S, in place: f32 of shape (K, K), one row per class.
 ///
-/// The memory is the criterion's, or the caller's own if `ols_create` was given some; the view holds until `ols_destroy`, and always shows S as
-/// it is. It may be read, and written, while no call on the criterion runs (values: finite and >= 0). Safe from any thread. On failure `*out` is
-/// as before.
+/// The memory belongs to the criterion, or to the caller if it was given to `ols_create`; the view
+/// is valid until `ols_destroy` and always shows the current S. It may be read and written while no
+/// call on the criterion is in progress; values must be finite and >= 0. Safe to call from any
+/// thread. On failure `*out` is unchanged.
 ///
 /// # Safety
-/// `criterion` is NULL or a live criterion; `out` is NULL or points to a writable `ols_tensor_t`.
+/// `criterion` is NULL or a live criterion; `out` is NULL or points to a writable
+/// `ols_tensor_t`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ols_soft_labels(criterion: *mut ols_criterion_t, out: *mut ols_tensor_t) -> ols_status_t {
     boundary("ols_soft_labels", || {
@@ -31,13 +33,16 @@ pub unsafe extern "C" fn ols_soft_labels(criterion: *mut ols_criterion_t, out: *
     })
 }
 
-/// Replaces the soft labels S by `soft_labels`: f32 or f64 (K, K), finite and >= 0 as f32; rows need not sum to 1.
+/// Replaces the soft labels S by `soft_labels`: f32 or f64 of shape (K, K), finite and >= 0 as f32.
+/// Rows need not sum to 1.
 ///
-/// The values are copied; the tensor stays the caller's and must not overlap S itself. `stream`: a `cudaStream_t` to enqueue on; the CPU does not
-/// look at it. Safe from any thread; holds from the next call on. On failure S is as before.
+/// The values are copied. The tensor remains the property of the caller and must not overlap S
+/// itself. `stream` is the `cudaStream_t` on which the work is enqueued; ignored on the CPU. Safe to
+/// call from any thread; takes effect with the next call. On failure S is unchanged.
 ///
 /// # Safety
-/// `criterion` is NULL or a live criterion; `soft_labels` is NULL or points to a tensor whose memory can be read.
+/// `criterion` is NULL or a live criterion; `soft_labels` is NULL or points to a
+/// tensor whose memory can be read.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ols_set_soft_labels(
     criterion: *mut ols_criterion_t,

@@ -9,12 +9,18 @@ use super::status::ols_status_t;
 use crate::error::fail;
 use crate::stream::CudaStream;
 
-/// Writes the state (S, statistics, counters, epoch) and the options that shape the result to the file `path`, in the safetensors format with a
-/// checksum. Atomic: whatever happens, the name stands for the old file or for the whole new one.
+/// Saves a criterion to the file `path`: the state (S, statistics, counters, epoch) and the options
+/// that affect the results.
 ///
-/// `path` is copied: bytes as the system takes them (UTF-8 on Windows), ending with 0. `stream`: a `cudaStream_t` whose work is waited for; the CPU
-/// does not look at it. Safe from any thread. On failure (`OLS_STATUS_IO`, `OLS_STATUS_OUT_OF_MEMORY`) a file of that name is as before.
-/// A limit on file sizes (`RLIMIT_FSIZE`) is such a failure where the program ignores `SIGXFSZ`; else the system ends the program.
+/// The file is in the safetensors format, with a checksum. Saving is atomic: at any moment, even
+/// after a crash, `path` names either the old file or the complete new one.
+///
+/// `path` is a null-terminated string in the encoding of the operating system (UTF-8 on Windows); it
+/// is not used after the call returns. `stream` is the `cudaStream_t` to synchronise with; ignored
+/// on the CPU. Safe to call from any thread. On failure (`OLS_STATUS_IO`,
+/// `OLS_STATUS_OUT_OF_MEMORY`) an existing file is unchanged. Exceeding the file size limit
+/// (`RLIMIT_FSIZE`) is such a failure only if the program ignores `SIGXFSZ`; otherwise that signal
+/// terminates the program.
 ///
 /// # Safety
 /// `criterion` is NULL or a live criterion; `path` is NULL or a string.
@@ -26,14 +32,19 @@ pub unsafe extern "C" fn ols_save(criterion: *const ols_criterion_t, path: *cons
     })
 }
 
-/// Replaces the state, the epoch, and the options that shape the result (alpha, class weights, ignore index, policies, momentum, min_count,
-/// freeze_above, initial soft labels) by what `ols_save` wrote to `path`. Mode, reduction, device and threads stay the criterion's. A criterion that
-/// was saved and loaded goes on bit for bit as one that never stopped.
+/// Restores a criterion from the file `path`, written by `ols_save`. A criterion that is saved and
+/// loaded continues bitwise identically to one that was never interrupted.
 ///
-/// State memory of the caller's is written in place; views of S and the statistics stay valid, those from `ols_get_options` do not. `stream`: a
-/// `cudaStream_t`, whose work and the load's own are waited for; the CPU does not look at it. Safe from any thread. On failure the criterion is as before: `OLS_STATUS_IO`,
-/// `OLS_STATUS_INVALID_FILE` for a truncated, damaged or foreign file, `OLS_STATUS_INVALID_ARGUMENT` for another number of classes,
-/// `OLS_STATUS_OUT_OF_MEMORY`.
+/// Replaces the state, the epoch, and the options that affect the results: alpha, class weights,
+/// ignore index, policies, momentum, min_count, freeze_above and initial soft labels. Mode,
+/// reduction, device and number of threads are not changed.
+///
+/// State memory given by the caller is written in place. Views of S and of the statistics remain
+/// valid; those obtained from `ols_get_options` do not. `stream` is a `cudaStream_t`: the call waits
+/// for the work on it and for the load itself; ignored on the CPU. Safe to call from any thread. On
+/// failure the criterion is unchanged: `OLS_STATUS_IO`; `OLS_STATUS_INVALID_FILE` if the file is
+/// truncated, corrupted, or not a saved state; `OLS_STATUS_INVALID_ARGUMENT` if the number of
+/// classes differs; `OLS_STATUS_OUT_OF_MEMORY`.
 ///
 /// # Safety
 /// `criterion` is NULL or a live criterion; `path` is NULL or a string.
@@ -45,14 +56,19 @@ pub unsafe extern "C" fn ols_load(criterion: *mut ols_criterion_t, path: *const 
     })
 }
 
-/// Writes the bytes that `ols_save` would write to `buffer`, and how many they are to `*size`.
+/// Saves a criterion to memory: writes the contents of the file that `ols_save` would write to
+/// `buffer`, and their size in bytes to `*size`.
 ///
-/// Call it first with a NULL `buffer` and a `capacity` of 0 for the size alone, then with that much memory; no call on the criterion may lie between
-/// the two. The buffer stays the caller's. `stream`: a `cudaStream_t` whose work is waited for; the CPU does not look at it. Safe from any thread. On
-/// failure neither `*size` nor the buffer is touched; a `capacity` that is too small is `OLS_STATUS_INVALID_ARGUMENT`, and the message says the size.
+/// Call it first with a NULL `buffer` and a `capacity` of 0 to obtain the size, then with a buffer
+/// of that capacity; no other call on the criterion may come between the two. The buffer remains the
+/// property of the caller. `stream` is the `cudaStream_t` to synchronise with; ignored on the CPU.
+/// Safe to call from any thread. On failure neither `*size` nor the buffer is written. If `capacity`
+/// is too small the status is `OLS_STATUS_INVALID_ARGUMENT`, and the message contains the required
+/// size.
 ///
 /// # Safety
-/// `criterion` is NULL or a live criterion; `buffer` is NULL or points to `capacity` writable bytes; `size` is NULL or points to a writable `size_t`.
+/// `criterion` is NULL or a live criterion; `buffer` is NULL or points to `capacity`
+/// writable bytes; `size` is NULL or points to a writable `size_t`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ols_save_memory(
     criterion: *const ols_criterion_t,
@@ -84,12 +100,14 @@ pub unsafe extern "C" fn ols_save_memory(
     })
 }
 
-/// As `ols_load`, from `size` bytes at `buffer`, which `ols_save_memory` or `ols_save` wrote.
+/// Restores a criterion from `size` bytes at `buffer`, written by `ols_save_memory` or `ols_save`.
 ///
-/// The buffer stays the caller's, is read until the call returns, and need not be aligned. All else as `ols_load`.
+/// The buffer remains the property of the caller, is read only until the call returns, and need not
+/// be aligned. In all other respects as `ols_load`.
 ///
 /// # Safety
-/// `criterion` is NULL or a live criterion; `buffer` is NULL or points to `size` readable bytes.
+/// `criterion` is NULL or a live criterion; `buffer` is NULL or points to `size`
+/// readable bytes.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ols_load_memory(
     criterion: *mut ols_criterion_t,

@@ -13,15 +13,18 @@ use super::tensor::ols_tensor_t;
 use crate::statistics::{COUNTERS, Counter, FRACTION_BITS, Report};
 use crate::stream::CudaStream;
 
-/// The summed probabilities are integers in units of 2^-30.
+/// Number of fraction bits of the sums A: they are integers in units of 2^-30.
 pub const OLS_FRACTION_BITS: i32 = 30;
 /// Number of counters; those without a name are 0.
 pub const OLS_COUNTERS: i32 = 4;
-/// Which counter: rows that were kept out because they hold NaN, +inf, or nothing but -inf.
+/// Index of the counter of rows that were skipped because they contain NaN or +inf, or are -inf
+/// throughout.
 pub const OLS_COUNTER_SKIPPED_NON_FINITE: i32 = 0;
-/// Which counter: targets that are neither a class nor the ignore index (on CUDA; on the CPU they are an error before anything is counted).
+/// Index of the counter of targets that are neither a class nor the ignore index. Used on CUDA; on
+/// the CPU such a target is an error, and nothing is counted.
 pub const OLS_COUNTER_TARGETS_OUT_OF_RANGE: i32 = 1;
-/// Which counter: rows that could not be taken back (on CUDA; on the CPU that is an error before anything is touched).
+/// Index of the counter of rows that could not be taken back. Used on CUDA; on the CPU this is an
+/// error, and nothing is counted.
 pub const OLS_COUNTER_TAKE_BACKS_REFUSED: i32 = 2;
 
 // The header needs plain numbers; these are the core's.
@@ -33,19 +36,23 @@ const _: () = assert!(
         && OLS_COUNTER_TAKE_BACKS_REFUSED == Counter::TakeBacksRefused as i32
 );
 
-/// Views of the statistics of the running epoch, in place, from `ols_statistics`. All are integers, so that sums over threads, batches and ranks are
-/// exact in any order: an all-reduce (sum) of the three, before `ols_next_epoch`, gives every rank the same soft labels, bit for bit.
+/// Views of the statistics of the current epoch, as returned by `ols_statistics`.
+///
+/// All values are integers, so that sums over threads, batches and ranks are exact in any order: a
+/// sum all-reduce of the three tensors before `ols_next_epoch` gives every rank bitwise identical
+/// soft labels.
 #[derive_ReprC]
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct ols_statistics_t {
-    /// Bytes of this struct: `sizeof(ols_statistics_t)`.
+    /// Size of this struct in bytes: `sizeof(ols_statistics_t)`.
     pub struct_size: usize,
-    /// A: i64 (K, K), a row per class; summed probabilities in units of 2^-30.
+    /// Sums A: i64 of shape (K, K), one row per class; summed probabilities in units of 2^-30.
     pub sums: ols_tensor_t,
-    /// c: i64 (K); samples that were summed. A class that has 2^32 is full and takes no more.
+    /// Counts c: i64 of shape (K); number of samples in each row of A. A class with 2^32 samples is
+    /// full and accepts no more.
     pub counts: ols_tensor_t,
-    /// i64 (`OLS_COUNTERS`).
+    /// Counters: i64 of shape (`OLS_COUNTERS`), indexed by the `OLS_COUNTER_` constants.
     pub counters: ols_tensor_t,
 }
 
@@ -56,46 +63,51 @@ unsafe impl Growing for ols_statistics_t {
     const DEFAULT: Self = Self { struct_size: 0, sums: ols_tensor_t::ABSENT, counts: ols_tensor_t::ABSENT, counters: ols_tensor_t::ABSENT };
 }
 
-/// What happened, from `ols_report`: in the epoch that ended last, and so far in the running one. `rows_measured` and all other `rows_` add up to K.
+/// A summary of the last completed epoch and of the current one, as returned by `ols_report`.
+/// `rows_measured` and the other `rows_` members add up to K.
 #[derive_ReprC]
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct ols_report_t {
-    /// Bytes of this struct: `sizeof(ols_report_t)`.
+    /// Size of this struct in bytes: `sizeof(ols_report_t)`.
     pub struct_size: usize,
-    /// Number of the epoch that ended last, counted from 1; 0 where none has ended yet (or since a load), and then all of it is 0.
+    /// Number of the last completed epoch, counted from 1. It is 0, like all other members for the
+    /// completed epoch, if no epoch has ended since the criterion was created or a state was loaded.
     pub epoch: i64,
-    /// Classes whose new soft label was measured.
+    /// Number of classes whose new soft label was measured.
     pub rows_measured: i64,
-    /// Classes that kept their row by `OLS_EMPTY_CLASS_KEEP`, or because nothing at all was accumulated.
+    /// Number of classes that kept their row: by `OLS_EMPTY_CLASS_KEEP`, or because nothing at all
+    /// was accumulated.
     pub rows_kept: i64,
-    /// Classes with a uniform row by `OLS_EMPTY_CLASS_UNIFORM`.
+    /// Number of classes that got a uniform row by `OLS_EMPTY_CLASS_UNIFORM`.
     pub rows_uniform: i64,
-    /// Classes back at their first row by `OLS_EMPTY_CLASS_INITIAL`.
+    /// Number of classes that got their initial row back by `OLS_EMPTY_CLASS_INITIAL`.
     pub rows_initial: i64,
-    /// Classes with a one-hot row by `OLS_EMPTY_CLASS_ONE_HOT`.
+    /// Number of classes that got a one-hot row by `OLS_EMPTY_CLASS_ONE_HOT`.
     pub rows_one_hot: i64,
-    /// Classes with a row of zeros by `OLS_EMPTY_CLASS_ZERO`.
+    /// Number of classes that got a row of zeros by `OLS_EMPTY_CLASS_ZERO`.
     pub rows_zero: i64,
-    /// Classes that stay as they are because of `freeze_above`.
+    /// Number of classes that kept their row because of `freeze_above`.
     pub rows_frozen: i64,
-    /// Samples that were accumulated: those classified right.
+    /// Number of samples that were accumulated, that is, classified correctly.
     pub samples_accumulated: i64,
-    /// Samples that were kept out because their logits hold NaN, +inf, or nothing but -inf.
+    /// Number of samples that were skipped because their logits contain NaN or +inf, or are -inf
+    /// throughout.
     pub samples_skipped: i64,
-    /// Classes that were full and took no more samples.
+    /// Number of classes that were full and accepted no more samples.
     pub classes_full: i64,
-    /// Targets that were neither a class nor the ignore index (on CUDA; an error on the CPU).
+    /// Number of targets that were neither a class nor the ignore index (CUDA only; an error on the
+    /// CPU).
     pub targets_out_of_range: i64,
-    /// Number of the running epoch.
+    /// Number of the current epoch, counted from 1.
     pub running_epoch: i64,
-    /// Samples that the running epoch has accumulated.
+    /// Number of samples accumulated so far in the current epoch.
     pub running_samples_accumulated: i64,
-    /// Samples that it has kept out.
+    /// Number of samples skipped so far in the current epoch.
     pub running_samples_skipped: i64,
-    /// Classes that are full.
+    /// Number of classes that are full.
     pub running_classes_full: i64,
-    /// Targets that were neither a class nor the ignore index (on CUDA).
+    /// Number of targets so far that were neither a class nor the ignore index (CUDA only).
     pub running_targets_out_of_range: i64,
 }
 
@@ -150,13 +162,17 @@ impl ols_report_t {
     }
 }
 
-/// Writes views of the statistics of the running epoch to `*out`, in place: for an all-reduce by NCCL, Gloo or MPI.
+/// Retrieves views of the statistics of the current epoch, in place, for an all-reduce by NCCL, Gloo
+/// or MPI.
 ///
-/// The memory is the criterion's, or the caller's own if `ols_create` was given some; the views hold until `ols_destroy`. It may be read and written
-/// while no call on the criterion runs. Safe from any thread. On failure `*out` is as before. Set `out->struct_size` before.
+/// The memory belongs to the criterion, or to the caller if it was given to `ols_create`; the views
+/// are valid until `ols_destroy`. It may be read and written while no call on the criterion is in
+/// progress. Safe to call from any thread. On failure `*out` is unchanged. Set `out->struct_size`
+/// before the call.
 ///
 /// # Safety
-/// `criterion` is NULL or a live criterion; `out` is NULL or points to a writable `ols_statistics_t` whose `struct_size` is set.
+/// `criterion` is NULL or a live criterion; `out` is NULL or points to a writable
+/// `ols_statistics_t` whose `struct_size` is set.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ols_statistics(criterion: *mut ols_criterion_t, out: *mut ols_statistics_t) -> ols_status_t {
     boundary("ols_statistics", || {
@@ -168,12 +184,17 @@ pub unsafe extern "C" fn ols_statistics(criterion: *mut ols_criterion_t, out: *m
     })
 }
 
-/// Ends the epoch: makes the soft labels of the next one from the statistics, and clears these (Zhang et al. 2021, equations 4 and 5).
+/// Ends the epoch: computes the soft labels of the next epoch from the statistics, then resets the
+/// statistics (Zhang et al. 2021, equations 4 and 5).
 ///
-/// A class with `min_count` samples or more gets the mean of their distributions; the others what `empty_class` says; `momentum` and `freeze_above` are
-/// obeyed. If nothing at all was accumulated, S stays as it is, whatever the policy; the epoch's number advances all the same. What happened is
-/// told by `ols_report`. S is written in place: views stay valid. `stream`: a `cudaStream_t` to enqueue on; the CPU does not look at it. Safe from
-/// any thread. Works in both modes. On failure the state is as before.
+/// A class with at least `min_count` samples gets the mean of their predictions; the others are
+/// handled according to `empty_class`. `momentum` and `freeze_above` apply. If nothing at all was
+/// accumulated, S is unchanged, whatever the policy; the epoch number advances in any case.
+/// `ols_report` returns a summary. Works in both modes.
+///
+/// S is updated in place, so that views of it remain valid. `stream` is the `cudaStream_t` on which
+/// the work is enqueued; ignored on the CPU. Safe to call from any thread. On failure the state is
+/// unchanged.
 ///
 /// # Safety
 /// `criterion` is NULL or a live criterion.
@@ -185,13 +206,15 @@ pub unsafe extern "C" fn ols_next_epoch(criterion: *mut ols_criterion_t, stream:
     })
 }
 
-/// Writes to `*out` what happened in the epoch that ended last, and so far in the running one.
+/// Retrieves a summary of the last completed epoch, and of the current epoch so far.
 ///
-/// Owns nothing. `stream`: a `cudaStream_t`; on CUDA this is the one call of a training loop that may wait for a device. Safe from any thread. On failure `*out` is as
-/// before. Set `out->struct_size` before.
+/// `*out` refers to no other memory. `stream` is a `cudaStream_t`; ignored on the CPU. On CUDA this
+/// is the only call of a training loop that may wait for the device. Safe to call from any thread.
+/// On failure `*out` is unchanged. Set `out->struct_size` before the call.
 ///
 /// # Safety
-/// `criterion` is NULL or a live criterion; `out` is NULL or points to a writable `ols_report_t` whose `struct_size` is set.
+/// `criterion` is NULL or a live criterion; `out` is NULL or points to a writable
+/// `ols_report_t` whose `struct_size` is set.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ols_report(criterion: *const ols_criterion_t, stream: *mut c_void, out: *mut ols_report_t) -> ols_status_t {
     boundary("ols_report", || {

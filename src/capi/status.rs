@@ -7,36 +7,40 @@ use safer_ffi::prelude::*;
 use super::boundary;
 use crate::error::ErrorKind;
 
-/// What a call came to. The numbers are permanent; a retired one is never used again, and new ones may come: treat an unknown one as a failure.
+/// The result of a call. The numbers are permanent and never reused. New ones may be added: treat an
+/// unknown status as a failure.
 #[derive_ReprC]
 #[repr(i32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ols_status_t {
-    /// The call succeeded, and every output is written.
+    /// The call succeeded and all outputs have been written.
     OLS_STATUS_OK = 0,
-    /// An argument is NULL, misaligned, not finite, outside its range, or inconsistent with another one.
+    /// An argument is NULL, misaligned, not finite, out of range, or inconsistent with another
+    /// one.
     OLS_STATUS_INVALID_ARGUMENT = 1,
-    /// A tensor has a dtype that this argument does not take.
+    /// A tensor has a dtype that is not supported for this argument.
     OLS_STATUS_INVALID_DTYPE = 2,
-    /// A tensor has the wrong number of dimensions, a wrong size, or strides that cannot be read or written.
+    /// A tensor has the wrong number of dimensions, a wrong size, or unusable strides.
     OLS_STATUS_INVALID_SHAPE = 3,
-    /// A tensor lives on another device than the criterion.
+    /// A tensor is on a different device from the criterion, or there is no such device.
     OLS_STATUS_INVALID_DEVICE = 4,
     /// A target is neither a class nor the ignore index.
     OLS_STATUS_TARGET_OUT_OF_RANGE = 5,
-    /// The state of the criterion does not permit the call; also every call on a criterion in which a call has panicked.
+    /// The call is not valid in the criterion's current state. After a panic, every call on the
+    /// criterion returns this status.
     OLS_STATUS_INVALID_STATE = 6,
-    /// This build or this machine cannot do what is asked.
+    /// This build or this machine does not support the request.
     OLS_STATUS_UNSUPPORTED = 7,
     /// Memory could not be allocated.
     OLS_STATUS_OUT_OF_MEMORY = 8,
-    /// The operating system refused to read or write a file.
+    /// The operating system could not read or write a file.
     OLS_STATUS_IO = 9,
-    /// The bytes are not a saved state, or a truncated or damaged one.
+    /// The data is not a saved state, or is truncated or corrupted.
     OLS_STATUS_INVALID_FILE = 10,
     /// CUDA reported an error.
     OLS_STATUS_CUDA = 11,
-    /// A bug in libols. Nothing has left the library; the criterion refuses all further calls but `ols_destroy`.
+    /// An internal error (a bug in libols). The criterion then rejects every call except
+    /// `ols_destroy`.
     OLS_STATUS_PANIC = 255,
 }
 
@@ -75,20 +79,25 @@ const NAMES: [(ols_status_t, &CStr); 13] = [
     (ols_status_t::OLS_STATUS_PANIC, c"PANIC"),
 ];
 
-/// Names a status: "INVALID_SHAPE" for `OLS_STATUS_INVALID_SHAPE`, "UNKNOWN" for a number that this library does not know.
+/// Returns the name of a status: "INVALID_SHAPE" for `OLS_STATUS_INVALID_SHAPE`, or "UNKNOWN" for a
+/// number that this library does not define.
 ///
-/// The string is constant and lives as long as the library is loaded; never NULL. Safe from any thread; cannot fail, and leaves the text of
-/// `ols_last_error` as it is.
+/// The string is constant, never NULL, and valid for as long as the library is loaded. Safe to call
+/// from any thread. Cannot fail, and does not change the text of `ols_last_error`.
 #[unsafe(no_mangle)]
 pub extern "C" fn ols_status_string(status: i32) -> *const c_char {
     NAMES.iter().find(|(known, _)| *known as i32 == status).map_or(c"UNKNOWN", |(_, name)| name).as_ptr()
 }
 
-/// Says what went wrong in this thread's latest call that returns a status: the function, the argument, the rule and the value, in English, as in
-/// `ols_forward: target[17] = 1003 is outside [0, 1000) and is not ignore_index (-100)`. Empty if that call succeeded.
+/// Returns the error message of the calling thread's most recent call that returns a status, or an
+/// empty string if that call succeeded.
 ///
-/// The text belongs to the library and stays until this thread's next call that returns a status, or the thread's end: copy it to keep it. Never
-/// NULL; UTF-8, at most 1023 bytes. Each thread has a text of its own. Cannot fail.
+/// The message is in English and names the function, the argument, the rule and the value, for
+/// example `ols_forward: target[17] = 1003 is outside [0, 1000) and is not ignore_index (-100)`.
+///
+/// The string is owned by the library, is never NULL, and holds at most 1023 bytes of UTF-8. It is
+/// valid until the same thread makes another call that returns a status, or exits: copy it to keep
+/// it. Each thread has its own message. Cannot fail.
 #[unsafe(no_mangle)]
 pub extern "C" fn ols_last_error() -> *const c_char {
     boundary::message()

@@ -8,27 +8,28 @@ use safer_ffi::prelude::*;
 use crate::error::{Result, fail};
 use crate::tensor::{DType, Device, DeviceKind, MAX_DIMENSIONS, RawTensor};
 
-/// Signed integers.
+/// `dtype_code` of signed integers.
 pub const OLS_CODE_INT: u8 = 0;
-/// Unsigned integers.
+/// `dtype_code` of unsigned integers.
 pub const OLS_CODE_UINT: u8 = 1;
-/// IEEE floating point.
+/// `dtype_code` of IEEE 754 floating-point numbers.
 pub const OLS_CODE_FLOAT: u8 = 2;
-/// bfloat16: the upper half of an IEEE binary32.
+/// `dtype_code` of bfloat16, the upper half of an IEEE 754 binary32.
 pub const OLS_CODE_BFLOAT: u8 = 4;
 
-/// What `ols_tensor_0d` to `ols_tensor_3d` take for a dtype: `dtype_code | dtype_bits << 8`.
+/// Element types, for the `dtype` argument of `ols_tensor_0d` to `ols_tensor_3d`. The value is
+/// `dtype_code | dtype_bits << 8`.
 #[derive_ReprC]
 #[repr(i32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ols_dtype_t {
-    /// IEEE binary32: `float`.
+    /// IEEE 754 binary32: `float`.
     OLS_DTYPE_F32 = 0x2002,
-    /// IEEE binary64: `double`.
+    /// IEEE 754 binary64: `double`.
     OLS_DTYPE_F64 = 0x4002,
-    /// IEEE binary16.
+    /// IEEE 754 binary16.
     OLS_DTYPE_F16 = 0x1002,
-    /// bfloat16: the upper half of an IEEE binary32.
+    /// bfloat16: the upper half of an IEEE 754 binary32.
     OLS_DTYPE_BF16 = 0x1004,
     /// `int64_t`.
     OLS_DTYPE_I64 = 0x4000,
@@ -42,39 +43,42 @@ pub enum ols_dtype_t {
 pub const OLS_DEVICE_CPU: i32 = 1;
 /// Memory of the CUDA device `device_id`.
 pub const OLS_DEVICE_CUDA: i32 = 2;
-/// Pinned host memory (`cudaMallocHost`): read and written as host memory.
+/// Pinned host memory (`cudaMallocHost`); treated as host memory.
 pub const OLS_DEVICE_CUDA_HOST: i32 = 3;
-/// CUDA managed memory: not supported yet.
+/// CUDA managed memory; not supported yet.
 pub const OLS_DEVICE_CUDA_MANAGED: i32 = 13;
 
-/// A view of up to three dimensions on memory of its owner. Flat and frozen: it never grows, and owns nothing. `ols_tensor_0d` to
-/// `ols_tensor_3d` below make one of row-major host memory; `ols_dlpack.h` makes one of a `DLTensor`.
+/// A non-owning view of up to three dimensions. `ols_tensor_0d` to `ols_tensor_3d` create views of
+/// row-major host memory; `ols_dlpack.h` creates one from a `DLTensor`.
 ///
-/// A tensor whose bytes are all 0 stands for "not given" inside of other structs.
+/// The layout of this struct is frozen: unlike the other structs, it never grows. As a member of
+/// another struct, a tensor whose bytes are all 0 means "not given".
 #[derive_ReprC]
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct ols_tensor_t {
-    /// The element whose indices are all 0, aligned to the size of an element. NULL only where a size is 0.
+    /// Address of the element whose indices are all 0, aligned to the size of an element. May be
+    /// NULL only if the tensor is empty (some size is 0).
     pub data: *mut c_void,
-    /// Where `data` lies: `OLS_DEVICE_CPU` or another of these (DLPack's numbers).
+    /// Where the memory is: one of the `OLS_DEVICE_` constants (DLPack's numbers).
     pub device_type: i32,
-    /// Which CUDA device; without meaning for host memory.
+    /// Index of the CUDA device; ignored for host memory.
     pub device_id: i32,
-    /// Kind of number: `OLS_CODE_FLOAT` or another of these (DLPack's numbers).
+    /// Kind of element: one of the `OLS_CODE_` constants (DLPack's numbers).
     pub dtype_code: u8,
-    /// Bits of an element: 8, 16, 32 or 64.
+    /// Bits per element: 8, 16, 32 or 64.
     pub dtype_bits: u8,
-    /// Always 1.
+    /// Must be 1.
     pub dtype_lanes: u16,
-    /// Number of dimensions, 0 to 3; 0 is one single value.
+    /// Number of dimensions, 0 to 3. A tensor with 0 dimensions is a single value.
     pub ndim: i32,
-    /// Sizes of the first `ndim` dimensions, each >= 0; the others are not looked at.
+    /// Sizes of the first `ndim` dimensions, each >= 0; the remaining entries are ignored.
     pub shape: [i64; 3],
-    /// Steps from one index to the next, in elements (not bytes), of the first `ndim` dimensions. Negative steps are fine; a step of 0 repeats an
-    /// element and is for inputs alone.
+    /// Strides of the first `ndim` dimensions in elements (not bytes); the remaining entries are
+    /// ignored. Strides may be negative. A stride of 0 repeats an element and is allowed for inputs
+    /// only.
     pub strides: [i64; 3],
-    /// Always 0.
+    /// Must be 0.
     pub reserved: u64,
 }
 

@@ -11,12 +11,12 @@ const FILES: [(&str, &str); 11] = [
     ("tensor", ""),
     ("options", "Options"),
     ("batch", "Batches"),
-    ("criterion", "Life"),
-    ("passes", "Use"),
-    ("statistics", "Statistics and the end of an epoch"),
+    ("criterion", "Creating and destroying"),
+    ("passes", "Loss and gradient"),
+    ("statistics", "Statistics and epochs"),
     ("soft_labels", "Soft labels"),
-    ("settings", "Settings"),
-    ("state", "State"),
+    ("settings", "Mode, alpha and epoch number"),
+    ("state", "Saving and loading"),
 ];
 
 /// Enums that no signature names, because numbers cross as `int32_t`.
@@ -34,7 +34,7 @@ pub fn generate() -> String {
         style: Style::Both,
         documentation_style: DocumentationStyle::Doxy,
         usize_is_size_t: true,
-        line_length: 140,
+        line_length: 100,
         tab_width: 4,
         ..Config::default()
     };
@@ -113,9 +113,9 @@ fn version_macros() -> String {
     let (major, minor, patch) =
         (number(env!("CARGO_PKG_VERSION_MAJOR")), number(env!("CARGO_PKG_VERSION_MINOR")), number(env!("CARGO_PKG_VERSION_PATCH")));
     format!(
-        "\n/** The version of this header, see `ols_version`. */\n#define OLS_VERSION \"{}\"\n#define OLS_VERSION_MAJOR {major}\n\
+        "\n/** The version of this header; see `ols_version`. */\n#define OLS_VERSION \"{}\"\n#define OLS_VERSION_MAJOR {major}\n\
          #define OLS_VERSION_MINOR {minor}\n#define OLS_VERSION_PATCH {patch}\n\
-         /** To compare versions: `major*1000000 + minor*1000 + patch`. */\n#define OLS_VERSION_NUMBER {}",
+         /** The version as one number, for comparisons: `major*1000000 + minor*1000 + patch`. */\n#define OLS_VERSION_NUMBER {}",
         env!("CARGO_PKG_VERSION"),
         major * 1_000_000 + minor * 1_000 + patch
     )

@@ -1,6 +1,8 @@
 /**
- * A view of one value in host memory: no dimension. `dtype` is an `ols_dtype_t`, here and below. The view owns nothing; these functions cannot fail
- * (what is wrong with a view is found by the call that takes it), and are safe from any thread.
+ * Creates a view of a single value in host memory, with 0 dimensions.
+ *
+ * `dtype` is an `ols_dtype_t`, here and below. A view owns nothing. These functions are safe to
+ * call from any thread and cannot fail: an invalid view is detected by the call that uses it.
  */
 static inline ols_tensor_t ols_tensor_0d(const void *data, int32_t dtype) {
     ols_tensor_t tensor;
@@ -18,9 +20,11 @@ static inline ols_tensor_t ols_tensor_0d(const void *data, int32_t dtype) {
 }
 
 /**
- * A view of three dimensions in host memory, row-major: element [i][j][k] is number (i*size1 + j)*size2 + k.
+ * Creates a view of a row-major array of three dimensions in host memory: element [i][j][k] is at
+ * index (i*size1 + j)*size2 + k.
  */
-static inline ols_tensor_t ols_tensor_3d(const void *data, int32_t dtype, int64_t size0, int64_t size1, int64_t size2) {
+static inline ols_tensor_t ols_tensor_3d(const void *data, int32_t dtype, int64_t size0,
+                                         int64_t size1, int64_t size2) {
     ols_tensor_t tensor = ols_tensor_0d(data, dtype);
     tensor.ndim = 3;
     tensor.shape[0] = size0;
@@ -33,16 +37,17 @@ static inline ols_tensor_t ols_tensor_3d(const void *data, int32_t dtype, int64_
 }
 
 /**
- * A view of two dimensions in host memory, row-major: element [i][j] is number i*size1 + j.
+ * Creates a view of a row-major matrix in host memory: element [i][j] is at index i*size1 + j.
  */
-static inline ols_tensor_t ols_tensor_2d(const void *data, int32_t dtype, int64_t size0, int64_t size1) {
+static inline ols_tensor_t ols_tensor_2d(const void *data, int32_t dtype, int64_t size0,
+                                         int64_t size1) {
     ols_tensor_t tensor = ols_tensor_3d(data, dtype, size0, size1, 1);
     tensor.ndim = 2;
     return tensor;
 }
 
 /**
- * A view of `size0` values that follow each other in host memory.
+ * Creates a view of `size0` contiguous values in host memory.
  */
 static inline ols_tensor_t ols_tensor_1d(const void *data, int32_t dtype, int64_t size0) {
     ols_tensor_t tensor = ols_tensor_3d(data, dtype, size0, 1, 1);
