@@ -226,7 +226,7 @@ pub(crate) fn save(options: &Options, state: &State, epoch: i64, path: &Path) ->
     let failed = |error: &dyn std::fmt::Display| Error::new(ErrorKind::Io, format!("{}: cannot be written: {error}", path.display()));
     // A link to a file stays a link; what is there and no file (a device, a folder) is not replaced by one.
     let target: PathBuf = match std::fs::metadata(path) {
-        Ok(there) if !there.is_file() => return Err(failed(&"it is there and is not a regular file")),
+        Ok(there) if !there.is_file() => return Err(failed(&"it exists and is not a regular file")),
         Ok(_) => std::fs::canonicalize(path).map_err(|error| failed(&error))?,
         Err(_) => path.into(),
     };
@@ -290,10 +290,13 @@ pub(crate) fn parse<'a>(bytes: &'a [u8], options: &Options) -> Result<Loaded<'a>
         format: u32,
         version: String,
     }
-    let damaged = |error: &dyn std::fmt::Display| Error::new(ErrorKind::InvalidFile, format!("corrupted file: its metadata: {error}"));
+    let damaged = |error: &dyn std::fmt::Display| Error::new(ErrorKind::InvalidFile, format!("corrupted file: invalid metadata: {error}"));
     let Version { format, version } = serde_json::from_str(text).map_err(|error| damaged(&error))?;
     if format > FORMAT {
-        fail!(InvalidFile, "newer file: its format {format}, of libols {version}, is above {FORMAT}, the highest that this library reads");
+        fail!(
+            InvalidFile,
+            "newer file: its format {format}, written by libols {version}, is newer than {FORMAT}, the latest that this library reads"
+        );
     }
     let metadata: Metadata = serde_json::from_str(text).map_err(|error| damaged(&error))?;
     let mut names: Vec<_> = tensors.iter().map(|(name, view)| (name.to_owned(), view.data())).collect();
@@ -302,7 +305,7 @@ pub(crate) fn parse<'a>(bytes: &'a [u8], options: &Options) -> Result<Loaded<'a>
     let blank = text.replacen(&stated, &format!("\"checksum\":\"{NO_CHECKSUM}\""), 1);
     let found = checksum(&blank, names.iter().map(|(name, data)| (name.as_str(), *data)));
     if found != metadata.checksum {
-        fail!(InvalidFile, "corrupted file: its checksum is {found}, but it states {}", metadata.checksum);
+        fail!(InvalidFile, "corrupted file: the checksum is {found}, but the file states {}", metadata.checksum);
     }
     if metadata.num_classes != options.classes {
         fail!(InvalidArgument, "the file has num_classes = {}, but the criterion has {}", metadata.num_classes, options.classes);
@@ -365,14 +368,14 @@ impl Loaded<'_> {
         for name in ["sums", "counts", "counters"] {
             let mut values = bytes(name).chunks_exact(8).map(bytemuck::pod_read_unaligned::<i64>).enumerate();
             if let Some((index, value)) = values.find(|(_, value)| *value < 0) {
-                fail!(InvalidFile, "corrupted file: element {index} of {name} is {value}, less than 0");
+                fail!(InvalidFile, "corrupted file: element {index} of {name} is negative: {value}");
             }
         }
         Ok(())
     }
 
     fn bytes(&self, name: &str, dtype: Dtype, shape: &[usize]) -> Result<&[u8]> {
-        let Ok(view) = self.tensors.tensor(name) else { fail!(InvalidFile, "corrupted file: it has no tensor {name:?}") };
+        let Ok(view) = self.tensors.tensor(name) else { fail!(InvalidFile, "corrupted file: tensor {name:?} is missing") };
         if view.dtype() != dtype || view.shape() != shape {
             let (found, size) = (view.dtype(), view.shape());
             fail!(InvalidFile, "corrupted file: tensor {name:?} is {found} {size:?}, not {dtype} {shape:?}");

@@ -280,7 +280,7 @@ impl Reference {
         let one = [1.0];
         let grad_loss = samples.grad_loss.unwrap_or(&one);
         if grad_loss.len() != 1 && !(reduction == Reduction::None && grad_loss.len() == n) {
-            fail!(InvalidShape, "grad_loss has {} values; one is needed, or one per sample with reduction none", grad_loss.len());
+            fail!(InvalidShape, "grad_loss has {} values, but needs one, or one per sample with reduction none", grad_loss.len());
         }
         let mut outcome = Outcome {
             sample_loss: vec![0.0; n],

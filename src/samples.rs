@@ -200,7 +200,7 @@ impl Samples {
         }
         check_device(options, "logits", logits)?;
         if logits.ndim != 2 && logits.ndim != 3 {
-            fail!(InvalidShape, "logits.ndim = {} is neither 2, as (N, K), nor 3, as (N, K, inner)", logits.ndim);
+            fail!(InvalidShape, "logits.ndim = {} is neither 2, for (N, K), nor 3, for (N, K, inner)", logits.ndim);
         }
         if logits.shape[1] != options.classes as i64 {
             fail!(InvalidShape, "logits.shape[1] = {} differs from num_classes = {}", logits.shape[1], options.classes);
@@ -216,7 +216,7 @@ impl Samples {
         let Some(count) =
             shape.iter().try_fold(1i64, |product, &size| product.checked_mul(size)).and_then(|count| usize::try_from(count).ok())
         else {
-            fail!(InvalidShape, "logits.shape has more samples than an address space");
+            fail!(InvalidShape, "logits.shape = {} has more samples than fit into the address space", Sizes(logits.sizes()));
         };
         let per_sample = |name: &str, tensor: &RawTensor, scalar: bool, dtypes: &[DType]| -> Result<(PerSample, Bytes)> {
             if !dtypes.contains(&tensor.dtype) {
@@ -244,7 +244,7 @@ impl Samples {
             && !tensor.is_one_value()
             && !each
         {
-            fail!(InvalidShape, "grad_loss.shape = {} is not one value, () or (1), as this reduction needs", Sizes(tensor.sizes()));
+            fail!(InvalidShape, "grad_loss.shape = {} is not a single value, () or (1), as this reduction requires", Sizes(tensor.sizes()));
         }
         let grad_loss = batch.grad_loss.as_ref().map(|tensor| per_sample("grad_loss", tensor, true, REALS)).transpose()?;
 
@@ -266,7 +266,7 @@ impl Samples {
         }
         let check_output = |name: &str, tensor: &RawTensor, dtype: DType, expected: &[i64], of: &str| -> Result<()> {
             if tensor.dtype != dtype {
-                fail!(InvalidDtype, "{name}.dtype = {}, but {dtype} is needed for logits of {}", tensor.dtype, logits.dtype);
+                fail!(InvalidDtype, "{name}.dtype = {}, but {dtype} is required for logits of {}", tensor.dtype, logits.dtype);
             }
             check_device(options, name, tensor)?;
             tensor.check_shape(name, expected, of)?;
@@ -284,7 +284,7 @@ impl Samples {
             Ok(())
         };
         if let Some(loss) = loss {
-            let (expected, of) = if each { (shape, of) } else { (&[][..], "one value, as this reduction gives") };
+            let (expected, of) = if each { (shape, of) } else { (&[][..], "the shape of a single value") };
             let expected = if !each && loss.is_one_value() { loss.sizes() } else { expected };
             check_output("loss", loss, logits.dtype.of_loss(), expected, of)?;
         }

@@ -167,19 +167,19 @@ impl<T: Element + Zeroable> Matrix<T> {
         let shape = [rows as i64, columns as i64];
         let shape = if rows == 1 { &shape[1..] } else { &shape[..] };
         if memory.dtype != T::DTYPE {
-            fail!(InvalidDtype, "{name}.dtype = {}, but {} is needed", memory.dtype, T::DTYPE);
+            fail!(InvalidDtype, "{name}.dtype = {}, but {} is required", memory.dtype, T::DTYPE);
         }
         if memory.device != device {
             fail!(InvalidDevice, "{name}.device = {}, but the criterion is on {device}", memory.device);
         }
-        memory.check_shape(name, shape, "the shape that the options ask for")?;
+        memory.check_shape(name, shape, "the required shape")?;
         memory.check(name)?;
         let column_stride = memory.strides[memory.ndim - 1];
         let row_stride = if rows == 1 { columns as i64 } else { memory.strides[0] };
         if column_stride != 1 || row_stride < columns as i64 {
             fail!(
                 InvalidShape,
-                "{name}: rows must be contiguous and {columns} or more elements apart; strides are {column_stride} and {row_stride}"
+                "{name}: rows must be contiguous and at least {columns} elements apart, but the strides are {row_stride} and {column_stride}"
             );
         }
         Ok(Self { memory: Memory::Borrowed(memory.data.cast()), rows, columns, row_stride: row_stride as usize, device })

@@ -127,8 +127,11 @@ fn foreign_files_are_named() {
     let other = safetensors::serialize([("weight", view)], None).unwrap();
     assert!(message(&other).contains("foreign"));
     let newer = replaced(&trained().to_bytes().unwrap(), b"\\\"format\\\":1,", b"\\\"format\\\":2,");
-    let expected =
-        concat!("newer file: its format 2, of libols ", env!("CARGO_PKG_VERSION"), ", is above 1, the highest that this library reads");
+    let expected = concat!(
+        "newer file: its format 2, written by libols ",
+        env!("CARGO_PKG_VERSION"),
+        ", is newer than 1, the latest that this library reads"
+    );
     assert_eq!(message(&newer), expected);
 }
 

@@ -57,10 +57,10 @@ const LARGEST_STRUCT: usize = 1 << 16;
 /// Refuses a size that no release of this struct can have.
 pub(super) fn check_struct_size<T: Growing>(of: impl fmt::Display, struct_size: usize) -> Result<()> {
     if struct_size < T::FIRST_SIZE {
-        fail!(InvalidArgument, "{of}struct_size = {struct_size} is less than {}, the first size of {}", T::FIRST_SIZE, T::NAME);
+        fail!(InvalidArgument, "{of}struct_size = {struct_size} is less than {}, the smallest size of {}", T::FIRST_SIZE, T::NAME);
     }
     if struct_size > LARGEST_STRUCT {
-        fail!(InvalidArgument, "{of}struct_size = {struct_size} is more than {LARGEST_STRUCT}: it was never set");
+        fail!(InvalidArgument, "{of}struct_size = {struct_size} is greater than {LARGEST_STRUCT}; it was probably never set");
     }
     Ok(())
 }
@@ -78,10 +78,7 @@ unsafe fn check_struct<T: Growing>(name: &str, pointer: *const T) -> Result<usiz
     // SAFETY: the caller promises `struct_size` bytes.
     let tail_is_zero = (known..struct_size).all(|at| unsafe { pointer.cast::<u8>().add(at).read() } == 0);
     if !tail_is_zero {
-        fail!(
-            InvalidArgument,
-            "{name}.struct_size = {struct_size}, but the bytes beyond the {known} that this library knows are not all 0"
-        );
+        fail!(InvalidArgument, "{name}.struct_size = {struct_size}, but the bytes after the {known} known to this library are not all 0");
     }
     Ok(struct_size)
 }

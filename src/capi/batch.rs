@@ -98,7 +98,7 @@ impl ols_batch_t {
             OLS_BATCH_NO_UPDATE => Update::None,
             OLS_BATCH_TAKE_BACK => Update::TakeBack,
             flags if flags == OLS_BATCH_NO_UPDATE | OLS_BATCH_TAKE_BACK => {
-                fail!(InvalidArgument, "batch.flags has OLS_BATCH_NO_UPDATE and OLS_BATCH_TAKE_BACK, which exclude each other")
+                fail!(InvalidArgument, "batch.flags has both OLS_BATCH_NO_UPDATE and OLS_BATCH_TAKE_BACK, which are mutually exclusive")
             }
             flags => fail!(InvalidArgument, "batch.flags = {flags:#x} has bits outside {:#x}", OLS_BATCH_NO_UPDATE | OLS_BATCH_TAKE_BACK),
         };

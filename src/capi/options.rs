@@ -295,7 +295,7 @@ impl ols_options_t {
         let state = [("soft_labels", memory.soft_labels), ("sums", memory.sums), ("counts", memory.counts), ("counters", memory.counters)];
         let mut given = state.iter().filter_map(|(name, tensor)| Some((*name, tensor.as_ref()?))).peekable();
         if memory.adopt && given.peek().is_none() {
-            fail!(InvalidArgument, "options.flags has OLS_OPTIONS_ADOPT_STATE, but no memory of a state is given");
+            fail!(InvalidArgument, "options.flags has OLS_OPTIONS_ADOPT_STATE, but no state memory is given");
         }
         let mut inputs = vec![Region::bytes("options", at.cast(), self.struct_size)];
         inputs.extend(weights.iter().map(|tensor| Region::tensor("class_weights", tensor)));
@@ -380,7 +380,7 @@ unsafe fn read_weights(weights: &RawTensor, classes: usize) -> Result<Vec<f64>> 
         fail!(InvalidDtype, "{NAME}.dtype = {} is not one of f32, f64", weights.dtype);
     }
     if weights.device != Device::CPU {
-        fail!(InvalidDevice, "{NAME}.device = {}, but it is read by the host", weights.device);
+        fail!(InvalidDevice, "{NAME}.device = {}, but it must be in host memory", weights.device);
     }
     weights.check_shape(NAME, &[classes as i64], "(num_classes)")?;
     weights.check(NAME)?;

@@ -160,7 +160,7 @@ pub unsafe extern "C" fn ols_accumulate(criterion: *mut ols_criterion_t, batch: 
         // SAFETY: the caller's promise.
         let (mut criterion, (raw, _)) = unsafe { (lock(criterion)?, read_batch(batch)?) };
         if raw.grad_loss.is_some() {
-            fail!(InvalidArgument, "grad_loss is given, but there is no loss");
+            fail!(InvalidArgument, "grad_loss is given, but no loss is computed");
         }
         // SAFETY: the caller's promise.
         unsafe { criterion.accumulate_raw(&raw) }

@@ -120,7 +120,7 @@ pub unsafe extern "C" fn ols_load_memory(
         let (mut criterion, stream) = unsafe { (lock(criterion)?, CudaStream::from_raw(stream)) };
         check_pointer("buffer", buffer)?;
         if size > isize::MAX as usize {
-            fail!(InvalidArgument, "size = {size} is more than an address space");
+            fail!(InvalidArgument, "size = {size} exceeds the address space");
         }
         // SAFETY: not NULL; the caller promises `size` readable bytes.
         criterion.load_bytes_on(unsafe { std::slice::from_raw_parts(buffer.cast(), size) }, stream)

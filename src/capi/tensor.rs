@@ -151,7 +151,7 @@ impl ols_tensor_t {
             fail!(InvalidDtype, "{name}.dtype_lanes = {lanes}, but it must be 1");
         }
         let Some(&(dtype, ..)) = DTYPES.iter().find(|line| (line.1, line.2) == (code, bits)) else {
-            fail!(InvalidDtype, "{name}.dtype_code = {code} with dtype_bits = {bits} is none of f32, f64, f16, bf16, i64, i32, u8");
+            fail!(InvalidDtype, "{name}.dtype_code = {code} with dtype_bits = {bits} is not one of f32, f64, f16, bf16, i64, i32, u8");
         };
         let device = device(format_args!("{name}."), self.device_type, self.device_id)?;
         if !(0..=MAX_DIMENSIONS as i32).contains(&self.ndim) {
@@ -179,7 +179,7 @@ pub(super) fn device(of: impl fmt::Display, device_type: i32, device_id: i32) ->
         OLS_DEVICE_CPU | OLS_DEVICE_CUDA_HOST => Ok(Device::CPU),
         OLS_DEVICE_CUDA => Ok(Device::cuda(device_id)),
         OLS_DEVICE_CUDA_MANAGED => fail!(InvalidDevice, "{of}device_type = {device_type}: CUDA managed memory is not supported"),
-        _ => fail!(InvalidDevice, "{of}device_type = {device_type} is none of 1 (CPU), 2 (CUDA), 3 (pinned host memory)"),
+        _ => fail!(InvalidDevice, "{of}device_type = {device_type} is not one of 1 (CPU), 2 (CUDA), 3 (pinned host memory)"),
     }
 }
 

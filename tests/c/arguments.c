@@ -187,9 +187,9 @@ static void flags_and_enums(void) {
     }
     options = good;
     options.flags = OLS_OPTIONS_ADOPT_STATE;
-    REFUSED(&w, BAD, "OLS_OPTIONS_ADOPT_STATE|no memory", ols_create(&options, &criterion));
+    REFUSED(&w, BAD, "OLS_OPTIONS_ADOPT_STATE|no state memory", ols_create(&options, &criterion));
     m->batch.flags = OLS_BATCH_NO_UPDATE | OLS_BATCH_TAKE_BACK;
-    REFUSED(&w, BAD, "batch.flags|exclude", ols_forward(m->criterion, &m->batch, &m->to_loss, &m->to_grad));
+    REFUSED(&w, BAD, "batch.flags|mutually exclusive", ols_forward(m->criterion, &m->batch, &m->to_loss, &m->to_grad));
     m->batch.flags = OLS_BATCH_TAKE_BACK;
     REFUSED(&w, BAD, "flags", ols_backward(m->criterion, &m->batch, NULL, &m->to_grad));
     m->batch.flags = 0;

@@ -124,10 +124,10 @@ static void refused(void) {
     BREAK(sums, ndim, 1, OLS_STATUS_INVALID_SHAPE, "sums.shape = (5)|(5, 5)");
     BREAK(counts, shape[0], 1, OLS_STATUS_INVALID_SHAPE, "counts.shape = (1)|(5)");
     BREAK(counters, shape[0], 3, OLS_STATUS_INVALID_SHAPE, "counters.shape = (3)|(4)");
-    BREAK(soft_labels, strides[0], K - 1, OLS_STATUS_INVALID_SHAPE, "soft_labels|strides are 1 and 4");
-    BREAK(soft_labels, strides[0], -ROW, OLS_STATUS_INVALID_SHAPE, "soft_labels|strides are 1 and -7");
-    BREAK(sums, strides[1], 2, OLS_STATUS_INVALID_SHAPE, "sums|strides are 2");
-    BREAK(counts, strides[0], 0, OLS_STATUS_INVALID_SHAPE, "counts|strides are 0");
+    BREAK(soft_labels, strides[0], K - 1, OLS_STATUS_INVALID_SHAPE, "soft_labels|strides are 4 and 1");
+    BREAK(soft_labels, strides[0], -ROW, OLS_STATUS_INVALID_SHAPE, "soft_labels|strides are -7 and 1");
+    BREAK(sums, strides[1], 2, OLS_STATUS_INVALID_SHAPE, "sums|strides are 7 and 2");
+    BREAK(counts, strides[0], 0, OLS_STATUS_INVALID_SHAPE, "counts|strides are 5 and 0");
     BREAK(sums, data, NULL, OLS_STATUS_INVALID_ARGUMENT, "sums.data is NULL");
     BREAK(sums, data, (char *)owned.sums + 4, OLS_STATUS_INVALID_ARGUMENT, "sums.data = 0x|not aligned");
     BREAK(counts, data, owned.sums, OLS_STATUS_INVALID_ARGUMENT, "sums|counts|overlap");
