@@ -72,12 +72,12 @@
  * of the logits.
  *
  * Memory
- * The library owns what ols_create returns and any views of it that it hands out; everything else
- * belongs to the caller. No pointer passed to a call is kept after it returns, except for state
- * memory given in ols_options_t, which is used until ols_destroy. On CUDA, memory is in use until
- * the work enqueued by the call has completed. An output must not overlap an input, another output
- * or the state (byte ranges are compared), except that the gradient may be written in place of the
- * logits.
+ * The library owns the criterion that ols_create returns and the memory that it allocates for it,
+ * including the memory behind the views that it hands out; everything else belongs to the caller.
+ * No pointer passed to a call is kept after it returns, except for state memory given in
+ * ols_options_t, which is used until ols_destroy. On CUDA, memory is in use until the work enqueued
+ * by the call has completed. An output must not overlap an input, another output or the state (byte
+ * ranges are compared), except that the gradient may be written in place of the logits.
  *
  * Errors
  * Functions that can fail return an ols_status_t. A failed call has no effect: no output is written
@@ -122,7 +122,7 @@
  *                    portable is accepted on processors other than x86-64)
  *     OLS_CUDA_PATH  plain or hopper: the kernels that are used on a CUDA device
  * Results are bitwise identical in each case. An empty value counts as unset; any other value makes
- * ols_create fail. The library reads no other variable.
+ * ols_create fail. There are no others.
  *
  * CUDA
  * A criterion whose device_type is OLS_DEVICE_CUDA works on tensors of that device. It requires

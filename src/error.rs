@@ -1,43 +1,43 @@
-//! The one error of the library: what kind it is, and a message that names the argument, the rule and the value.
+//! The error type of the library: a kind, and a message that names the argument, the rule and the value.
 
 use std::fmt;
 
-/// What went wrong, coarsely: what a program can act on. The C ABI gives each kind a permanent number (`ols_status_t`).
+/// The kind of an error, for programs to act on. The C ABI gives each kind a permanent number (`ols_status_t`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// An argument is null, not finite, outside its range, or inconsistent with another one.
+    /// An argument is null, not finite, out of range, or inconsistent with another one.
     InvalidArgument,
-    /// A tensor has a dtype that this argument does not take.
+    /// A tensor has a dtype that is not supported for this argument.
     InvalidDtype,
-    /// A tensor has the wrong number of dimensions, a wrong size, or strides that cannot be read or written.
+    /// A tensor has the wrong number of dimensions, a wrong size, or unusable strides.
     InvalidShape,
-    /// A tensor lives on another device than the criterion.
+    /// A tensor is on a different device from the criterion, or there is no such device.
     InvalidDevice,
     /// A target is neither a class nor the ignore index.
     TargetOutOfRange,
-    /// The criterion's state does not permit the call.
+    /// The call is not valid in the criterion's current state.
     InvalidState,
-    /// This build or machine cannot do what is asked.
+    /// This build or this machine does not support the request.
     Unsupported,
     /// Memory could not be allocated.
     OutOfMemory,
-    /// The operating system refused to read or write a file.
+    /// The operating system could not read or write a file.
     Io,
-    /// The bytes are not a saved state, or a truncated or damaged one.
+    /// The data is not a saved state, or is truncated or corrupted.
     InvalidFile,
     /// CUDA reported an error.
     Cuda,
 }
 
-/// An error of the library. Its text names the argument, the rule that it breaks, and the value.
+/// An error of the library. Its message names the argument, the rule that was violated, and the value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Error {
     kind: ErrorKind,
     message: String,
 }
 
-/// The library's results.
+/// The result type of the library.
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
@@ -46,12 +46,12 @@ impl Error {
         Self { kind, message: message.into() }
     }
 
-    /// What went wrong, coarsely.
+    /// The kind of the error.
     pub fn kind(&self) -> ErrorKind {
         self.kind
     }
 
-    /// What went wrong, in words.
+    /// The message.
     pub fn message(&self) -> &str {
         &self.message
     }

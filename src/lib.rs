@@ -1,11 +1,11 @@
 //! Online Label Smoothing: a classification loss that learns its own soft labels from the model's correct predictions.
 //!
 //! C. Zhang et al., "Delving Deep into Label Smoothing", IEEE Transactions on Image Processing 30, 2021. In each epoch the predicted distributions of
-//! the samples that are classified right are averaged per class; that average is the class's soft label in the next epoch, and the loss mixes
+//! the correctly classified samples are averaged per class; that average is the class's soft label in the next epoch, and the loss combines
 //! it with the hard label: `q = alpha * onehot(y) + (1 - alpha) * S[y]`, `loss = -sum q log p`.
 //!
-//! The crate has two faces. This one is safe Rust: a [`Criterion`] made from [`Options`], called with a [`Batch`] of [`TensorRef`]s. The other one
-//! is the C ABI in [`capi`], a thin layer over it, described by `include/ols.h`. [`mod@reference`] is the specification of both, as code.
+//! The crate has two interfaces. The safe Rust interface is a [`Criterion`], created from [`Options`] and called with a [`Batch`] of [`TensorRef`]s.
+//! The C ABI in [`capi`] is a thin layer over it and is documented in `include/ols.h`. [`mod@reference`] is the executable specification of both.
 //!
 //! ```
 //! use ols::{Batch, Criterion, Mode, Options, Reduction, TensorMut, TensorRef};

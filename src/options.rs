@@ -1,59 +1,59 @@
-//! What a criterion is told at its creation: validation, defaults, presets.
+//! The options of a criterion: defaults, presets, validation.
 
 use crate::error::{Result, fail};
 use crate::state::try_copy;
 use crate::tensor::Device;
 
-/// How the losses of a batch become one number ([`mod@crate::reference`] has the formulas).
+/// How the losses of a batch are reduced; see [`mod@crate::reference`] for the formulas.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Reduction {
-    /// One loss per sample, times its sample weight.
+    /// No reduction: one loss per sample, multiplied by its sample weight.
     None,
-    /// `sum v*loss / sum v*w[y]` over the samples that take part, as `torch.nn.CrossEntropyLoss` has it; 0 where the divisor is 0.
+    /// `sum v*loss / sum v*w[y]` over all samples that are not ignored, as in `torch.nn.CrossEntropyLoss`; 0 if the divisor is 0.
     #[default]
     Mean,
     /// `sum v*loss`.
     Sum,
 }
 
-/// Whether a forward pass adds to the statistics.
+/// Whether forward passes update the statistics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Mode {
-    /// A forward pass adds the distributions of the samples that are classified right.
+    /// Forward passes add the predictions of correctly classified samples to the statistics.
     #[default]
     Train,
-    /// A forward pass changes no state.
+    /// Forward passes change no state.
     Eval,
 }
 
-/// The soft label of a class that was not measured in an epoch.
+/// Which soft label a class gets at the end of an epoch in which it was not measured.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum EmptyClass {
-    /// The class keeps the row it has.
+    /// The class keeps its current row.
     #[default]
     Keep,
-    /// `1/K` everywhere, as the authors' code does.
+    /// `1/K` for every class, as in the authors' code.
     Uniform,
-    /// The row that the class began with.
+    /// The row that the class had in the first epoch.
     Initial,
     /// 1 for the class itself, 0 elsewhere.
     OneHot,
-    /// 0 everywhere, as the PyTorch package does: the class then trains against its hard label alone.
+    /// 0 for every class, as in the PyTorch package: the class then trains on its hard label alone.
     Zero,
 }
 
-/// The soft labels of the first epoch.
+/// How the soft labels of the first epoch are initialised.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Initial {
-    /// `1 - eps` for the class itself, `eps / (K - 1)` elsewhere.
+    /// `1 - eps` for the class itself, `eps / (K - 1)` for every other class.
     Smoothing(f64),
-    /// `1/K` everywhere.
+    /// `1/K` for every class.
     Uniform,
-    /// 0 everywhere.
+    /// 0 for every class.
     Zero,
     /// 1 for the class itself, 0 elsewhere.
     OneHot,
-    /// K x K soft labels, row-major, a row per class; finite and not negative. Rows need not sum to 1.
+    /// K x K soft labels, row-major, one row per class; finite and not negative. Rows need not sum to 1.
     Matrix(Vec<f32>),
 }
 
@@ -63,12 +63,12 @@ impl Default for Initial {
     }
 }
 
-/// Named sets of options that reproduce what others do.
+/// Sets of options that reproduce other implementations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Preset {
-    /// The PyTorch package: `smoothing` at the start, an absent class gets a row of zeros.
+    /// The PyTorch package: `smoothing` as the initial soft labels, a row of zeros for absent classes.
     Reference,
-    /// The authors' released CIFAR code: zeros at the start, an absent class gets a uniform row.
+    /// The authors' released CIFAR code: zeros as the initial soft labels, a uniform row for absent classes.
     Paper,
 }
 
@@ -84,39 +84,39 @@ pub enum Preset {
 pub struct Options {
     /// Number of classes K, at least 2.
     pub classes: usize,
-    /// Weight of the hard label in [0, 1]; the soft label weighs `1 - alpha`. Default 0.5.
+    /// Weight of the hard label, in [0, 1]; the soft label has the weight `1 - alpha`. Default: 0.5.
     pub alpha: f64,
-    /// Soft labels of the first epoch. Default `Smoothing(0.1)`.
+    /// Initial soft labels. Default: `Smoothing(0.1)`.
     pub initial: Initial,
-    /// What becomes of a class that was not measured in an epoch. Default `Keep`.
+    /// Policy for classes that were not measured in an epoch. Default: `Keep`.
     pub empty_class: EmptyClass,
-    /// Samples of a class that make it measured, at least 1. Default 1.
+    /// Number of samples per epoch from which on a class counts as measured, at least 1. Default: 1.
     pub min_count: i64,
-    /// Share of the old soft label in the new one, in [0, 1). Default 0.
+    /// Fraction of the old soft label that is kept in the new one, in [0, 1). Default: 0.
     pub momentum: f64,
-    /// A class whose largest soft label is at least this keeps its row for good. Default: never.
+    /// A class whose largest soft label is at least this value keeps its row from then on. Default: never.
     pub freeze_above: Option<f64>,
-    /// K class weights, finite and not negative. Default: 1 each.
+    /// K class weights, finite and not negative. Default: 1 for every class.
     pub class_weights: Option<Vec<f64>>,
-    /// A sample with this target takes no part. Default -100.
+    /// Samples with this target are ignored. Default: -100.
     pub ignore_index: i64,
-    /// How losses become one number. Default `Mean`.
+    /// Reduction of the loss. Default: `Mean`.
     pub reduction: Reduction,
-    /// The mode to begin in. Default `Train`.
+    /// Initial mode. Default: `Train`.
     pub mode: Mode,
-    /// Where the tensors of a call live. Default: the CPU.
+    /// Device of the criterion and of the tensors of its calls. Default: the CPU.
     pub device: Device,
-    /// The most threads that a call may use, the caller's own included; 0: as many as the process may run on. Default 0.
+    /// Maximum number of threads that a call uses, including the calling one; 0 means as many as the process may run on. Default: 0.
     pub threads: usize,
 }
 
 impl Options {
-    /// The default smoothing of the first epoch's soft labels.
+    /// The default smoothing of the initial soft labels.
     pub const DEFAULT_SMOOTHING: f64 = 0.1;
-    /// More threads than this cannot be asked for.
+    /// The largest valid value of [`threads`](Self::threads).
     pub const MAX_THREADS: usize = 1 << 16;
 
-    /// The defaults for `classes` classes.
+    /// Creates options with default values for `classes` classes.
     pub fn new(classes: usize) -> Self {
         Self {
             classes,
@@ -135,7 +135,7 @@ impl Options {
         }
     }
 
-    /// Sets what `preset` names: the initial soft labels and the rule for empty classes.
+    /// Applies a preset: sets the initial soft labels and the policy for empty classes.
     pub fn preset(mut self, preset: Preset) -> Self {
         (self.initial, self.empty_class) = match preset {
             Preset::Reference => (Initial::default(), EmptyClass::Zero),
@@ -176,7 +176,7 @@ impl Options {
 
     /// Sets [`freeze_above`](Self::freeze_above).
     ///
-    /// Mind the start: `Smoothing(0.1)` puts 0.9 on the diagonal, so a threshold of 0.88 freezes every class at once.
+    /// Note that the default `Smoothing(0.1)` puts 0.9 on the diagonal, so that a threshold of 0.88 freezes every class from the start.
     pub fn freeze_above(mut self, threshold: impl Into<Option<f64>>) -> Self {
         self.freeze_above = threshold.into();
         self
@@ -239,7 +239,7 @@ impl Options {
     /// Checks every option.
     ///
     /// # Errors
-    /// The first option that breaks its rule, by its name.
+    /// The first option that violates its rule; the message names it.
     pub fn validate(&self) -> Result<()> {
         let classes = self.classes;
         if !(2..=i32::MAX as usize).contains(&classes) {
