@@ -67,9 +67,8 @@ RUST_TESTS = --lib --test cuda $(addprefix --test ,$(filter-out header symbols c
 # All with --workspace, for the same features each time; see [profile.release-tests] in Cargo.toml.
 RELEASE_TESTS = $(CARGO) test --locked --profile release-tests --workspace
 
-# The sanitizers look at the kernels' C++, which is the same in both modes, for minutes.
-test-rust: setup ## unit, property, conformance, CUDA and documentation tests, the first four in debug and in release mode
-	$(CARGO) test --locked $(RUST_TESTS) -- --skip cuda_under_sanitizers
+test-rust: setup ## unit, property, conformance and documentation tests; all but the last in debug and in release mode, those of CUDA in the latter
+	$(CARGO) test --locked $(RUST_TESTS)
 	$(CARGO) test --locked --doc
 	$(RELEASE_TESTS) $(RUST_TESTS)
 
