@@ -92,7 +92,7 @@ fn version_number_is_composed_of_all_parts() {
     let composed = number("OLS_VERSION_NUMBER");
     assert_eq!((composed / 1_000_000, composed / 1_000 % 1_000, composed % 1_000), (major, minor, patch));
     let abi = number("OLS_ABI_VERSION");
-    assert_eq!(abi, major, "the ABI's version is the major version, which is also the SONAME's");
+    assert_eq!(abi, major, "the ABI's version is the major version");
 }
 
 /// The README's C program is examples/c/first.c, which is compiled and run: each of its lines stands there, less the error handling.
