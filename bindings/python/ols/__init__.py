@@ -26,9 +26,10 @@ from ._errors import (
     UnsupportedError,
 )
 from ._library import version as library_version
+from ._memory import CopyWarning
 from ._report import Report
 from ._threads import get_num_threads, set_num_threads
-from .criterion import CopyWarning, Criterion
+from .criterion import Criterion
 
 if TYPE_CHECKING:
     from .torch import LabelSmoothingLoss as LabelSmoothingLoss

@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
-import warnings
-from ctypes import byref
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import _abi
+from . import _abi, _calls
+from ._arrays import look, view
+from ._calls import Calls
 from ._core import Core
 from ._errors import InvalidStateError
-from ._library import batch_init, check, lib
-from ._memory import Borrowed, NotCollapsibleError, demand_labels, tensor_of_array
+from ._memory import tensor_of_array
 from ._report import Report
-from ._settings import EmptyClassName, ReductionName, Settings, int64, name_of, number
+from ._settings import EmptyClassName, ReductionName, Settings, int64, name_of
 
 if TYPE_CHECKING:
     from typing_extensions import Self
-
-_FLOATS = {(_abi.CODE_FLOAT, 16): "float16", (_abi.CODE_FLOAT, 32): "float32", (_abi.CODE_FLOAT, 64): "float64", (_abi.CODE_BFLOAT, 16): "bfloat16"}
-_UPDATES = {True: 0, False: _abi.BATCH_NO_UPDATE}
-
-
-class CopyWarning(UserWarning):
-    """A tensor had to be copied, because no three strides walk its memory."""
 
 
 class Criterion:
@@ -101,6 +92,7 @@ class Criterion:
             self._arrays = {name: np.zeros(shape, np.float32 if name == "soft_labels" else np.int64) for name, shape in shapes.items()}
         memory = {name: tensor_of_array(array) for name, array in self._arrays.items()}
         self._core = Core(settings, memory, self._arrays, device=(types[kind], place))
+        self._calls = Calls(self._core)
 
     @classmethod
     def reference(cls, n_classes: int, **options: Any) -> Self:
@@ -157,55 +149,40 @@ class Criterion:
         Raises:
             TypeError: a dtype. ValueError: a shape or value. IndexError: a target. RuntimeError: a device. Nothing is changed then.
         """
-        call = _Call(self, logits, target, sample_weight, target2, lam, target_offset, stream)
-        call.batch.flags = _UPDATES[bool(update and self.training)]
-        if grad_loss is not None:
-            call.batch.grad_loss = call.number("grad_loss", grad_loss)
-        loss, loss_tensor = call.new_loss()
-        gradient, gradient_tensor = call.new_gradient(out)
-        call.run(lib.ols_forward, byref(loss_tensor), byref(gradient_tensor))
-        return (loss[()] if isinstance(loss, np.ndarray) else loss), gradient
+        extras = sample_weight, target2, lam, grad_loss
+        flags = 0 if update and self.training else _abi.BATCH_NO_UPDATE
+        return self._calls.run(_calls.forward, logits, target, extras, target_offset, flags, stream, True, True, out)
 
     def loss(
         self, logits: Any, target: Any, *, sample_weight: Any = None, target2: Any = None, lam: Any = None, target_offset: int = 0,
         update: bool = True, stream: int | None = None,
     ) -> Any:  # fmt: skip
         """The loss alone, as in a call; in training mode it adds to the statistics."""
-        call = _Call(self, logits, target, sample_weight, target2, lam, target_offset, stream)
-        call.batch.flags = _UPDATES[bool(update and self.training)]
-        loss, loss_tensor = call.new_loss()
-        call.run(lib.ols_forward, byref(loss_tensor), None)
-        return loss[()] if isinstance(loss, np.ndarray) else loss
+        flags = 0 if update and self.training else _abi.BATCH_NO_UPDATE
+        return self._calls.run(_calls.forward, logits, target, (sample_weight, target2, lam, None), target_offset, flags, stream, True)[0]
 
     def backward(
         self, logits: Any, target: Any, *, grad_loss: Any = None, sample_weight: Any = None, target2: Any = None, lam: Any = None,
         target_offset: int = 0, out: Any = None, stream: int | None = None,
     ) -> Any:  # fmt: skip
         """The gradient alone, recomputed; no state is touched."""
-        call = _Call(self, logits, target, sample_weight, target2, lam, target_offset, stream)
-        if grad_loss is not None:
-            call.batch.grad_loss = call.number("grad_loss", grad_loss)
-        gradient, tensor = call.new_gradient(out)
-        call.run(lib.ols_backward, None, byref(tensor))
-        return gradient
+        extras = sample_weight, target2, lam, grad_loss
+        return self._calls.run(_calls.backward, logits, target, extras, target_offset, 0, stream, False, True, out)[1]
 
     def accumulate(
         self, probabilities: Any, target: Any, *, sample_weight: Any = None, target2: Any = None, lam: Any = None, target_offset: int = 0,
         take_back: bool = False, stream: int | None = None,
     ) -> None:  # fmt: skip
         """Adds to the statistics from given probabilities, in [0, 1], of the shape of logits, in training mode only; or takes them back, in both."""
-        call = _Call(self, probabilities, target, sample_weight, target2, lam, target_offset, stream)
-        call.batch.flags = _abi.BATCH_TAKE_BACK if take_back else _UPDATES[self.training]
-        call.run(lib.ols_accumulate)
+        flags = _abi.BATCH_TAKE_BACK if take_back else 0 if self.training else _abi.BATCH_NO_UPDATE
+        self._calls.run(_calls.accumulate, probabilities, target, (sample_weight, target2, lam, None), target_offset, flags, stream)
 
     def retract(
         self, logits: Any, target: Any, *, sample_weight: Any = None, target2: Any = None, lam: Any = None, target_offset: int = 0,
         stream: int | None = None,
     ) -> None:  # fmt: skip
         """Takes a batch back that was added, exactly; the arguments are those that it was added with. RuntimeError for more than was added."""
-        call = _Call(self, logits, target, sample_weight, target2, lam, target_offset, stream)
-        call.batch.flags = _abi.BATCH_TAKE_BACK
-        call.run(lib.ols_forward, None, None)
+        self._calls.run(_calls.forward, logits, target, (sample_weight, target2, lam, None), target_offset, _abi.BATCH_TAKE_BACK, stream)
 
     # ---- epochs, mode, settings
 
@@ -269,8 +246,10 @@ class Criterion:
 
     def set_soft_labels(self, soft_labels: Any, stream: int | None = None) -> None:
         """Replaces S by f32 or f64 (K, K), finite and >= 0."""
-        borrowed = Borrowed(soft_labels, 2, stream)
-        self._core.set_soft_labels(borrowed.tensor, stream)
+        layout, address, _owner = look("soft_labels", soft_labels, stream)
+        tensor = view("soft_labels", layout, 2)
+        tensor.data = address
+        self._core.set_soft_labels(tensor, stream)
 
     @property
     def sums(self) -> np.ndarray[Any, Any]:
@@ -336,103 +315,3 @@ class Criterion:
 
 _DEFAULTS = Criterion.__init__.__kwdefaults__ or {}
 _DEFAULTS = {name: value for name, value in _DEFAULTS.items() if name != "device"}
-
-
-class _Call:
-    """A batch of borrowed tensors, and outputs of their kind."""
-
-    def __init__(
-        self, criterion: Criterion, logits: Any, target: Any, sample_weight: Any, target2: Any, lam: Any, target_offset: int, stream: int | None
-    ) -> None:  # fmt: skip
-        self.core, self.stream = criterion._core, stream
-        self.kept: list[object] = []
-        self.logits, self.target = self.borrow("logits", logits, 2), self.borrow("target", target, 1)
-        self.batch = batch_init()
-        self.batch.logits, self.batch.targets, self.batch.stream = self.logits.tensor, self.target.tensor, stream
-        self.batch.target_offset = int64("target_offset", target_offset)
-        demand_labels("target", self.target.tensor, _shown_dtype(self.target), self.target.shape, self.logits.shape)
-        if sample_weight is not None:
-            self.batch.sample_weights = self.borrow("sample_weight", sample_weight, 1).tensor
-        if target2 is not None:
-            second = self.borrow("target2", target2, 1)
-            demand_labels("target2", second.tensor, _shown_dtype(second), second.shape, self.logits.shape)
-            self.batch.targets2 = second.tensor
-        if lam is not None:
-            self.batch.lam = self.number("lam", lam)
-
-    def borrow(self, name: str, source: Any, keep: int) -> Borrowed:
-        try:
-            borrowed = Borrowed(source, keep, self.stream)
-        except NotCollapsibleError as error:
-            if not isinstance(source, np.ndarray):
-                raise ValueError(f"{name}: {error}; make it contiguous") from error
-            warnings.warn(f"{name} is copied: {error}", CopyWarning, stacklevel=4)
-            borrowed = Borrowed(np.ascontiguousarray(source), keep)
-        except (TypeError, ValueError) as error:
-            raise (TypeError if isinstance(error, TypeError) else ValueError)(f"{name}: {error}") from error
-        self.kept.append(borrowed)
-        return borrowed
-
-    def number(self, name: str, value: Any) -> _abi.Tensor:
-        """A number for all, or an array of the target's shape."""
-        if isinstance(value, (int, float)):
-            value = number(name, value)
-            if self.logits.device[0] == _abi.DEVICE_CPU:
-                value = np.array(value, np.float64)
-            else:
-                xp = self.logits.source.__array_namespace__()
-                value = xp.full((), value, dtype=xp.float64, device=self.logits.source.device)
-        elif isinstance(value, np.generic):
-            value = np.asarray(value)
-        return self.borrow(name, value, 1).tensor
-
-    def new_loss(self) -> tuple[Any, _abi.Tensor]:
-        each = self.core.settings.reduction == _abi.Reduction.NONE
-        shape = self.target.shape if each else ()
-        name = "float64" if self.logits.dtype == (_abi.CODE_FLOAT, 64) else "float32"
-        if self.logits.device[0] == _abi.DEVICE_CPU:
-            loss: Any = np.empty(shape, name)
-        else:
-            xp = self.logits.source.__array_namespace__()
-            loss = xp.empty(shape, dtype=getattr(xp, name), device=self.logits.source.device)
-        self.kept.append(Borrowed(loss, 1, self.stream))
-        return loss, self.kept[-1].tensor  # type: ignore[attr-defined]
-
-    def new_gradient(self, out: Any) -> tuple[Any, _abi.Tensor]:
-        if out is None and self.logits.device[0] == _abi.DEVICE_CPU:
-            source = self.logits.source
-            dtype = source.dtype if isinstance(source, np.ndarray) else _numpy_dtype(self.logits.dtype)
-            # Logits with the class last, or column-major, get a gradient that lies as they do.
-            out = np.empty_like(source) if isinstance(source, np.ndarray) else np.empty(self.logits.shape, dtype)
-        elif out is None:
-            out = self.logits.source.__array_namespace__().empty_like(self.logits.source)
-        elif isinstance(out, np.ndarray) and not out.flags.writeable:
-            raise ValueError("out is read-only")
-        elif self.logits.device[0] == _abi.DEVICE_CPU and not isinstance(out, np.ndarray):
-            raise TypeError(f"out is a {type(out).__name__}, but on the CPU it must be a NumPy array, whose memory may be written")
-        try:
-            borrowed = Borrowed(out, 2, self.stream)
-        except NotCollapsibleError as error:
-            raise ValueError(f"out: {error}") from error
-        self.kept.append(borrowed)
-        return out, borrowed.tensor
-
-    def run(self, function: Any, *outputs: Any) -> None:
-        with self.core.lock:
-            check(function(self.core.current(), ctypes.addressof(self.batch), *outputs))
-
-
-def _shown_dtype(borrowed: Borrowed) -> object:
-    return getattr(borrowed.source, "dtype", borrowed.dtype)
-
-
-def _numpy_dtype(code: tuple[int, int]) -> np.dtype[Any]:
-    name = _FLOATS.get(code, "float32")  # what is no float is refused by the library
-    if name == "bfloat16":
-        try:
-            import ml_dtypes
-        except ImportError as error:
-            raise TypeError("NumPy knows no bfloat16 without the package ml_dtypes; give the gradient's memory as out") from error
-        narrow: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
-        return narrow
-    return np.dtype(name)

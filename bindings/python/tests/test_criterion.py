@@ -107,20 +107,24 @@ def test_r16_strides_are_passed_and_copies_are_said():
 
 
 def test_r16_the_address_is_the_arrays():
-    from ols._memory import Borrowed
+    from ols._arrays import look, view
 
     logits = np.zeros((6, 8), np.float32)[1:, 2:7]
-    borrowed = Borrowed(logits, 2)
-    assert borrowed.tensor.data == logits.ctypes.data
-    assert list(borrowed.tensor.strides[:2]) == [8, 1]
+    layout, address, _ = look("logits", logits)
+    assert address == logits.ctypes.data
+    assert list(view("logits", layout, 2).strides[:2]) == [8, 1]
 
     class Shown:
         __dlpack__ = logits.__dlpack__
         __dlpack_device__ = logits.__dlpack_device__
 
-    shown = Borrowed(Shown(), 2)
-    assert shown.tensor.data == logits.ctypes.data
-    assert bytes(shown.tensor) == bytes(borrowed.tensor)
+    shown, address, _ = look("logits", Shown())
+    assert address == logits.ctypes.data
+    assert bytes(view("logits", shown, 2)) == bytes(view("logits", layout, 2))
+    criterion, target = ols.Criterion(5), np.arange(5)
+    criterion(logits, target)
+    (plan,) = criterion._calls._plans.values()
+    assert (plan.batch.logits.data, plan.batch.targets.data) == (logits.ctypes.data, target.ctypes.data)
 
 
 def test_r20_in_place_and_given_memory():
@@ -397,9 +401,9 @@ class OnADevice:
 
 def test_r21_a_stream_is_asked_for_on_a_device():
     """The protocol alone: there is no device here to compute on."""
-    from ols._memory import Borrowed
+    from ols._arrays import look
 
     source = OnADevice(np.zeros((2, 5), np.float32))
-    Borrowed(source, 2)
-    Borrowed(source, 2, stream=77)
+    look("logits", source)
+    look("logits", source, 77)
     assert source.streams == [1, 77]

@@ -5,70 +5,49 @@ At 128 x 10 the library computes for three microseconds, so each attribute that 
 
 from __future__ import annotations
 
-import ctypes
 import warnings
-from ctypes import c_uint32, c_void_p
 from typing import Any
 
 import torch
 
 from .. import _abi, _threads
 from .._core import Core
-from .._library import batch_init, check, lib
-from .._memory import Layout, NotCollapsibleError, collapsed, demand_labels, set_layout
-from ..criterion import CopyWarning
+from .._library import check, lib
+from .._memory import CopyWarning, Layout, NotCollapsibleError, collapsed, demand_labels, set_layout
+from .._plan import EXTRAS, Plan, Plans
 from ._layout import describe
 
-# sample_weight, target2, lam, grad_loss: where their places in a batch are, and how many dimensions of theirs stay.
-EXTRAS = (("sample_weights", "sample_weight"), ("targets2", "target2"), ("lam", "lam"), ("grad_loss", "grad_loss"))
+# sample_weight, target2, lam, grad_loss.
 Extras = tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]
 NOTHING: Extras = (None, None, None, None)
 NARROW = frozenset((torch.float16, torch.bfloat16))
-# Layouts that are kept ready; a loop with ever new shapes starts over.
-_PLANS = 256
-_DATA = _abi.Tensor.data.offset
 _forward, _backward, _accumulate = lib.ols_forward, lib.ols_backward, lib.ols_accumulate
 _get_num_threads, _empty_like = torch.get_num_threads, torch.empty_like
 
 
-def _address_in(struct: ctypes.Structure, offset: int) -> c_void_p:
-    """The field of `struct` that holds an address, to write it without a detour."""
-    return c_void_p.from_buffer(struct, offset)
+class TensorPlan(Plan):
+    """A plan that knows what the losses of its calls look like."""
 
-
-class Plan:
-    """A batch and its outputs for one layout of all tensors. Only the addresses are written per call."""
-
-    __slots__ = (
-        "address", "batch", "extras", "flags", "gradient", "gradient_address", "gradient_data", "logits_data", "loss", "loss_address", "loss_data",
-        "loss_dtype", "loss_like", "loss_shape", "stream", "targets_data",
-    )  # fmt: skip
+    __slots__ = ("loss_dtype", "loss_like", "loss_shape")
 
     def __init__(self, logits: torch.Tensor, target: torch.Tensor, extras: Extras, each: bool) -> None:
-        batch = batch_init()
-        batch.logits, batch.targets = describe(logits, "logits", 2), describe(target, "target", 1)
-        demand_labels("target", batch.targets, target.dtype, target.shape, logits.shape)
-        self.extras = []
-        for number, ((field, name), tensor) in enumerate(zip(EXTRAS, extras)):
+        z, y = describe(logits, "logits", 2), describe(target, "target", 1)
+        demand_labels("target", y, target.dtype, target.shape, logits.shape)
+        views = []
+        for number, ((_, name), tensor) in enumerate(zip(EXTRAS, extras)):
             if tensor is not None:
                 view = describe(tensor, name, 1)
                 if name == "target2":
                     demand_labels(name, view, tensor.dtype, tensor.shape, logits.shape)
-                setattr(batch, field, view)
-                self.extras.append((number, _address_in(batch, getattr(_abi.Batch, field).offset + _DATA)))
+                views.append((number, view, None))
         self.loss_shape = target.shape if each else torch.Size(())
         self.loss_dtype = torch.float64 if logits.dtype is torch.float64 else torch.float32
         # What the outputs of later calls will look like.
         loss = torch.empty(self.loss_shape, dtype=self.loss_dtype, device=logits.device)
-        self.loss, self.loss_like = describe(loss, "loss", 1), None if each else loss
-        self.gradient = _abi.Tensor.from_buffer_copy(batch.logits)
-        set_layout(self.gradient, layout_of_gradient(logits))
-        self.batch, self.address = batch, ctypes.addressof(batch)
-        self.loss_address, self.gradient_address = ctypes.addressof(self.loss), ctypes.addressof(self.gradient)
-        self.logits_data, self.targets_data = (_address_in(batch, getattr(_abi.Batch, name).offset + _DATA) for name in ("logits", "targets"))
-        self.loss_data, self.gradient_data = _address_in(self.loss, _DATA), _address_in(self.gradient, _DATA)
-        self.flags = c_uint32.from_buffer(batch, _abi.Batch.flags.offset)
-        self.stream = _address_in(batch, _abi.Batch.stream.offset)
+        self.loss_like = None if each else loss
+        gradient = _abi.Tensor.from_buffer_copy(z)
+        set_layout(gradient, layout_of_gradient(logits))
+        super().__init__(z, y, views, describe(loss, "loss", 1), gradient)
 
 
 def layout_of_gradient(logits: torch.Tensor) -> Layout:
@@ -84,7 +63,7 @@ def layout_of_gradient(logits: torch.Tensor) -> Layout:
 class Engine:
     """The library's criterion over state tensors, and the plans of its calls."""
 
-    __slots__ = ("_index", "_last", "_on_cuda", "_plans", "core", "each", "generation", "pointer", "scale", "soft_labels")
+    __slots__ = ("_index", "_on_cuda", "_plans", "core", "each", "generation", "pointer", "scale", "soft_labels")
 
     def __init__(self, core: Core, soft_labels: torch.Tensor) -> None:
         self.core, self.soft_labels, self.pointer = core, soft_labels, soft_labels.data_ptr()
@@ -92,8 +71,7 @@ class Engine:
         self.generation = 0
         # The gradient of the loss that backward brought last, for 16-bit logits: the next forward computes the gradient for it.
         self.scale = 1.0
-        self._plans: dict[Any, Plan] = {}
-        self._last: Any = None, None
+        self._plans: Plans[TensorPlan] = Plans()
         self.each = core.settings.reduction == _abi.Reduction.NONE
         self._on_cuda, self._index = soft_labels.is_cuda, soft_labels.get_device()
 
@@ -142,7 +120,7 @@ class Engine:
         logits, target, extras = copied(logits, target, extras)
         return self.backward(logits, target, extras, grad_loss if extras[3] is None else extras[3], into)
 
-    def _plan(self, logits: torch.Tensor, target: torch.Tensor, extras: Extras) -> Plan | None:
+    def _plan(self, logits: torch.Tensor, target: torch.Tensor, extras: Extras) -> TensorPlan | None:
         """The plan of this layout with the addresses of these tensors, or None where they must be copied. Under the lock."""
         key: tuple[Any, ...] = (
             logits.shape, logits.stride(), logits.dtype, logits.device, logits.is_neg(), target.shape, target.stride(), target.dtype, target.device,
@@ -151,17 +129,13 @@ class Engine:
             key += tuple(
                 None if tensor is None else (tensor.shape, tensor.stride(), tensor.dtype, tensor.device, tensor.is_neg()) for tensor in extras
             )
-        if key != self._last[0]:  # cheaper than its hash
-            found = self._plans.get(key)
-            if found is None:
-                if len(self._plans) >= _PLANS:
-                    self._plans.clear()
-                try:
-                    found = self._plans[key] = Plan(logits, target, extras, self.each)
-                except NotCollapsibleError:
-                    return None
-            self._last = key, found
-        plan: Plan = self._last[1]
+        plans = self._plans
+        plan = plans.last if key == plans.key else plans.find(key)
+        if plan is None:
+            try:
+                plan = plans.add(key, TensorPlan(logits, target, extras, self.each))
+            except NotCollapsibleError:
+                return None
         plan.logits_data.value = logits.data_ptr()
         plan.targets_data.value = target.data_ptr()
         for number, data in plan.extras:
