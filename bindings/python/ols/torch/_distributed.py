@@ -7,6 +7,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from ._private import reducible_devices
+
 
 def several(group: Any = None) -> bool:
     """Whether there is a process group of more than one process. RuntimeError in a process that is outside of the group."""
@@ -26,7 +28,7 @@ def rank() -> int:
 def demand_device(device: torch.device, group: Any) -> None:
     """RuntimeError, before anything is touched, where the group has no backend for the device."""
     group = group if group is not None else dist.group.WORLD
-    able = sorted({str(getattr(kind, "type", kind)) for kind in getattr(group, "_device_types", [device])})
+    able = reducible_devices(group, device)
     if device.type not in able:
         raise RuntimeError(
             f"the statistics are on {device}, but the process group ({dist.get_backend(group)}) reduces tensors on {', '.join(able)} alone. "

@@ -8,6 +8,7 @@ import torch
 
 from ._compose import gradient as composed
 from ._engine import NARROW, NOTHING, Engine, Extras
+from ._private import call_backward_directly, direct_apply
 
 _is_grad_enabled = torch.is_grad_enabled
 # Target, engine, extras, flags: in one piece, as each argument of a Function costs time in both passes.
@@ -61,9 +62,8 @@ class Loss(torch.autograd.Function):
         return gradient, None
 
 
-# What `Loss.apply`, and what the engine calls in a backward pass, come down to where no transform of torch.func is active: without detours through Python.
-apply = super(torch.autograd.Function, Loss).apply
-Loss._backward_cls.apply = Loss.backward  # type: ignore[attr-defined]
+apply = direct_apply(Loss)
+call_backward_directly(Loss)
 
 
 def _recomputed(ctx: Any, grad_loss: torch.Tensor, engine: Engine, generation: int, into: torch.Tensor | None) -> torch.Tensor:

@@ -20,6 +20,7 @@ from .._core import STATE, Core
 from .._settings import Settings, name_of
 from ._engine import NARROW, Engine, Extras
 from ._layout import describe, device_of
+from ._private import current_graph_task_id
 
 _engines: OrderedDict[tuple[Any, ...], tuple[Engine, Tensor | None]] = OrderedDict()
 _engines_lock = threading.Lock()
@@ -73,7 +74,7 @@ def forward_(
 ) -> tuple[Tensor, Tensor]:
     """Loss, gradient (empty if not asked for), and the statistics in place."""
     # In the graph of a backward pass a forward is a recomputation, of activation checkpointing.
-    flags = 0 if torch._C._current_graph_task_id() == -1 else _abi.BATCH_NO_UPDATE
+    flags = 0 if current_graph_task_id() == -1 else _abi.BATCH_NO_UPDATE
     return _run(logits, target, (soft_labels, sums, counts, counters), flags, *options)
 
 

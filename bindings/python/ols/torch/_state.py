@@ -15,6 +15,7 @@ from .._settings import Settings
 from . import _checkpoint, _distributed
 from ._engine import Engine
 from ._layout import describe, device_of
+from ._private import assigns
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -36,6 +37,8 @@ class Stateful(torch.nn.Module):
     sums: Tensor
     counts: Tensor
     counters: Tensor
+    # Made by torch.nn.DataParallel, for one call.
+    _replica = False
     # After `gather`, where it has moved the statistics away: the totals, and the rank that has them.
     _gathered: tuple[tuple[Tensor, ...], int] | None = None
 
@@ -110,7 +113,7 @@ class Stateful(torch.nn.Module):
 
     def _renewed(self) -> Engine:
         """A new one, for tensors that were moved or replaced."""
-        if self.__dict__.get("_is_replica"):
+        if self._replica:
             raise RuntimeError(
                 "a replica of torch.nn.DataParallel cannot count, as it is thrown away after each call; use DistributedDataParallel, with a process per "
                 "device, or call the criterion outside of the wrapped model"
@@ -201,7 +204,7 @@ class Stateful(torch.nn.Module):
     def _replicate_for_data_parallel(self) -> Self:
         replica: Self = super()._replicate_for_data_parallel()  # type: ignore[no-untyped-call]
         # It would count with the original's, on another device. Without one its calls come to be refused.
-        replica._epoch, replica._engine = self.epoch, None
+        replica._epoch, replica._engine, replica._replica = self.epoch, None, True
         return replica
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
@@ -236,7 +239,7 @@ class Stateful(torch.nn.Module):
         except _checkpoint.RefusedError as refused:
             error_msgs.append(f"{prefix}{refused}")
             return
-        self._take(loaded, bool(local_metadata.get("assign_to_params_buffers", False)))
+        self._take(loaded, assigns(local_metadata))
 
     def load_state_dict(self, state_dict: Any, strict: bool = True, assign: bool = False) -> Any:
         self.__dict__["_strictly"] = strict

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
 from .. import _abi
 from .._report import Report
@@ -18,6 +17,7 @@ from ._eager import apply as apply_loss
 from ._engine import NOTHING, Extras
 from ._layout import describe
 from ._operators import TracedLoss, call
+from ._private import current_graph_task_id, has_tangent, len_torch_dispatch_stack, refusing_traces, transforms_active
 from ._state import Stateful
 
 if TYPE_CHECKING:
@@ -25,15 +25,14 @@ if TYPE_CHECKING:
 
 _is_compiling = torch.compiler.is_compiling
 _is_grad_enabled = torch.is_grad_enabled
-_current_graph_task_id = torch._C._current_graph_task_id
-_transforms_active = torch._C._are_functorch_transforms_active
-_len_torch_dispatch_stack = torch._C._len_torch_dispatch_stack
 # Others, as DTensor or a fake tensor, go through the operators of torch.library.
 _PLAIN = (Tensor, torch.nn.Parameter)
 Lam = Tensor | float
+_NO_TANGENTS = "logits have a tangent, but this loss has no forward-mode differentiation"
 _NO_TRANSFORMS = "torch.func transforms are not supported: use autograd"
 
 
+@refusing_traces
 class OnlineLabelSmoothing(Stateful):
     r"""The loss with the soft labels that it learns (C. Zhang et al., "Delving Deep into Label Smoothing", IEEE Transactions on Image Processing
     30, 2021).
@@ -126,12 +125,12 @@ class OnlineLabelSmoothing(Stateful):
             TypeError: a dtype. ValueError: a shape or a value. IndexError: a target. RuntimeError: a device, a `sample_weight` or `lam` that requires a
             gradient, a transform of torch.func, torch.jit.trace. The state is as before then.
         """
-        if _is_compiling() or _len_torch_dispatch_stack() or type(logits) not in _PLAIN:
+        if _is_compiling() or len_torch_dispatch_stack() or type(logits) not in _PLAIN:
             return self._traced(logits, target, sample_weight, target2, lam)
         if not isinstance(target, Tensor):
             raise TypeError(f"target is a {type(target).__name__}, not a tensor")
-        if forward_ad._current_level >= 0 and forward_ad.unpack_dual(logits).tangent is not None:  # type: ignore[no-untyped-call]
-            raise RuntimeError("logits have a tangent, but this loss has no forward-mode differentiation")
+        if has_tangent(logits):
+            raise RuntimeError(_NO_TANGENTS)
         engine = self._engine
         soft_labels = self._buffers["soft_labels"]
         if engine is None or engine.soft_labels is not soft_labels or engine.pointer != soft_labels.data_ptr():
@@ -139,26 +138,24 @@ class OnlineLabelSmoothing(Stateful):
         plain = sample_weight is None and target2 is None and lam is None
         extras = NOTHING if plain else self._extras(logits, sample_weight, target2, lam)
         # A forward within the graph of a backward pass is the recomputation of activation checkpointing: it was counted before.
-        flags = 0 if self.training and _current_graph_task_id() == -1 else _abi.BATCH_NO_UPDATE
+        flags = 0 if self.training and current_graph_task_id() == -1 else _abi.BATCH_NO_UPDATE
         if logits.requires_grad and _is_grad_enabled():
-            if _transforms_active():
+            if transforms_active():
                 raise RuntimeError(_NO_TRANSFORMS)
-            return apply_loss(logits, (target, engine, extras, flags))  # type: ignore[no-any-return, no-untyped-call]
+            return apply_loss(logits, (target, engine, extras, flags))  # type: ignore[no-any-return]
         try:
             return engine.forward(logits, target, extras, flags, False)[0]
         except RuntimeError as error:
             # Asked afterwards: what a transform has batched shows no memory.
-            if _transforms_active():
+            if transforms_active():
                 raise RuntimeError(_NO_TRANSFORMS) from error
             raise
-
-    def _slow_forward(self, *arguments: Any, **named: Any) -> Any:
-        """What PyTorch calls in `forward`'s place while torch.jit.trace records."""
-        raise RuntimeError("torch.jit.trace would record the loss of this batch as a constant: use torch.compile or torch.export")
 
     def _traced(self, logits: Tensor, target: Tensor, sample_weight: Tensor | None, target2: Tensor | None, lam: Lam | None) -> Tensor:
         """By the operators of torch.library, which torch.compile, torch.export and dispatch modes can see."""
         _demand_tensors(logits=logits, target=target)
+        if not _is_compiling() and has_tangent(logits):
+            raise RuntimeError(_NO_TANGENTS)
         extras = self._extras(logits, sample_weight, target2, lam)
         statistics = (self.sums, self.counts, self.counters) if self.training else None
         scheduled = self._scheduled_alpha

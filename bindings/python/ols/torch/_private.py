@@ -1,0 +1,91 @@
+"""Everything the module needs from PyTorch that PyTorch does not document: one name for each, and what replaces it in a version that lacks it.
+
+All of it exists in PyTorch 2.6, the oldest that the package supports, through 2.13, which the tests run with.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch
+from torch.autograd import forward_ad
+
+M = TypeVar("M", bound=type[torch.nn.Module])
+
+# Methods of torch.nn.Module that are overridden: moves and casts, state dicts, replicas of DataParallel, torch.jit.trace. Nothing public intervenes there.
+# A test compares the list with what is overridden and with what PyTorch has. Read as well, in every call: `_buffers`, as looking up the attribute
+# takes longer than all other checks of a call.
+OVERRIDDEN = ("_apply", "_load_from_state_dict", "_replicate_for_data_parallel", "_save_to_state_dict", "_slow_forward")
+
+# The number of the backward pass that this thread is in, or -1. A forward in one is the recomputation of activation checkpointing, which must not be
+# counted again. There is no public way to tell, and counting twice without a word would be worse than no import.
+try:
+    current_graph_task_id: Callable[[], int] = torch._C._current_graph_task_id
+except AttributeError as error:
+    raise ImportError(f"ols.OnlineLabelSmoothing needs torch._C._current_graph_task_id, which PyTorch {torch.__version__} does not have") from error
+
+# Whether a transform of torch.func is active, to refuse it in words of our own. Without it `direct_apply` leaves that to PyTorch.
+_transforms: Callable[[], bool] | None = getattr(torch._C, "_are_functorch_transforms_active", None)
+transforms_active: Callable[[], bool] = _transforms or (lambda: False)
+
+# How many dispatch modes are active. They see operators, not calls of a library. Without it every call goes through the operators, as if one were.
+len_torch_dispatch_stack: Callable[[], int] = getattr(torch._C, "_len_torch_dispatch_stack", lambda: 1)
+
+if hasattr(forward_ad, "_current_level"):
+    # Spares a step that does not use forward-mode differentiation the public function, which takes ten times as long.
+    def has_tangent(tensor: torch.Tensor) -> bool:
+        """Whether a tensor is a dual tensor of forward-mode differentiation."""
+        return forward_ad._current_level >= 0 and forward_ad.unpack_dual(tensor).tangent is not None  # type: ignore[no-untyped-call]
+
+else:
+
+    def has_tangent(tensor: torch.Tensor) -> bool:
+        """Whether a tensor is a dual tensor of forward-mode differentiation."""
+        return forward_ad.unpack_dual(tensor).tangent is not None  # type: ignore[no-untyped-call]
+
+
+def direct_apply(function: type[torch.autograd.Function]) -> Callable[..., Any]:
+    """`function.apply` without its checks in Python. The caller asks `transforms_active`; where that cannot be asked, `function.apply` itself."""
+    direct: Callable[..., Any] | None = getattr(super(torch.autograd.Function, function), "apply", None)
+    return function.apply if direct is None or _transforms is None else direct
+
+
+def call_backward_directly(function: type[torch.autograd.Function]) -> None:
+    """The engine calls `function.backward` without a detour through Python that looks for `vjp`. Without the attribute it takes the detour."""
+    node = getattr(function, "_backward_cls", None)
+    if node is not None:
+        node.apply = function.backward
+
+
+_HAS_TRACE_HOOK = hasattr(torch.nn.Module, "_slow_forward")
+
+
+def refuse_trace(*_: Any, **__: Any) -> Any:
+    raise RuntimeError("torch.jit.trace would record the loss of this batch as a constant: use torch.compile or torch.export")
+
+
+def refusing_traces(module: M) -> M:
+    """A class whose calls are errors while torch.jit.trace records: PyTorch then calls `_slow_forward`. Without that each `forward` asks, publicly."""
+    if _HAS_TRACE_HOOK:
+        module._slow_forward = refuse_trace  # type: ignore[method-assign]
+        return module
+    forward = module.forward
+
+    @functools.wraps(forward)
+    def asking(self: torch.nn.Module, *arguments: Any, **named: Any) -> Any:
+        return refuse_trace() if torch.jit.is_tracing() else forward(self, *arguments, **named)  # type: ignore[attr-defined, no-untyped-call]
+
+    module.forward = asking
+    return module
+
+
+def assigns(local_metadata: dict[str, Any]) -> bool:
+    """Whether `load_state_dict(assign=True)` is what calls `_load_from_state_dict`. Without it tensors are copied, as by default."""
+    return bool(local_metadata.get("assign_to_params_buffers", False))
+
+
+def reducible_devices(group: Any, device: torch.device) -> list[str]:
+    """The types of devices whose tensors a process group reduces. Without it that of `device`: the group then finds out by itself."""
+    return sorted({str(getattr(kind, "type", kind)) for kind in getattr(group, "_device_types", [device])})
