@@ -123,10 +123,10 @@ class Core:
         self.call(lib.ols_set_soft_labels, byref(tensor), stream)
 
     def save(self, path: str | os.PathLike[str], stream: int | None = None) -> None:
-        self.call(lib.ols_save, os.fsencode(path), stream)
+        self.call(lib.ols_save, encoded(path), stream)
 
     def load(self, path: str | os.PathLike[str], stream: int | None = None) -> None:
-        self._load(lib.ols_load, os.fsencode(path), stream)
+        self._load(lib.ols_load, encoded(path), stream)
 
     def save_memory(self, stream: int | None = None) -> bytes:
         with self.lock:
@@ -166,3 +166,11 @@ class Core:
     def demand_open(self) -> None:
         if self._closed:
             raise InvalidStateError("the criterion is closed")
+
+
+def encoded(path: str | os.PathLike[str]) -> bytes:
+    """A path as the library takes it, which ends at the first NUL."""
+    found = os.fsencode(path)
+    if b"\0" in found:
+        raise ValueError(f"path = {path!r} holds a NUL character")
+    return found

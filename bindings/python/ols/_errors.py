@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import re
+import sys
 
 from ._abi import Status
 
@@ -53,8 +55,23 @@ class OutOfMemoryError(Error, MemoryError):
     """Memory could not be allocated."""
 
 
+# How the library ends what it passes on from the operating system; a temporary file's path may follow.
+_OS_ERROR = re.compile(r'\(os error (\d+)\)(?: at path ".*")?\Z', re.S)
+
+
 class FileError(Error, OSError):
-    """The operating system refused to read or write a file."""
+    """The operating system refused to read or write a file. `errno` is its number for the reason, or None if the library has not named one."""
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message, status)
+        # Windows counts its errors in another way.
+        found = None if sys.platform == "win32" else _OS_ERROR.search(message)
+        if found:
+            self.errno = int(found[1])
+
+
+class MissingFileError(FileError, FileNotFoundError):
+    """The file, or the folder that it should be written to, does not exist."""
 
 
 class InvalidFileError(Error, ValueError):
@@ -116,5 +133,5 @@ def in_python(message: str) -> str:
 
 def error_of(status: int, name: str, message: str) -> Error:
     """The exception for a status that is not OK; `name` is the library's name of it."""
-    kind = OF_STATUS.get(status, UnknownStatusError)
-    return kind(in_python(message) or f"libols: status {status} ({name})", status)
+    error = OF_STATUS.get(status, UnknownStatusError)(in_python(message) or f"libols: status {status} ({name})", status)
+    return MissingFileError(str(error), status) if isinstance(error, FileError) and error.errno == errno.ENOENT else error

@@ -1,5 +1,6 @@
 """Loading, versions, errors (rules R1, R2, R5 to R7, R10 to R12)."""
 
+import errno
 import gc
 import pickle
 import threading
@@ -87,6 +88,30 @@ def test_messages_name_the_arguments_as_python_does_but_files_as_they_are():
     assert str(_errors.error_of(1, "NAME", text)) == expected
     for text in ("ols_load: /tmp/targets/class_weights: it has no num_classes", "ols_save: targets", "ols_forward: running_targets_out_of_range"):
         assert str(_errors.error_of(1, "NAME", text)) == text
+
+
+def test_r07_a_missing_file_is_a_file_not_found_error(tmp_path):
+    criterion, nowhere = ols.Criterion(3), tmp_path / "nowhere"
+    for call in (lambda: criterion.load(nowhere), lambda: criterion.save(nowhere / "x")):
+        with pytest.raises(FileNotFoundError, match="nowhere.*No such file") as raised:
+            call()
+        for error in (raised.value, pickle.loads(pickle.dumps(raised.value))):
+            assert isinstance(error, ols.FileError)
+            assert (type(error), error.errno, error.status) == (ols.MissingFileError, errno.ENOENT, _abi.Status.IO)
+            assert str(error) == str(raised.value)
+    with pytest.raises(ols.FileError, match="cannot be read") as raised:
+        criterion.load(tmp_path)
+    assert (type(raised.value), raised.value.errno) == (ols.FileError, errno.EISDIR)
+    with pytest.raises(ols.FileError, match="is not a regular file") as raised:
+        criterion.save(tmp_path)  # the library's own rule
+    assert raised.value.errno is None
+    for call in (criterion.save, criterion.load):
+        with pytest.raises(ValueError, match="holds a NUL"):
+            call(f"{nowhere}\0x")
+    # Only what the library says last is the system's.
+    text = "ols_load: /tmp/no (os error 2): cannot be read: Permission denied (os error 13)"
+    assert (type(_errors.error_of(9, "IO", text)), _errors.error_of(9, "IO", text).errno) == (ols.FileError, errno.EACCES)
+    assert _errors.error_of(9, "IO", "ols_save: (os error 2): it is there").errno is None
 
 
 def test_r07_an_unknown_status_is_an_error_that_keeps_it():
