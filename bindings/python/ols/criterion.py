@@ -177,12 +177,14 @@ class Criterion:
         flags = _abi.BATCH_TAKE_BACK if take_back else 0 if self.training else _abi.BATCH_NO_UPDATE
         self._calls.run(_calls.accumulate, probabilities, target, (sample_weight, target2, lam, None), target_offset, flags, stream)
 
-    def retract(
+    def take_back(
         self, logits: Any, target: Any, *, sample_weight: Any = None, target2: Any = None, lam: Any = None, target_offset: int = 0,
         stream: int | None = None,
     ) -> None:  # fmt: skip
         """Takes a batch back that was added, exactly; the arguments are those that it was added with. RuntimeError for more than was added."""
         self._calls.run(_calls.forward, logits, target, (sample_weight, target2, lam, None), target_offset, _abi.BATCH_TAKE_BACK, stream)
+
+    retract = take_back
 
     # ---- epochs, mode, settings
 
@@ -284,7 +286,7 @@ class Criterion:
         """What `save` writes."""
         return self._core.save_memory(stream)
 
-    def from_bytes(self, data: bytes, stream: int | None = None) -> None:
+    def load_bytes(self, data: bytes, stream: int | None = None) -> None:
         """As `load`."""
         self._core.load_memory(data, stream)
 
@@ -306,7 +308,7 @@ class Criterion:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self._begin(Settings(state["K"], **{**_DEFAULTS, "reduction": state["reduction"]}), "cpu")
-        self.from_bytes(state["state"])
+        self.load_bytes(state["state"])
         self.training = state["training"]
 
     def __repr__(self) -> str:

@@ -32,7 +32,7 @@ def close(there, host, dtype="float32"):
 def state(criterion, stream=None):
     """What a criterion of the host loads from it."""
     loaded = ols.Criterion(K)
-    loaded.from_bytes(criterion.to_bytes(stream))
+    loaded.load_bytes(criterion.to_bytes(stream))
     return loaded
 
 
@@ -120,8 +120,8 @@ def extras():
     agree(there, host)
     mixed = {**given, "lam": 0.25}  # a number, which the logits' own library puts on the device
     close(there.loss(z, y, **mixed), host.loss(logits, target, **{**values, "lam": 0.25}))
-    there.retract(z, y, **given)
-    host.retract(logits, target, **values)
+    there.take_back(z, y, **given)
+    host.take_back(logits, target, **values)
     agree(there, host)
     p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     for one, at, of in ((there, Array(p, DEVICE), y), (host, p, target)):
@@ -224,11 +224,11 @@ def values():
     close(there(z, y)[0], np.asarray(host(logits, target)[0]))
     agree(there, host)
     # More is taken back than was added: not at all, and reports fail until the epoch after has ended.
-    there.retract(z, y)
-    there.retract(z, y)
+    there.take_back(z, y)
+    there.take_back(z, y)
     raises(RuntimeError, "", there.running)
     there.next_epoch()
-    host.retract(logits, target)
+    host.take_back(logits, target)
     host.next_epoch()
     there.next_epoch()
     host.next_epoch()

@@ -194,7 +194,7 @@ def any_copy():
     criterion(model(x), y)
     assert torch.equal(criterion.state_dict()["counts"], criterion.counts)
     assert ols.torch._checkpoint.read(criterion.state_dict(), criterion._settings).rank == RANK
-    criterion.retract(model(x), y)
+    criterion.take_back(model(x), y)
     criterion.gather()
     criterion.next_epoch()
     assert_same(criterion.soft_labels, alone(2).soft_labels)

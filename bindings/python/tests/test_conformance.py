@@ -42,7 +42,7 @@ class OfNumpy:
         target = batch.targets.array
         if update == "take_back":
             arguments.pop("grad_loss", None)
-            return self.criterion.retract(batch.logits.array, target, **arguments), None
+            return self.criterion.take_back(batch.logits.array, target, **arguments), None
         if out is None and with_loss and not {"grad_loss", "target_offset"} & set(arguments):
             return self.criterion.loss(batch.logits.array, target, update=update == "add", **arguments), None
         return self.criterion(batch.logits.array, target, update=update == "add", out=None if out is None else out.array, **arguments)
@@ -65,7 +65,7 @@ class OfNumpy:
 
     def save_load(self, options, mode):
         other = ols.Criterion(self.criterion.n_classes, reduction=options["reduction"]).train(mode == "train")
-        other.from_bytes(self.criterion.to_bytes())
+        other.load_bytes(self.criterion.to_bytes())
         self.criterion.close()
         self.criterion = other
 
@@ -104,7 +104,7 @@ class OfTorch:
         logits, target, arguments = as_torch(batch.logits), as_torch(batch.targets), self.arguments(batch)
         grad_loss = arguments.pop("grad_loss", None)
         if update == "take_back":
-            return self.criterion.retract(logits, target, **arguments), None
+            return self.criterion.take_back(logits, target, **arguments), None
         training = self.criterion.training
         self.criterion.train(training and update == "add")
         try:

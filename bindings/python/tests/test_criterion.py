@@ -161,10 +161,10 @@ def test_weights_mixtures_and_updates():
     counted = criterion.counts.sum()
     criterion.eval()(logits, target)
     assert criterion.counts.sum() == counted > 0
-    criterion.retract(logits, target, sample_weight=v, target2=np.roll(target, 1), lam=0.25)
+    criterion.take_back(logits, target, sample_weight=v, target2=np.roll(target, 1), lam=0.25)
     assert criterion.sums.any() == criterion.counts.any() == False  # noqa: E712
     with pytest.raises(RuntimeError):
-        criterion.retract(logits, target)
+        criterion.take_back(logits, target)
 
 
 def test_r18_the_users_number_is_in_the_message():

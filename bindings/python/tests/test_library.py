@@ -198,7 +198,7 @@ def test_r11_double_close_is_harmless_and_use_after_close_says_so():
     uses = [
         lambda: criterion(logits, target), lambda: criterion.next_epoch(), lambda: criterion.soft_labels, lambda: criterion.save("/nowhere"),
         lambda: criterion.train(), lambda: criterion.epoch, lambda: criterion.running(), lambda: criterion.__enter__(),
-        lambda: setattr(criterion, "alpha", 0.1), lambda: criterion.retract(logits, target), lambda: pickle.dumps(criterion),
+        lambda: setattr(criterion, "alpha", 0.1), lambda: criterion.take_back(logits, target), lambda: pickle.dumps(criterion),
     ]  # fmt: skip
     for use in uses:
         with pytest.raises(RuntimeError, match="closed"):
@@ -221,6 +221,13 @@ def test_r12_copies_are_criteria_of_their_own():
         other(logits, target)
         np.testing.assert_array_equal(criterion.counts, before)
         np.testing.assert_array_equal(other.counts, 2 * before)
+
+
+@pytest.mark.parametrize("kind", [ols.Criterion, ols.OnlineLabelSmoothing])
+def test_names_are_those_of_other_languages_too(kind):
+    assert kind.retract is kind.take_back
+    assert callable(kind.load_bytes)
+    assert not hasattr(kind, "from_bytes")  # which Python expects to be a constructor
 
 
 def test_r22_defaults_are_the_librarys():

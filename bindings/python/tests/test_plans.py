@@ -43,8 +43,8 @@ def test_a_second_call_gives_what_the_first_gave():
                 weights = {name: value for name, value in given.items() if name != "grad_loss"}
                 assert criterion.loss(*arrays, **weights) == loss
                 np.testing.assert_array_equal(criterion.backward(*arrays, **given), gradient)
-                criterion.retract(*arrays, **weights)
-                criterion.retract(*arrays, **weights)
+                criterion.take_back(*arrays, **weights)
+                criterion.take_back(*arrays, **weights)
     assert criterion.counts.sum() == 0
 
 
@@ -77,8 +77,8 @@ def test_r08_errors_are_those_of_a_first_call():
                 criterion(*arguments)
         with pytest.raises(TypeError, match="target_offset = 0.0 is no integer"):
             criterion(logits, target, target_offset=0.0)
-    criterion.retract(logits, target)
-    criterion.retract(logits, target)
+    criterion.take_back(logits, target)
+    criterion.take_back(logits, target)
     assert criterion.counts.sum() == 0
 
 

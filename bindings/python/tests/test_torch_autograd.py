@@ -191,7 +191,7 @@ def test_activation_checkpointing_counts_once(reentrant, dtype):
     assert plain.counts.sum() > 0
 
 
-def test_a_skipped_step_is_retracted():
+def test_a_skipped_step_is_taken_back():
     model, criterion = torch.nn.Linear(6, 5), OnlineLabelSmoothing(0.5, 5)
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127)  # too much: the first steps are skipped
@@ -206,7 +206,7 @@ def test_a_skipped_step_is_retracted():
         scaler.update()
         optimizer.zero_grad()
         if scaler.get_scale() < scale:
-            criterion.retract(logits.detach(), target)
+            criterion.take_back(logits.detach(), target)
             assert torch.equal(criterion.sums, before)
             skipped += 1
         else:

@@ -78,7 +78,7 @@ def test_a_compiled_step_counts_the_16_bit_logits_that_it_returns(dtype):
     assert criterion.counts.sum() > 100
     expected.backward()
     torch.testing.assert_close(x.grad, (seen.grad.float() * (1 - (logits.detach().float() / 30) ** 2)), rtol=2e-2, atol=1e-6)
-    criterion.retract(logits.detach(), target)
+    criterion.take_back(logits.detach(), target)
     assert criterion.sums.abs().sum() == criterion.counts.abs().sum() == 0
 
 

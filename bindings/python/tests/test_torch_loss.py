@@ -123,7 +123,7 @@ def test_r16_what_no_three_strides_walk_is_copied_and_said():
     with pytest.raises(ValueError, match="does not collapse"):
         criterion.loss_and_grad(logits, target, inplace=True)
     with pytest.warns(ols.CopyWarning):
-        criterion.retract(logits, target)
+        criterion.take_back(logits, target)
 
 
 def test_r19_no_sample():
@@ -192,7 +192,7 @@ def test_what_overlaps_is_copied_where_its_gradient_lies_in_another_order():
         expected.backward(torch.tensor(3.0))
         assert torch.equal(loss, expected)
         assert torch.equal(one.grad, two.grad)
-        criterion.retract(logits, target)
+        criterion.take_back(logits, target)
         assert criterion.sums.abs().sum() == 0
 
 
@@ -219,7 +219,7 @@ def test_a_gradient_that_nobody_computes_is_refused(name):
         with torch.no_grad():
             use(logits, target, **arguments)
         if name != "grad_loss":
-            criterion.retract(logits, target, **arguments)  # gives no gradient in any mode
+            criterion.take_back(logits, target, **arguments)  # gives no gradient in any mode
         criterion.reset_parameters()
 
 
@@ -268,7 +268,7 @@ def test_step_in_evaluation_mode_changes_nothing():
     assert criterion.sums.abs().sum() == 0
 
 
-def test_retract_is_exact_and_refuses_more_than_there_is():
+def test_taking_back_is_exact_and_refuses_more_than_there_is():
     criterion = OnlineLabelSmoothing(0.5, 10)
     first, second = batch(32, 10), batch(8, 10)
     v = torch.rand(8)
@@ -277,11 +277,11 @@ def test_retract_is_exact_and_refuses_more_than_there_is():
     second[0][3, 2] = float("nan")
     criterion(*second, sample_weight=v, target2=second[1].roll(1), lam=0.6)
     assert criterion.counters[0] == 1
-    criterion.eval().retract(*second, sample_weight=v, target2=second[1].roll(1), lam=0.6)
+    criterion.eval().take_back(*second, sample_weight=v, target2=second[1].roll(1), lam=0.6)
     assert all(torch.equal(a, b) for a, b in zip(before, (criterion.sums, criterion.counts, criterion.counters)))
-    criterion.retract(*first)
+    criterion.take_back(*first)
     with pytest.raises(RuntimeError):
-        criterion.retract(*first)
+        criterion.take_back(*first)
     assert criterion.counts.sum() == 0
 
 

@@ -292,7 +292,7 @@ def test_r25_files_cross_to_the_library_and_back(tmp_path):
     assert loss == criterion(logits, target).item()
     other.next_epoch()
     back = OnlineLabelSmoothing(0.9, 5)
-    back.from_bytes(other.to_bytes())
+    back.load_bytes(other.to_bytes())
     criterion.next_epoch()
     assert same(back, criterion)
     back.save(path)
@@ -301,7 +301,7 @@ def test_r25_files_cross_to_the_library_and_back(tmp_path):
     with pytest.raises(OSError, match="nowhere"):
         back.load(tmp_path / "nowhere")
     with pytest.raises(ValueError, match="."):
-        back.from_bytes(path.read_bytes()[:-5])
+        back.load_bytes(path.read_bytes()[:-5])
     assert same(back, criterion)
 
 
@@ -452,7 +452,7 @@ def test_replicas_of_dataparallel_are_refused():
         replica.soft_labels = soft_labels
         assert replica.epoch == 2
         step = lambda *given: replica.step(torch.softmax(given[0], 1), given[1])  # noqa: B023, E731
-        for call in (replica, replica.loss_and_grad, replica.retract, step):
+        for call in (replica, replica.loss_and_grad, replica.take_back, step):
             with pytest.raises(RuntimeError, match="DistributedDataParallel"):
                 call(logits, target)
     assert criterion._engine is engine

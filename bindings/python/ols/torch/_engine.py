@@ -166,7 +166,7 @@ class Engine:
     def accumulate(self, probabilities: torch.Tensor, target: torch.Tensor, extras: Extras, flags: int) -> None:
         self._run(_accumulate, probabilities, target, extras, flags)
 
-    def retract(self, logits: torch.Tensor, target: torch.Tensor, extras: Extras) -> None:
+    def take_back(self, logits: torch.Tensor, target: torch.Tensor, extras: Extras) -> None:
         self._run(_forward, logits, target, extras, _abi.BATCH_TAKE_BACK, None, None)
 
 

@@ -181,7 +181,7 @@ class OnlineLabelSmoothing(Stateful):
             grad_loss: gradient of the whole with respect to the loss, f32 or f64, a scalar or with `reduction="none"` the target's shape: a loss scale,
                 multiplied in before a 16-bit gradient is rounded.
             inplace: the gradient takes the place of the logits; no further memory is used. Nothing else may need the logits then: autograd refuses
-                to go back through what saved them, and the batch cannot be retracted.
+                to go back through what saved them, and the batch cannot be taken back.
         """
         engine = self._current_engine()
         _demand_tensors(logits=logits, target=target)
@@ -216,13 +216,15 @@ class OnlineLabelSmoothing(Stateful):
             probabilities, target, self._extras(probabilities, sample_weight, target2, lam, differentiable=False), flags
         )
 
-    def retract(
+    def take_back(
         self, logits: Tensor, target: Tensor, sample_weight: Tensor | None = None, target2: Tensor | None = None, lam: Lam | None = None
     ) -> None:
         """Takes a batch back that was added, exactly: after a step that a GradScaler has skipped, or a second pass over a batch. The arguments must be
         those of the forward. RuntimeError, with nothing changed, where more would be taken back than was added. Works in both modes."""
         _demand_tensors(logits=logits, target=target)
-        self._current_engine().retract(logits, target, self._extras(logits, sample_weight, target2, lam, differentiable=False))
+        self._current_engine().take_back(logits, target, self._extras(logits, sample_weight, target2, lam, differentiable=False))
+
+    retract = take_back
 
     def _extras(
         self, logits: Tensor, sample_weight: Tensor | None, target2: Tensor | None, lam: Lam | None, grad_loss: Tensor | None = None,
@@ -360,7 +362,7 @@ class OnlineLabelSmoothing(Stateful):
         engine = self._current_engine()
         return engine.core.save_memory(engine.stream())
 
-    def from_bytes(self, data: bytes) -> None:
+    def load_bytes(self, data: bytes) -> None:
         """As `load`."""
         engine = self._current_engine()
         engine.core.load_memory(data, engine.stream())
