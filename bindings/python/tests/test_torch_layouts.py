@@ -1,0 +1,129 @@
+"""Where tensors lie: every layout is read in place, copies are announced, and the gradient replaces the logits on request (rules R16, R20)."""
+
+import warnings
+
+import pytest
+import torch
+from test_torch_loss import batch, check
+
+import ols
+from ols import OnlineLabelSmoothing
+
+
+@pytest.mark.parametrize("name", ["row-major", "column-major", "class last", "padded", "every second row", "expanded", "image, channels last"])
+def test_r16_every_layout_is_read_where_it_lies(name):
+    logits, target = {
+        "row-major": lambda: batch(8, 5),
+        "column-major": lambda: (lambda z, y: (z.t().contiguous().t(), y))(*batch(8, 5)),
+        "class last": lambda: (lambda z, y: (z.movedim(1, -1).contiguous().movedim(-1, 1), y))(*batch(4, 5, 6)),
+        "padded": lambda: (lambda z, y: (torch.nn.functional.pad(z, (1, 3))[:, 1:6], y))(*batch(8, 5)),
+        "every second row": lambda: (lambda z, y: (z[::2], y[::2]))(*batch(16, 5)),
+        "expanded": lambda: (lambda z, y: (z.expand(8, 5), y.expand(8)))(*batch(1, 5)),
+        "image, channels last": lambda: (lambda z, y: (z.to(memory_format=torch.channels_last), y))(*batch(2, 5, 3, 4)),
+    }[name]()  # fmt: skip
+    criterion = OnlineLabelSmoothing(0.5, 5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ols.CopyWarning)
+        check(criterion, logits, target)
+    assert [plan.logits_data.value for plan in criterion._engine._plans.values()] == [logits.data_ptr()]
+    same = OnlineLabelSmoothing(0.5, 5)
+    assert torch.equal(same(logits.contiguous(), target.contiguous()), OnlineLabelSmoothing(0.5, 5)(logits, target))
+
+
+def test_r16_the_address_is_the_tensors():
+    logits, target = batch(8, 5)
+    criterion = OnlineLabelSmoothing(0.5, 5)
+    criterion(logits, target)
+    (plan,) = criterion._engine._plans.values()
+    assert (plan.logits_data.value, plan.targets_data.value) == (logits.data_ptr(), target.data_ptr())
+    assert (plan.batch.logits.data, plan.batch.targets.data) == (logits.data_ptr(), target.data_ptr())
+
+
+def test_r16_what_no_three_strides_walk_is_copied_and_said():
+    z, y = batch(2, 5, 3, 4)
+    logits, target = z.transpose(2, 3).contiguous().transpose(2, 3), y.transpose(1, 2).contiguous().transpose(1, 2)
+    criterion = OnlineLabelSmoothing(0.5, 5)
+    with pytest.warns(ols.CopyWarning) as said:
+        loss = criterion(logits, target)
+    assert [str(one.message).split(":")[0] for one in said] == ["logits is copied", "target is copied"]
+    assert torch.equal(loss, OnlineLabelSmoothing(0.5, 5)(z, y))
+    with pytest.warns(ols.CopyWarning):
+        check(criterion, logits, target)
+    with pytest.raises(ValueError, match="does not collapse"):
+        criterion.loss_and_grad(logits, target, inplace=True)
+    with pytest.warns(ols.CopyWarning):
+        criterion.take_back(logits, target)
+
+
+def test_r20_in_place_takes_no_memory_and_is_asked_for():
+    logits, target = batch(64, 10)
+    kept = logits.clone()
+    criterion = OnlineLabelSmoothing(0.5, 10)
+    loss, expected = criterion.loss_and_grad(logits, target)
+    assert torch.equal(logits, kept)
+    version = logits._version
+    found, gradient = criterion.loss_and_grad(logits, target, inplace=True)
+    assert gradient.data_ptr() == logits.data_ptr()
+    assert torch.equal(found, loss)
+    assert torch.equal(logits, expected)
+    assert logits._version > version
+    each = OnlineLabelSmoothing(0.5, 10, reduction="none")
+    assert each.loss_and_grad(kept, target, inplace=True)[0].shape == (64,)
+
+
+def test_in_place_makes_autograd_refuse_what_saved_the_logits():
+    z = torch.randn(4, 3, requires_grad=True)
+    logits = z * 2
+    other = logits.exp()  # saves its output
+    another = logits.pow(2)  # saves its input
+    OnlineLabelSmoothing(0.5, 3).loss_and_grad(logits, torch.tensor([0, 1, 2, 0]), inplace=True)
+    other.sum().backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        another.sum().backward()
+
+
+@pytest.mark.filterwarnings("ignore::ols.CopyWarning")  # of 16-bit logits backward copies as well
+def test_what_overlaps_is_copied_where_its_gradient_lies_in_another_order():
+    base, target = torch.randn(4000), torch.randint(3, (2, 4, 5))
+    for dtype in (torch.float32, torch.bfloat16):
+        logits = base.to(dtype).as_strided((2, 3, 4, 5), (3, 40, 5, 1))
+        criterion, other = OnlineLabelSmoothing(0.5, 3), OnlineLabelSmoothing(0.5, 3)
+        one, two = logits.detach().requires_grad_(), logits.contiguous().requires_grad_()
+        with pytest.warns(ols.CopyWarning, match=r"logits is copied: its gradient's shape \(2, 3, 4, 5\) with strides \(5, 40, 10, 1\) does not"):
+            loss = criterion(one, target)
+        loss.backward(torch.tensor(3.0))
+        expected = other(two, target)
+        expected.backward(torch.tensor(3.0))
+        assert torch.equal(loss, expected)
+        assert torch.equal(one.grad, two.grad)
+        criterion.take_back(logits, target)
+        assert criterion.sums.abs().sum() == 0
+
+
+def test_a_weight_that_negates_is_not_read_as_it_lies():
+    logits, target = batch(8, 5)
+    criterion = OnlineLabelSmoothing(0.5, 5)
+    weight = torch.complex(torch.ones(8), torch.full((8,), 2.0))
+    criterion(logits, target, weight.imag)  # what the next call meets is prepared
+    with pytest.raises(ValueError, match="sample_weight.resolve_neg"):
+        criterion(logits, target, weight.conj().imag)
+
+
+def test_a_view_that_negates_is_not_read_as_it_lies():
+    logits = torch.view_as_complex(torch.randn(8, 5, 2)).conj().imag
+    assert logits.is_neg()
+    target = torch.arange(8) % 5
+    criterion = OnlineLabelSmoothing(0.5, 5)
+    expected = criterion(logits.resolve_neg(), target)
+    with pytest.raises(ValueError, match="resolve_neg"):
+        criterion(logits, target)
+    assert torch.equal(criterion.eval()(logits.resolve_neg(), target), expected)
+
+
+def test_in_place_takes_no_memory_at_all():
+    logits, target = batch(64, 1000)
+    criterion = OnlineLabelSmoothing(0.5, 1000)
+    with torch.profiler.profile(profile_memory=True) as profile:
+        criterion.loss_and_grad(logits, target, inplace=True)
+    allocated = sum(max(event.self_cpu_memory_usage, 0) for event in profile.key_averages() if event.key.startswith("aten::"))
+    assert allocated < 4096
