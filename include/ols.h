@@ -387,7 +387,8 @@ enum ols_reduction_t
     OLS_REDUCTION_NONE = 0,
     /**
      * `sum v*loss / sum v*w[y]` over all samples that are not ignored, as in PyTorch's cross
-     * entropy; 0 if the divisor is 0.
+     * entropy; 0 if the divisor is 0. With two targets `w[y]` is replaced by `lam*w[y] +
+     * (1-lam)*w[y2]`.
      */
     OLS_REDUCTION_MEAN = 1,
     /** `sum v*loss`. */
@@ -593,7 +594,10 @@ typedef struct ols_batch_t {
      * weight 0 is ignored. Optional; the default is 1 for every sample.
      */
     ols_tensor_t sample_weights;
-    /** Second targets, for Mixup and CutMix: as `targets`. Optional; requires `lam`. */
+    /**
+     * Second targets y2, for Mixup and CutMix: as `targets`. The target distribution is then
+     * `lam*q(y) + (1-lam)*q(y2)`. Optional; requires `lam`.
+     */
     ols_tensor_t targets2;
     /**
      * Weight of the first target, in [0, 1]: f32 or f64, of the shape of the targets or a single
@@ -913,8 +917,8 @@ void ols_destroy(ols_criterion_t *criterion);
  *
  * each multiplied by the sample weight and by the factor of the reduction, and the gradient also by
  * `grad_loss` (Zhang et al. 2021, equations 3 to 6). A sample is classified correctly if the argmax
- * of its logits is its target; the first index wins a tie. Such a sample adds p to the sums of its
- * class.
+ * of its logits is its target; the first index wins a tie. With two targets, the one of larger
+ * weight counts (the first if `lam` is 0.5). Such a sample adds p to the sums of its class.
  *
  * Fails on wrong dtypes, devices, shapes and strides; on overlapping memory; on weights that are
  * negative or not finite; on `lam` outside [0, 1]; with `OLS_STATUS_TARGET_OUT_OF_RANGE`; and with
@@ -957,8 +961,9 @@ ols_status_t ols_backward(ols_criterion_t *criterion,
  *
  * The mode, the flags, targets, weights and `lam` have the same effect as in `ols_forward`; a
  * sample is classified correctly if its largest probability is that of its target. A row that
- * contains NaN or an infinity is skipped and counted as such. It is an error to set `grad_loss` in
- * the batch. Ownership, threads, failure, dtypes and shapes are as for `ols_forward`.
+ * contains NaN or an infinity is skipped and counted as such; in any other row an entry outside [0,
+ * 1] is an error. It is an error to set `grad_loss` in the batch. Ownership, threads, failure,
+ * dtypes and shapes are as for `ols_forward`.
  *
  * Requirements: As for `ols_forward`.
  */

@@ -1,12 +1,12 @@
-//! The executable specification: what Online Label Smoothing computes here, in `f64`, one number at a time.
+//! The executable specification of Online Label Smoothing as implemented here, in plain `f64`.
 //!
-//! Everything else in this library is an optimised form of this page, and the tests hold it against this page. Nothing here is clever, and
-//! nothing is shared with the optimised code but the names of the options. It is public so that a binding, a port or a doubt can be held
-//! against it too; it is slow, and no part of it is meant for training.
+//! Everything else in this library is an optimised form of this module, and is tested against it. The code is deliberately simple, and shares
+//! nothing with the optimised code except the names of the options. It is public so that bindings and ports can be compared with it as well; it is
+//! slow and not intended for training.
 //!
 //! The method is that of Zhang et al., "Delving Deep into Label Smoothing", IEEE Transactions on Image Processing 30, 2021. In its terms:
-//! `K` classes and `N` samples; logits `z[n,k]`; the target `y[n]`; `p[n,:] = softmax(z[n,:])`; soft labels `S[K,K]` with **a row per class**;
-//! `A[K,K]` the probabilities summed over the running epoch, and `c[K]` how many were summed.
+//! `K` classes and `N` samples; logits `z[n,k]`; the target `y[n]`; `p[n,:] = softmax(z[n,:])`; soft labels `S[K,K]` with **one row per class**;
+//! `A[K,K]`, the probabilities summed over the current epoch, and `c[K]`, their counts.
 //!
 //! ```
 //! use ols::reference::{Reference, Samples};
@@ -31,35 +31,35 @@ pub struct Samples<'a> {
     pub logits: &'a [f64],
     /// N targets as stored: `y + target_offset`, or the ignore index.
     pub targets: &'a [i64],
-    /// What is subtracted from a target to get the class. The ignore index is compared before.
+    /// Subtracted from a target to obtain the class. The ignore index is compared with the target as given.
     pub target_offset: i64,
-    /// `v`: N weights. Default 1 each.
+    /// `v`: N weights. Default: 1 for every sample.
     pub sample_weights: Option<&'a [f64]>,
     /// N second targets `y2`, as stored, and `lam`: N numbers or one for all.
     pub second_targets: Option<(&'a [i64], &'a [f64])>,
-    /// The gradient that comes from behind the loss: one number, or N with [`Reduction::None`]. Default 1.
+    /// Upstream gradient: one number, or N with [`Reduction::None`]. Default: 1.
     pub grad_loss: Option<&'a [f64]>,
     /// What [`Reference::forward`] does to the statistics.
     pub update: Update,
 }
 
 impl<'a> Samples<'a> {
-    /// Logits and targets, all else at its default.
+    /// Creates a batch from logits and targets, with defaults for everything else.
     pub fn new(logits: &'a [f64], targets: &'a [i64]) -> Self {
         Self { logits, targets, target_offset: 0, sample_weights: None, second_targets: None, grad_loss: None, update: Update::Add }
     }
 }
 
-/// What a pass over a batch gives.
+/// The result of a pass over a batch.
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    /// Per sample `-sum_k q[n,k] log p[n,k]`: before the weight `v` and the reduction; 0 for a sample that takes no part.
+    /// Per sample `-sum_k q[n,k] log p[n,k]`: before the weight `v` and the reduction; 0 for an ignored sample.
     pub sample_loss: Vec<f64>,
-    /// Per sample and class `Q[n] p[n,k] - q[n,k]`: before [`factor`](Self::factor); 0 for a sample that takes no part.
+    /// Per sample and class `Q[n] p[n,k] - q[n,k]`: before [`factor`](Self::factor); 0 for an ignored sample.
     pub sample_gradient: Vec<f64>,
-    /// Per sample what its gradient is multiplied by: `v`, the reduction's divisor and `grad_loss`; 0 for a sample that takes no part.
+    /// Per sample the factor of its gradient: `v`, the reduction's divisor and `grad_loss`; 0 for an ignored sample.
     pub factor: Vec<f64>,
-    /// Per sample `Q[n] = sum_k q[n,k]`; 0 for a sample that takes no part.
+    /// Per sample `Q[n] = sum_k q[n,k]`; 0 for an ignored sample.
     pub total: Vec<f64>,
     /// The loss: N numbers with [`Reduction::None`], else one.
     pub loss: Vec<f64>,
@@ -97,14 +97,14 @@ struct Contribution {
     skipped: i64,
 }
 
-/// The criterion: options and state, all of it in the open.
+/// The criterion: options and state, all public.
 #[derive(Clone, Debug)]
 pub struct Reference {
-    /// The options; `alpha` as it is now.
+    /// The options, with the current `alpha`.
     pub options: Options,
     /// The mode.
     pub mode: Mode,
-    /// Number of epochs that have ended.
+    /// Number of completed epochs.
     pub epoch: i64,
     /// `S`: K rows of K.
     pub soft_labels: Vec<f32>,
@@ -114,14 +114,14 @@ pub struct Reference {
     pub sums: Vec<i64>,
     /// `c`.
     pub counts: Vec<i64>,
-    /// Rows of the running epoch that were no distribution.
+    /// Number of rows in the current epoch that were not a distribution.
     pub samples_skipped: i64,
     /// The report of the last [`next_epoch`](Self::next_epoch).
     pub report: Report,
 }
 
 impl Reference {
-    /// A criterion in its first epoch.
+    /// Creates a criterion in its first epoch.
     ///
     /// The first soft labels are `smoothing`: `1 - eps` on the diagonal and `eps / (K - 1)` off it; `uniform`: `1 / K`; `zero`; `one_hot`;
     /// or a matrix. They are computed in `f64` and rounded once to `f32`.
@@ -167,13 +167,13 @@ impl Reference {
         &self.soft_labels[class * self.options.classes..][..self.options.classes]
     }
 
-    /// Loss and gradient, and the statistics as the mode and `samples.update` say.
+    /// Computes loss and gradient, and updates the statistics according to the mode and `samples.update`.
     ///
     /// The mode alone decides whether a batch is added: in [`Mode::Eval`] a forward pass changes no state. [`Update::TakeBack`] works in both
-    /// modes. An error leaves everything as it was.
+    /// modes. A failed call has no effect.
     ///
     /// # Errors
-    /// A target, weight or number that breaks its rule; more to take back than was added.
+    /// A target, weight or number that violates its rule; more to take back than was added.
     pub fn forward(&mut self, samples: &Samples<'_>) -> Result<Outcome> {
         let participants = self.participants(samples)?;
         let outcome = self.outcome(samples, &participants)?;
@@ -182,19 +182,19 @@ impl Reference {
         Ok(outcome)
     }
 
-    /// Loss and gradient alone: no state is touched.
+    /// Computes loss and gradient only: no state is changed.
     ///
     /// # Errors
-    /// A target, weight or number that breaks its rule.
+    /// A target, weight or number that violates its rule.
     pub fn backward(&self, samples: &Samples<'_>) -> Result<Outcome> {
         self.outcome(samples, &self.participants(samples)?)
     }
 
-    /// Statistics from given probabilities, in place of the softmax of logits.
+    /// Updates the statistics from given probabilities instead of the softmax of logits.
     ///
-    /// A sample counts where the largest of its probabilities is its class's. A row with an entry that is not finite is skipped and counted as
-    /// such; in any other row of a sample that takes part an entry outside [0, 1] is an error. Mode and `samples.update` decide as in
-    /// [`forward`](Self::forward).
+    /// A sample is added if its largest probability is that of its class. A row with an entry that is not finite is skipped and counted as
+    /// such; in any other row of a sample that is not ignored an entry outside [0, 1] is an error. Mode and `samples.update` have the same effect
+    /// as in [`forward`](Self::forward).
     ///
     /// # Errors
     /// As [`forward`](Self::forward); an entry outside [0, 1].
@@ -385,7 +385,7 @@ impl Reference {
         Ok(())
     }
 
-    /// Ends the epoch: makes the new `S` from `A` and `c`, and clears both.
+    /// Ends the epoch: computes the new `S` from `A` and `c`, and resets both.
     ///
     /// ```text
     /// frozen    max(S_old[j,:]) >= freeze_above               : row j stays as it is
@@ -394,7 +394,7 @@ impl Reference {
     /// then      S[j,:] = momentum*S_old[j,:] + (1-momentum)*row     (not for a row that stays)
     /// ```
     ///
-    /// In `f64`, rounded once to `f32`. Where nothing at all was accumulated every row stays, whatever the policy, and counts as kept.
+    /// In `f64`, rounded once to `f32`. If nothing at all was accumulated, all rows are unchanged, whatever the policy, and count as kept.
     pub fn next_epoch(&mut self) -> Report {
         let (classes, options) = (self.options.classes, &self.options);
         let mut report = Report {

@@ -46,7 +46,8 @@ pub struct ols_batch_t {
     /// Sample weights v: f32 or f64, of the shape of the targets, finite and >= 0. A sample of
     /// weight 0 is ignored. Optional; the default is 1 for every sample.
     pub sample_weights: ols_tensor_t,
-    /// Second targets, for Mixup and CutMix: as `targets`. Optional; requires `lam`.
+    /// Second targets y2, for Mixup and CutMix: as `targets`. The target distribution is then
+    /// `lam*q(y) + (1-lam)*q(y2)`. Optional; requires `lam`.
     pub targets2: ols_tensor_t,
     /// Weight of the first target, in [0, 1]: f32 or f64, of the shape of the targets or a single
     /// value for all samples (`ndim` 0 or shape (1)). Required with `targets2`, and not allowed

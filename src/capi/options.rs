@@ -59,7 +59,8 @@ pub enum ols_reduction_t {
     /// No reduction: `v*loss` for each sample.
     OLS_REDUCTION_NONE = 0,
     /// `sum v*loss / sum v*w[y]` over all samples that are not ignored, as in PyTorch's cross
-    /// entropy; 0 if the divisor is 0.
+    /// entropy; 0 if the divisor is 0. With two targets `w[y]` is replaced by `lam*w[y] +
+    /// (1-lam)*w[y2]`.
     OLS_REDUCTION_MEAN = 1,
     /// `sum v*loss`.
     OLS_REDUCTION_SUM = 2,

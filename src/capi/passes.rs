@@ -69,8 +69,8 @@ fn check_outputs(outputs: &[(&str, Option<&RawTensor>)], descriptions: &[Region<
 ///
 /// each multiplied by the sample weight and by the factor of the reduction, and the gradient also by
 /// `grad_loss` (Zhang et al. 2021, equations 3 to 6). A sample is classified correctly if the argmax
-/// of its logits is its target; the first index wins a tie. Such a sample adds p to the sums of its
-/// class.
+/// of its logits is its target; the first index wins a tie. With two targets, the one of larger
+/// weight counts (the first if `lam` is 0.5). Such a sample adds p to the sums of its class.
 ///
 /// Fails on wrong dtypes, devices, shapes and strides; on overlapping memory; on weights that are
 /// negative or not finite; on `lam` outside [0, 1]; with `OLS_STATUS_TARGET_OUT_OF_RANGE`; and with
@@ -149,8 +149,9 @@ pub unsafe extern "C" fn ols_backward(
 ///
 /// The mode, the flags, targets, weights and `lam` have the same effect as in `ols_forward`; a
 /// sample is classified correctly if its largest probability is that of its target. A row that
-/// contains NaN or an infinity is skipped and counted as such. It is an error to set `grad_loss` in
-/// the batch. Ownership, threads, failure, dtypes and shapes are as for `ols_forward`.
+/// contains NaN or an infinity is skipped and counted as such; in any other row an entry outside [0,
+/// 1] is an error. It is an error to set `grad_loss` in the batch. Ownership, threads, failure,
+/// dtypes and shapes are as for `ols_forward`.
 ///
 /// # Safety
 /// As for `ols_forward`.
