@@ -1,6 +1,6 @@
-"""Online Label Smoothing: a classification loss that learns its own soft labels, over the library libols.
+"""Online Label Smoothing: a classification loss that learns its own soft labels, computed by the library libols.
 
-`OnlineLabelSmoothing` and `LabelSmoothingLoss` are modules of PyTorch, which is imported when they are first asked for; `Criterion` needs NumPy alone.
+`OnlineLabelSmoothing` and `LabelSmoothingLoss` are PyTorch modules; PyTorch is imported when they are first used. `Criterion` only needs NumPy.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def __getattr__(name: str) -> Any:
             if error.name != "torch":
                 raise
             raise ModuleNotFoundError(
-                f"{__name__}.{name} needs PyTorch, which is not installed; the extra 'libols[torch]' brings it along", name="torch"
+                f"{__name__}.{name} needs PyTorch, which is not installed; the extra 'libols[torch]' installs it", name="torch"
             ) from error
 
         return getattr(modules, name)

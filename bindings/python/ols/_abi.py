@@ -1,4 +1,4 @@
-"""Numbers and structs of include/ols.h, as ctypes has them. A test compares all of them with the header and with the C compiler."""
+"""The constants and structs of include/ols.h, for ctypes. A test compares all of them with the header and with the C compiler."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import enum
 from ctypes import Structure, c_double, c_int32, c_int64, c_size_t, c_uint8, c_uint16, c_uint32, c_uint64, c_void_p
 
 ABI_VERSION = 0
-# The ABI number 0 stands for all releases below 1.0; there the version's first two numbers tell.
+# ABI version 0 stands for every release before 1.0; there the first two numbers of the version decide.
 VERSION_PREFIX = "0.1."
 
 CODE_INT, CODE_UINT, CODE_FLOAT, CODE_BFLOAT = 0, 1, 2, 4
@@ -19,7 +19,7 @@ COUNTER_SKIPPED_NON_FINITE, COUNTER_TARGETS_OUT_OF_RANGE, COUNTER_TAKE_BACKS_REF
 
 
 class Status(enum.IntEnum):
-    """What a call came to."""
+    """The outcome of a call."""
 
     OK = 0
     INVALID_ARGUMENT = 1

@@ -1,4 +1,4 @@
-"""Arrays of any library as a call sees them: those of NumPy, and those that show their memory through `__dlpack__`."""
+"""Arrays of any library as a call sees them: NumPy's, and those that export their memory through `__dlpack__`."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from . import _abi
 from ._memory import NotCollapsibleError, collapsed, set_layout, tensor_of_layout
 
 
-class Shown(NamedTuple):
-    """The layout that an object shows through DLPack, strides in elements."""
+class Exported(NamedTuple):
+    """The layout of an object that was exported through DLPack, strides in elements."""
 
     code: int
     bits: int
@@ -25,8 +25,8 @@ class Shown(NamedTuple):
     strides: tuple[int, ...]
 
 
-# A NumPy array's is its shape, strides in bytes, and dtype. Tuples, as they are compared in every call.
-Layout = tuple[tuple[int, ...], tuple[int, ...], np.dtype[Any]] | Shown
+# For a NumPy array: shape, strides in bytes, dtype. Both are tuples because they are compared in every call.
+Layout = tuple[tuple[int, ...], tuple[int, ...], np.dtype[Any]] | Exported
 
 
 class _DLTensor(Structure):
@@ -66,9 +66,9 @@ _pointer_at, _DATA, _ndarray = c_void_p.from_address, _ArrayInterface.data.offse
 
 
 def look(name: str, source: Any, stream: int | None = None) -> tuple[Layout, int | None, object]:
-    """Layout and address of an array, and what keeps that memory alive: the array, or the capsule that it was shown in, which gives it back by itself.
+    """Layout and address of an array, and the object that keeps its memory alive: the array, or its DLPack capsule, which releases it by itself.
 
-    `name` is the argument's, for errors.
+    `name` is the name of the argument, for errors.
     """
     if isinstance(source, _ndarray):
         # Twice as fast as `source.ctypes.data`. The struct lives as long as its capsule.
@@ -77,12 +77,12 @@ def look(name: str, source: Any, stream: int | None = None) -> tuple[Layout, int
     if not hasattr(source, "__dlpack__"):
         raise TypeError(f"{name}: {type(source).__name__} is neither a NumPy array nor an object with __dlpack__")
     try:
-        return _look_at_shown(source, stream)
+        return _look_at_exported(source, stream)
     except (TypeError, ValueError) as error:
         raise (TypeError if isinstance(error, TypeError) else ValueError)(f"{name}: {error}") from error
 
 
-def _look_at_shown(source: Any, stream: int | None) -> tuple[Shown, int | None, object]:
+def _look_at_exported(source: Any, stream: int | None) -> tuple[Exported, int | None, object]:
     on_device = next(iter(source.__dlpack_device__())) == _abi.DEVICE_CUDA
     # The default stream is number 1 in this protocol; 0 is ambiguous there.
     capsule = source.__dlpack__(stream=stream or 1) if on_device else source.__dlpack__()
@@ -95,14 +95,14 @@ def _look_at_shown(source: Any, stream: int | None) -> tuple[Shown, int | None, 
         strides = tuple(found.strides[:ndim])
     else:  # row-major
         strides = tuple(math.prod(shape[axis + 1 :]) for axis in range(ndim))
-    layout = Shown(found.code, found.bits, found.lanes, found.device_type, found.device_id, shape, strides)
+    layout = Exported(found.code, found.bits, found.lanes, found.device_type, found.device_id, shape, strides)
     return layout, (found.data or 0) + found.byte_offset or None, capsule
 
 
 def view(name: str, layout: Layout, keep: int) -> _abi.Tensor:
-    """What the library takes, its address still missing, with the dimensions after the first `keep` collapsed into one. NotCollapsibleError if they cannot
-    be; TypeError or ValueError for what the library has no words for."""
-    if isinstance(layout, Shown):
+    """The array as the library takes it, without its address, with the dimensions after the first `keep` merged into one. NotCollapsibleError if they
+    cannot be; TypeError or ValueError for arrays that the library cannot describe."""
+    if isinstance(layout, Exported):
         walked = collapsed(layout.shape, layout.strides, keep)
         if walked is None:
             raise NotCollapsibleError(layout.shape, layout.strides)
@@ -119,11 +119,11 @@ def view(name: str, layout: Layout, keep: int) -> _abi.Tensor:
 
 
 def shape_of(layout: Layout) -> tuple[int, ...]:
-    return layout.shape if isinstance(layout, Shown) else layout[0]
+    return layout.shape if isinstance(layout, Exported) else layout[0]
 
 
 def on_host(layout: Layout) -> bool:
-    return not isinstance(layout, Shown) or layout.device_type == _abi.DEVICE_CPU
+    return not isinstance(layout, Exported) or layout.device_type == _abi.DEVICE_CPU
 
 
 _FLOATS = {(_abi.CODE_FLOAT, 16): "float16", (_abi.CODE_FLOAT, 32): "float32", (_abi.CODE_FLOAT, 64): "float64", (_abi.CODE_BFLOAT, 16): "bfloat16"}
@@ -131,7 +131,7 @@ _FLOATS = {(_abi.CODE_FLOAT, 16): "float16", (_abi.CODE_FLOAT, 32): "float32", (
 
 def numpy_dtype(layout: Layout) -> np.dtype[Any]:
     """NumPy's dtype for a gradient of such logits."""
-    if not isinstance(layout, Shown):
+    if not isinstance(layout, Exported):
         return layout[2]
     name = _FLOATS.get((layout.code, layout.bits), "float32")  # the library refuses logits that are not floats
     if name == "bfloat16":

@@ -1,4 +1,4 @@
-"""A call of `Criterion`: which plan its arrays need, their addresses, and its outputs."""
+"""A call of `Criterion`: the plan for its arrays, their addresses, and its outputs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from . import _abi
-from ._arrays import Layout, Shown, look, numpy_dtype, on_host, shape_of, view
+from ._arrays import Exported, Layout, look, numpy_dtype, on_host, shape_of, view
 from ._core import Core
 from ._library import check, lib
 from ._memory import CopyWarning, NotCollapsibleError, demand_labels
@@ -20,7 +20,7 @@ from ._settings import int64, number
 
 # sample_weight, target2, lam, grad_loss.
 Extras = tuple[Any, Any, Any, Any]
-# The extras that may be numbers, and what stands for one in place of a layout.
+# The extras that may be numbers, and what a number has in place of a layout.
 _MAY_BE_NUMBERS = ("lam", "grad_loss")
 _NUMBER = "number"
 _Given = Layout | str | None
@@ -28,7 +28,7 @@ forward, backward, accumulate = lib.ols_forward, lib.ols_backward, lib.ols_accum
 
 
 class ArrayPlan(Plan):
-    """A plan with the memory of a loss that is a scalar of the host, which needs no array of its own in each call."""
+    """A plan with memory for a scalar loss on the host, so that a call does not have to allocate it."""
 
     __slots__ = ("scalar",)
 
@@ -49,8 +49,8 @@ class Calls:
         self, function: Any, logits: Any, target: Any, extras: Extras, target_offset: int, flags: int, stream: int | None, with_loss: bool = False,
         with_gradient: bool = False, out: Any = None,
     ) -> tuple[Any, Any]:  # fmt: skip
-        """Loss and gradient, each None if it is not asked for. To be called by what users call, whose line a `CopyWarning` names."""
-        # Outside of the lock: other people's `__dlpack__` may do anything. The capsules live until the call has returned.
+        """Loss and gradient, each None if not requested. Called directly by the methods that users call: a `CopyWarning` names the user's line."""
+        # Outside of the lock, as `__dlpack__` may run any code. The capsules are kept until the call has returned.
         z, logits_at, _capsule = look("logits", logits, stream)
         y, target_at, _capsule2 = look("target", target, stream)
         if target_offset.__class__ is not int or not -(2**63) <= target_offset < 2**63:
@@ -99,7 +99,7 @@ class Calls:
 
 
 def _look_at_extras(extras: Extras, logits: Any, z: Layout, stream: int | None) -> tuple[tuple[_Given, ...], list[Any], list[object]]:
-    """Layouts of the optional tensors; their addresses, or the numbers themselves; what keeps their memory alive."""
+    """Layouts of the optional tensors, their addresses or the numbers themselves, and the objects that keep their memory alive."""
     given: list[_Given] = []
     values: list[Any] = []
     kept: list[object] = []
@@ -135,14 +135,14 @@ def _new_loss(logits: Any, z: Layout, shape: tuple[int, ...]) -> Any:
 
 
 def _loss_dtype(z: Layout) -> str:
-    double = (z.code, z.bits) == (_abi.CODE_FLOAT, 64) if isinstance(z, Shown) else z[2] == np.float64
+    double = (z.code, z.bits) == (_abi.CODE_FLOAT, 64) if isinstance(z, Exported) else z[2] == np.float64
     return "float64" if double else "float32"
 
 
 def _gradient(logits: Any, z: Layout, out: Any) -> Any:
-    """Where the gradient goes: `out`, or new memory."""
+    """The array for the gradient: `out`, or new memory."""
     if out is None:
-        # A gradient lies as its logits do, with the class last or column-major.
+        # In the memory order of the logits, such as class-last or column-major.
         if isinstance(logits, np.ndarray):
             return np.empty_like(logits)
         return np.empty(shape_of(z), numpy_dtype(z)) if on_host(z) else logits.__array_namespace__().empty_like(logits)
@@ -196,7 +196,7 @@ def _shown_dtype(source: Any, layout: Layout) -> object:
 
 
 def _copied(logits: Any, target: Any, extras: Extras, stream: int | None) -> tuple[Any, Any, Extras]:
-    """Row-major copies of those arrays that no three strides describe, with a warning."""
+    """Row-major copies of the arrays that three strides cannot describe, with a warning."""
 
     def fit(name: str, source: Any, keep: int) -> Any:
         if source is None or isinstance(source, (int, float, np.generic)):

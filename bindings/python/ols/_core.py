@@ -1,4 +1,4 @@
-"""A criterion of the library's with its settings, for memory of any framework: its handle, its epoch, its reports."""
+"""A criterion of the library with its settings, for the memory of any framework: its handle, epoch and reports."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ STATE = ("soft_labels", "sums", "counts", "counters")
 
 
 class Core:
-    """The handle behind a criterion. `memory` names the caller's memory for the state, `keep` owns it.
+    """The handle behind a criterion. `memory` describes the caller's memory for the state, which `keep` owns.
 
-    One thread at a time uses the handle and what is prepared for its calls: `lock` sees to that. The library's handle is replaced where the
-    number of threads changes, which it is told at creation alone; the state lies outside of it.
+    `lock` makes sure that one thread at a time uses the handle and the prepared calls. The library takes the number of threads at creation, so the
+    handle is replaced when that number changes; the state is stored outside of it.
 
-    The epoch's number is kept here too: a signal's handler that saves a checkpoint may have interrupted a call of its own thread, and would wait
-    for ever for that call's lock.
+    The epoch is kept here as well: a signal handler that saves a checkpoint may have interrupted a call of its own thread, and would wait forever
+    for that call's lock.
     """
 
     __slots__ = ("_closed", "_counting", "_epoch", "_pending", "default_threads", "device", "handle", "keep", "lock", "memory", "settings", "threads")
@@ -61,7 +61,7 @@ class Core:
         return handle
 
     def current(self) -> int:
-        """The handle's address, after a look at the number of threads. Under the lock."""
+        """The handle's address; a new handle if the number of threads has changed. The caller holds the lock."""
         if self.memory and self.threads != _threads.wanted(self.default_threads()) and not self._closed:
             self.settle()
             old, self.handle = self.handle, self._create(True, self._epoch)
@@ -69,8 +69,8 @@ class Core:
         return self.handle.address
 
     def settle(self, wait: bool = True) -> None:
-        """Reads the last report, if somebody holds it unread: what comes next would change what it shows. Without `wait` only where that waits for
-        no device; there the report expires."""
+        """Reads the last report if it is still referenced and unread, since the next call would change what it shows. Without `wait`, a report on a device,
+        which would have to wait, expires instead."""
         pending = None if self._pending is None else self._pending()
         self._pending = None
         if pending is not None:
@@ -80,7 +80,7 @@ class Core:
                 pending.expire()
 
     def call(self, function: Callable[..., int], *arguments: object) -> None:
-        """A call of the library's on the handle."""
+        """Calls a function of the library with the handle."""
         with self.lock:
             check(function(self.current(), *arguments))
 
@@ -95,9 +95,9 @@ class Core:
 
     @property
     def epoch(self) -> int:
-        """Epochs that have ended. Without the lock."""
+        """Number of epochs that have ended. Does not take the lock."""
         self.demand_open()
-        # A handler may come when the library has counted and `_count` has not yet noted it.
+        # A signal handler may run after the library has counted and before `_count` has noted it.
         return self.handle.epoch() if self._counting == threading.get_ident() else self._epoch
 
     def set_epoch(self, epoch: int) -> None:
@@ -105,12 +105,12 @@ class Core:
             self._count(lib.ols_set_epoch, self.current(), epoch)
 
     def _count(self, function: Callable[..., int], *arguments: object) -> None:
-        """A call that changes the epoch's number. Under the lock."""
+        """A call that changes the epoch. The caller holds the lock."""
         self._counting = threading.get_ident()
         try:
             check(function(*arguments))
         finally:
-            # After a failure too, and after what a handler has raised: the library knows what was done.
+            # Also after a failure, or an exception from a signal handler: the library knows what was done.
             self._epoch = self.handle.epoch()
             self._counting = None
 
@@ -145,7 +145,7 @@ class Core:
             self.settings.adopt(self.handle)
 
     def views(self) -> _abi.Statistics:
-        """Views of the statistics, wherever they lie."""
+        """Views of the statistics, on any device."""
         statistics = _abi.Statistics(struct_size=ctypes.sizeof(_abi.Statistics))
         self.call(lib.ols_statistics, byref(statistics))
         return statistics
@@ -169,8 +169,8 @@ class Core:
 
 
 def encoded(path: str | os.PathLike[str]) -> bytes:
-    """A path as the library takes it, which ends at the first NUL."""
+    """A path as the library takes it. Its strings end at the first NUL."""
     found = os.fsencode(path)
     if b"\0" in found:
-        raise ValueError(f"path = {path!r} holds a NUL character")
+        raise ValueError(f"path = {path!r} contains a NUL character")
     return found

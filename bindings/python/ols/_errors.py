@@ -1,4 +1,4 @@
-"""The library's statuses as exceptions: each is of Python's own kind as well, and keeps the number."""
+"""The library's statuses as exceptions. Each also derives from the matching built-in exception, and keeps the number of the status."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ._abi import Status
 
 
 class Error(Exception):
-    """What every error of the library is. `status` is its number in include/ols.h; the text is the library's, with the arguments' names here."""
+    """Base class of the library's errors. `status` is the number in include/ols.h; the message is the library's, with Python's argument names."""
 
     status: int = -1
 
@@ -24,11 +24,11 @@ class Error(Exception):
 
 
 class InvalidArgumentError(Error, ValueError):
-    """An option or a value is outside of its range, or inconsistent with another one."""
+    """An option or a value is out of range, or inconsistent with another one."""
 
 
 class InvalidDtypeError(Error, TypeError):
-    """A tensor has a dtype that its argument does not take."""
+    """A tensor has a dtype that its argument does not accept."""
 
 
 class InvalidShapeError(Error, ValueError):
@@ -36,7 +36,7 @@ class InvalidShapeError(Error, ValueError):
 
 
 class InvalidDeviceError(Error, RuntimeError):
-    """A tensor lives on another device than the criterion."""
+    """A tensor is on a different device than the criterion."""
 
 
 class TargetOutOfRangeError(Error, IndexError):
@@ -44,11 +44,11 @@ class TargetOutOfRangeError(Error, IndexError):
 
 
 class InvalidStateError(Error, RuntimeError):
-    """The criterion's state does not permit the call: more is taken back than was added, or it is closed."""
+    """The criterion's state does not allow the call: more is taken back than was added, or it is closed."""
 
 
 class UnsupportedError(Error, RuntimeError):
-    """This library or this machine cannot do what is asked."""
+    """This library or this machine does not support the request."""
 
 
 class OutOfMemoryError(Error, MemoryError):
@@ -60,22 +60,22 @@ _OS_ERROR = re.compile(r'\(os error (\d+)\)(?: at path ".*")?\Z', re.S)
 
 
 class FileError(Error, OSError):
-    """The operating system refused to read or write a file. `errno` is its number for the reason, or None if the library has not named one."""
+    """A file could not be read or written. `errno` is the operating system's error number, or None if the library did not report one."""
 
     def __init__(self, message: str, status: int | None = None) -> None:
         super().__init__(message, status)
-        # Windows counts its errors in another way.
+        # Windows numbers its errors differently.
         found = None if sys.platform == "win32" else _OS_ERROR.search(message)
         if found:
             self.errno = int(found[1])
 
 
 class MissingFileError(FileError, FileNotFoundError):
-    """The file, or the folder that it should be written to, does not exist."""
+    """The file, or the folder to write it to, does not exist."""
 
 
 class InvalidFileError(Error, ValueError):
-    """The bytes are not a saved state, or a truncated or damaged one."""
+    """The bytes are not a saved state, or are truncated or damaged."""
 
 
 class CudaError(Error, RuntimeError):
@@ -83,7 +83,7 @@ class CudaError(Error, RuntimeError):
 
 
 class PanicError(Error, RuntimeError):
-    """A bug in libols. The criterion refuses all further calls."""
+    """A bug in libols. The criterion rejects all further calls."""
 
 
 class UnknownStatusError(Error, RuntimeError):
@@ -91,7 +91,7 @@ class UnknownStatusError(Error, RuntimeError):
 
 
 class LibraryError(RuntimeError, ImportError):
-    """The library libols is not there, cannot be loaded, or has another ABI version."""
+    """libols is missing, cannot be loaded, or has a different ABI version."""
 
 
 OF_STATUS: dict[int, type[Error]] = {
@@ -122,16 +122,16 @@ ARGUMENTS = {
     "initial_soft_labels": "init",
 }
 _ARGUMENT = re.compile(rf"\b(?:{'|'.join(ARGUMENTS)})\b")
-# What these say is of paths and of the names in a file.
+# Their messages are about paths and the names in a file.
 _OF_FILES = ("ols_save", "ols_load")
 
 
 def in_python(message: str) -> str:
-    """A text of the library's with the names that the arguments have here."""
+    """A message of the library, with the names that the arguments have in Python."""
     return message if message.startswith(_OF_FILES) else _ARGUMENT.sub(lambda found: ARGUMENTS[found[0]], message)
 
 
 def error_of(status: int, name: str, message: str) -> Error:
-    """The exception for a status that is not OK; `name` is the library's name of it."""
+    """The exception for a status other than OK; `name` is the library's name for it."""
     error = OF_STATUS.get(status, UnknownStatusError)(in_python(message) or f"libols: status {status} ({name})", status)
     return MissingFileError(str(error), status) if isinstance(error, FileError) and error.errno == errno.ENOENT else error

@@ -1,4 +1,4 @@
-"""Loading libols, its functions, and the one place where a status becomes an exception."""
+"""Loads libols and declares its functions; the only place where a status becomes an exception."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "ols_batch_init": (_status, [POINTER(_abi.Batch), c_size_t]),
     "ols_create": (_status, [POINTER(_abi.Options), POINTER(c_void_p)]),
     "ols_destroy": (None, [c_void_p]),
-    # Addresses of structs: the calls of every step take what was made before, without a conversion.
+    # Addresses of structs: what every step calls takes prepared structs, without a conversion.
     "ols_forward": (_status, [c_void_p, c_void_p, c_void_p, c_void_p]),
     "ols_backward": (_status, [c_void_p, c_void_p, c_void_p, c_void_p]),
     "ols_accumulate": (_status, [c_void_p, c_void_p]),
@@ -46,12 +46,12 @@ _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
 
 
 def library_path() -> str:
-    """Where the library is looked for: the environment variable `OLS_LIBRARY`, else the one that came with the package."""
+    """Path of the library: the environment variable `OLS_LIBRARY`, or the one in the package."""
     return os.environ.get("OLS_LIBRARY") or os.path.join(os.path.dirname(os.path.abspath(__file__)), _NAME)
 
 
 def load(path: str) -> ctypes.CDLL:
-    """Loads the library at `path` and compares its version before any other call. Raises `LibraryError` (a RuntimeError and an ImportError)."""
+    """Loads the library at `path` and checks its version before any other call. Raises `LibraryError` (a RuntimeError and an ImportError)."""
     try:
         library = ctypes.CDLL(path)
     except OSError as error:
@@ -80,19 +80,19 @@ lib = load(path)
 
 
 def version() -> str:
-    """The version of the library that is loaded."""
+    """Version of the loaded library."""
     return bytes(lib.ols_version()).decode()
 
 
 def check(status: int) -> None:
-    """Raises what a status stands for, with the library's text, which is this thread's until its next call."""
+    """Raises the exception of a status, with the library's message, which belongs to this thread until its next call."""
     if status:
         message = lib.ols_last_error().decode()
         raise error_of(status, lib.ols_status_string(status).decode(), message)
 
 
 def options_init() -> _abi.Options:
-    """Options with the library's defaults."""
+    """The library's default options."""
     options = _abi.Options()
     check(lib.ols_options_init(byref(options), ctypes.sizeof(options)))
     return options
@@ -106,13 +106,13 @@ def batch_init() -> _abi.Batch:
 
 
 class Handle:
-    """A criterion of the library's: destroyed once, by `close` or with the last reference. `keep` is the memory that it was given."""
+    """A criterion in the library, destroyed once, by `close` or with the last reference. `keep` owns the memory that it was given."""
 
     __slots__ = ("__weakref__", "_address", "_destroy", "keep")
 
     def __init__(self, options: _abi.Options, keep: object = None) -> None:
         self._address: int | None = None
-        # Bound here: at the interpreter's end the module's names may be gone before the last criterion.
+        # Bound here: when the interpreter exits, the module's names may be gone before the last criterion.
         self._destroy = lib.ols_destroy
         address = c_void_p()
         check(lib.ols_create(byref(options), byref(address)))
@@ -120,7 +120,7 @@ class Handle:
 
     @property
     def address(self) -> int:
-        """What the library's functions take."""
+        """The address that the library's functions take."""
         if self._address is None:
             raise InvalidStateError("the criterion is closed")
         return self._address
@@ -130,7 +130,7 @@ class Handle:
         return self._address is None
 
     def close(self) -> None:
-        """Ends the criterion; again, it does nothing."""
+        """Destroys the criterion; closing it again does nothing."""
         address, self._address = self._address, None
         if address is not None:
             self._destroy(address)
@@ -141,25 +141,25 @@ class Handle:
             self.close()
 
     def report(self, stream: int | None = None) -> _abi.Report:
-        """What `ols_report` says now."""
+        """The current report."""
         report = _abi.Report(struct_size=ctypes.sizeof(_abi.Report))
         check(lib.ols_report(self.address, stream, byref(report)))
         return report
 
     def options(self) -> _abi.Options:
-        """The options as they are now. The views of weights and soft labels in it hold until the next load."""
+        """The current options. The views of weights and soft labels in them are valid until the next load."""
         options = _abi.Options(struct_size=ctypes.sizeof(_abi.Options))
         check(lib.ols_get_options(self.address, byref(options)))
         return options
 
     def epoch(self) -> int:
-        """Epochs that have ended."""
+        """Number of epochs that have ended."""
         epoch = c_int64()
         check(lib.ols_epoch(self.address, byref(epoch)))
         return epoch.value
 
     def save_memory(self, stream: int | None = None) -> bytes:
-        """The bytes of the file that `ols_save` writes."""
+        """The bytes of the file that `ols_save` would write."""
         size = c_size_t()
         check(lib.ols_save_memory(self.address, None, 0, stream, byref(size)))
         buffer = ctypes.create_string_buffer(size.value)
@@ -167,5 +167,5 @@ class Handle:
         return buffer.raw
 
     def load_memory(self, data: bytes, stream: int | None = None) -> None:
-        """Replaces the state by what `save_memory` gave."""
+        """Loads bytes returned by `save_memory`."""
         check(lib.ols_load_memory(self.address, data, len(data), stream))

@@ -29,11 +29,11 @@ class NotCollapsibleError(ValueError):
 
 
 def collapsed(shape: Sequence[int], strides: Sequence[int], keep: int) -> Layout | None:
-    """Shape and strides with all dimensions behind the first `keep` as one, or None where no single stride walks them."""
+    """Shape and strides with all dimensions after the first `keep` merged into one, or None if no single stride describes them."""
     if len(shape) <= keep:
         return tuple(shape), tuple(strides)
     size, step = 1, 1
-    # From the last dimension on; those of size 1 have no say, and an empty tensor may have any stride.
+    # From the last dimension; those of size 1 do not matter, and an empty tensor may have any strides.
     for extent, stride in zip(reversed(shape[keep:]), reversed(strides[keep:])):
         if extent == 1:
             continue
@@ -55,21 +55,21 @@ def set_layout(tensor: _abi.Tensor, layout: Layout) -> None:
 
 def code_of_dtype(dtype: np.dtype[Any]) -> tuple[int, int]:
     """DLPack's code and bits."""
-    if dtype.name == "bfloat16":  # ml_dtypes', which JAX's arrays bring along
+    if dtype.name == "bfloat16":  # from ml_dtypes, which JAX uses
         return _abi.CODE_BFLOAT, 16
     if dtype.kind not in _KINDS or not dtype.isnative:
-        raise TypeError(f"dtype {dtype} is no number that the library knows")
+        raise TypeError(f"dtype {dtype} is not supported")
     return _KINDS[dtype.kind], dtype.itemsize * 8
 
 
 def tensor_of_layout(shape: Sequence[int], strides: Sequence[int], dtype: np.dtype[Any], keep: int = 3) -> _abi.Tensor:
-    """A view of host memory, its address still missing; `strides` are in bytes, and the dimensions after the first `keep` are collapsed into one.
-    ValueError if they cannot be."""
+    """A view of host memory, without its address; `strides` are in bytes, and the dimensions after the first `keep` are merged into one. ValueError if
+    they cannot be."""
     tensor = _abi.Tensor(device_type=_abi.DEVICE_CPU, dtype_lanes=1)
     tensor.dtype_code, tensor.dtype_bits = code_of_dtype(dtype)
     size = dtype.itemsize
     if any(stride % size for stride in strides):
-        raise ValueError(f"strides of {tuple(strides)} bytes are no multiples of {size}")
+        raise ValueError(f"strides of {tuple(strides)} bytes are not multiples of {size}")
     steps = tuple(stride // size for stride in strides)
     layout = collapsed(shape, steps, keep)
     if layout is None:
@@ -86,11 +86,11 @@ def tensor_of_array(array: NDArray[Any]) -> _abi.Tensor:
 
 
 _LABELS = {(_abi.CODE_INT, 64), (_abi.CODE_INT, 32), (_abi.CODE_UINT, 8)}
-_MIXTURE = "a mixture of two classes is given by their labels, target and target2, and lam"
+_MIXTURE = "to mix two classes, pass their labels as target and target2, and lam"
 
 
 def demand_labels(name: str, view: _abi.Tensor, dtype: object, shape: Sequence[int], logits: Sequence[int]) -> None:
-    """InvalidDtypeError or InvalidShapeError, with a word for those who bring probabilities. What else may be wrong the library finds."""
+    """InvalidDtypeError or InvalidShapeError, with a hint for those who pass probabilities. The library checks everything else."""
     like_logits = len(shape) >= 2 and tuple(shape) == tuple(logits)
     if (view.dtype_code, view.dtype_bits) not in _LABELS:
         raise InvalidDtypeError(f"{name} has dtype {dtype}, but int64, int32 or uint8 is needed" + (f"; {_MIXTURE}" if like_logits else ""))

@@ -1,6 +1,6 @@
 """What a call passes to the library, prepared once per layout of its tensors and kept: repeated calls only write addresses.
 
-At 128 x 10 the library computes for three microseconds, and building the structs of a call takes several times that in Python.
+At 128 x 10 the library computes for three microseconds, and building the structs of a call in Python takes several times as long.
 """
 
 from __future__ import annotations
@@ -13,25 +13,25 @@ from typing import Any, TypeVar
 from . import _abi
 from ._library import batch_init
 
-# The optional tensors of a batch: their fields in it, and what Python calls them.
+# The optional tensors of a batch: the names of their fields, and of the arguments in Python.
 EXTRAS = (("sample_weights", "sample_weight"), ("targets2", "target2"), ("lam", "lam"), ("grad_loss", "grad_loss"))
-# Layouts that are kept; a loop with ever new shapes starts over.
+# The number of layouts to keep. When it is reached, all are dropped.
 _MOST = 256
 _DATA = _abi.Tensor.data.offset
 
 
 def _address_in(struct: ctypes.Structure, offset: int) -> c_void_p:
-    """The field of `struct` that holds an address, to write it without going through the fields above it."""
+    """The field of `struct` that holds an address, so that it can be written without going through the enclosing fields."""
     return c_void_p.from_buffer(struct, offset)
 
 
 class Plan:
-    """A batch and its outputs for one layout of all tensors. One thread at a time fills it and calls with it, under the lock of its criterion.
+    """A batch and its outputs for one layout of all tensors. It is filled and used by one thread at a time, under the lock of its criterion.
 
-    It holds the addresses of the last call, and nothing that keeps their memory alive.
+    It contains the addresses of the last call, but does not keep their memory alive.
 
     Args:
-        extras: for each optional tensor that is given: its number in `EXTRAS`, its view, and where its value is written per call, None for its address.
+        extras: for each optional tensor that is passed: its index in `EXTRAS`, its view, and where each call writes its value; None for its address.
     """
 
     __slots__ = (
@@ -63,8 +63,8 @@ P = TypeVar("P", bound=Plan)
 
 
 class Plans(dict[Any, P]):
-    """Plans by the layouts that they are for. A loop asks for the same one again and again, so callers look at `key` and `last` first: comparing keys
-    is cheaper than hashing them."""
+    """Plans by their layouts. A loop needs the same plan again and again, so callers compare with `key` and use `last` first: that is cheaper than
+    hashing the key."""
 
     __slots__ = ("key", "last")
 

@@ -14,14 +14,14 @@ _FIELDS = tuple(name for name, *_ in _abi.Report._fields_ if name != "struct_siz
 class Report:
     """What happened in the epoch that `next_epoch` ended, over all ranks if it synchronised them.
 
-    It is read from the library when a number is first looked at: on a GPU this is what waits, not `next_epoch`. There it must be read before the
-    next `next_epoch`, which would have to wait otherwise; on the CPU it may be read at any time. All numbers are counts; `rows_measured` and the
-    other `rows_` add up to the number of classes.
+    The numbers are read from the library on first access. On a GPU that access waits, instead of `next_epoch`, and must come before the next
+    `next_epoch`, which would otherwise have to wait; on the CPU it may come at any time. All numbers are counts; `rows_measured` and the other
+    `rows_` fields add up to the number of classes.
     """
 
-    #: Number of the epoch that ended, counted from 1.
+    #: Number of the epoch that ended, starting at 1.
     epoch: int
-    #: Classes whose new soft label was measured.
+    #: Classes whose new soft label comes from the statistics.
     rows_measured: int
     #: Classes that kept their row, by `empty_class="keep"` or because nothing at all was accumulated.
     rows_kept: int
@@ -33,15 +33,15 @@ class Report:
     rows_one_hot: int
     #: Classes with a row of zeros by `empty_class="zero"`.
     rows_zero: int
-    #: Classes that stay as they are because of `freeze_above`.
+    #: Classes that are frozen by `freeze_above`.
     rows_frozen: int
-    #: Samples that were accumulated: those classified right.
+    #: Samples that were accumulated: those classified correctly.
     samples_accumulated: int
-    #: Samples that were kept out because their logits hold NaN, +inf, or nothing but -inf.
+    #: Samples that were left out because their logits contain NaN or +inf, or are all -inf.
     samples_skipped: int
     #: Classes that were full and took no more samples.
     classes_full: int
-    #: Targets that were neither a class nor the ignore index (on a GPU; an error on the CPU).
+    #: Targets that are neither a class nor the ignore index (on a GPU; on the CPU they are an error).
     targets_out_of_range: int
 
     def __init__(self, handle: Handle, stream: int | None = None) -> None:
@@ -49,12 +49,12 @@ class Report:
         self._expired = False
 
     def expire(self) -> None:
-        """The library is about to replace the numbers; unread, they are lost."""
+        """Called before the library replaces the numbers: if unread, they are lost."""
         self._expired = self._source is not None
         self._source = None
 
     def read(self) -> None:
-        """Reads the numbers now, if that was not done before. On a GPU it waits for the stream."""
+        """Reads the numbers now, if they have not been read. On a GPU, waits for the stream."""
         if self._expired:
             raise InvalidStateError("this report was not read before the next epoch ended")
         if self._source is not None:
@@ -70,7 +70,7 @@ class Report:
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def as_dict(self) -> dict[str, int]:
-        """All numbers by name, for a logger."""
+        """All numbers by name, for logging."""
         self.read()
         return {name: self.__dict__[name] for name in _FIELDS}
 

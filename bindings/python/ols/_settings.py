@@ -1,4 +1,4 @@
-"""The options that a user gives by keyword, as the library takes them and as checkpoints keep them."""
+"""The options that users pass by keyword, as the library takes them and as checkpoints store them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 E = TypeVar("E", bound=enum.IntEnum)
 EmptyClassName = Literal["keep", "uniform", "initial", "one_hot", "zero"]
 ReductionName = Literal["mean", "sum", "none"]
-# The options that shape the result, beside those of their own form.
+# The options that affect the result and are plain numbers.
 _NUMBERS = ("alpha", "smoothing", "momentum", "freeze_above", "min_count", "ignore_index")
 _FORMAT = 1
 # A fixed length, so that the tensor in a checkpoint has one shape whatever the numbers are.
@@ -31,46 +31,46 @@ JSON_BYTES = 1024
 
 
 def int64(name: str, value: Any) -> int:
-    """`value` as an int that an int64 holds: ctypes would take others modulo 2^64."""
+    """`value` as an int that fits an int64: ctypes would take others modulo 2^64."""
     try:
         value = operator.index(value)
     except TypeError as error:
-        raise TypeError(f"{name} = {value!r} is no integer") from error
+        raise TypeError(f"{name} = {value!r} is not an integer") from error
     if not -(2**63) <= value < 2**63:
         raise ValueError(f"{name} = {value} is outside [-2^63, 2^63)")
     return int(value)
 
 
 def number(name: str, value: Any) -> float:
-    """`value` as a float. A text is no number, though `float` would read it."""
+    """`value` as a float. Strings are rejected, although `float` would parse them."""
     if not isinstance(value, (str, bytes, bytearray)):
         try:
             return float(value)
         except OverflowError as error:
             raise ValueError(f"{name} is an integer beyond the range of f64") from error
-        except (TypeError, ValueError, RuntimeError):  # the last is PyTorch's, of a tensor with several elements
+        except (TypeError, ValueError, RuntimeError):  # the last comes from PyTorch, for a tensor with several elements
             pass
-    raise TypeError(f"{name} = {value!r} is no number")
+    raise TypeError(f"{name} = {value!r} is not a number")
 
 
 def array(name: str, values: Any, dtype: type) -> NDArray[Any]:
-    """`values` in row-major memory of their own."""
+    """A row-major copy of `values`."""
     try:
         with np.errstate(over="ignore"):
             return np.array(values, dtype, order="C")
     except OverflowError as error:
-        raise ValueError(f"{name} holds an integer beyond the range of f64") from error
+        raise ValueError(f"{name} contains an integer beyond the range of f64") from error
     except (TypeError, ValueError) as error:
         raise (TypeError if isinstance(error, TypeError) else ValueError)(f"{name}: {error}") from error
 
 
 def named(kind: type[E], argument: str, value: str, without: tuple[str, ...] = ()) -> E:
-    """The member of an enum by the lower-case name that users write, but for those that no name stands for."""
+    """The member of an enum with the given lower-case name, except those in `without`."""
     names = [name.lower() for name in kind.__members__ if name.lower() not in without]
     found = kind.__members__[value.upper()] if isinstance(value, str) and value in names else None
     if found is None:
         choices = ", ".join(map(repr, names))
-        raise (ValueError if isinstance(value, str) else TypeError)(f"{argument} = {value!r} is none of {choices}")
+        raise (ValueError if isinstance(value, str) else TypeError)(f"{argument} = {value!r} is not one of {choices}")
     return found
 
 
@@ -79,7 +79,7 @@ def name_of(member: enum.IntEnum) -> str:
 
 
 class Settings:
-    """Options that are valid for the library's eye when a criterion is created with them. A value: copied, never shared."""
+    """Options, which the library validates when a criterion is created with them. A value: copied, never shared."""
 
     alpha: float
     smoothing: float
@@ -110,7 +110,7 @@ class Settings:
         self.initial_soft_labels: NDArray[np.float32] | None = None
         if isinstance(init, str):
             if init == "matrix":
-                raise ValueError("init = 'matrix': give the matrix itself, (K, K) with a row per class")
+                raise ValueError("init = 'matrix': pass the matrix itself, (K, K) with a row per class")
             self.initial = named(_abi.Initial, "init", init, without=("matrix",))
         else:
             self.initial = _abi.Initial.MATRIX
@@ -120,7 +120,7 @@ class Settings:
         self.class_weights: NDArray[np.float64] | None = None if weight is None else array("weight", weight, np.float64)
 
     def apply_preset(self, preset: _abi.Preset) -> None:
-        """Sets initial, smoothing and empty_class to what the library's preset says."""
+        """Sets initial, smoothing and empty_class from a preset of the library."""
         options = options_init()
         check(lib.ols_options_preset(byref(options), preset))
         self.initial, self.empty_class = _abi.Initial(options.initial), _abi.EmptyClass(options.empty_class)
@@ -130,7 +130,7 @@ class Settings:
         return copy.copy(self)  # arrays are replaced, never written
 
     def options(self, threads: int | None = None) -> _abi.Options:
-        """For `ols_create`. The arrays must outlive that call; the options point into them."""
+        """The options for `ols_create`. They point into the arrays, which must outlive that call."""
         options = options_init()
         options.num_classes = self.num_classes
         for name in _NUMBERS:
@@ -144,7 +144,7 @@ class Settings:
         return options
 
     def adopt(self, handle: Handle) -> None:
-        """Takes over what a load has replaced in a criterion."""
+        """Copies the options that a load has replaced in a criterion."""
         options = handle.options()
         for name in _NUMBERS:
             setattr(self, name, getattr(options, name))
@@ -153,7 +153,7 @@ class Settings:
         self.initial_soft_labels = _copied(options.initial_soft_labels, np.float32)
 
     def to_json(self, epoch: int, rank: int) -> bytes:
-        """The options that shape the result with epoch and rank, `JSON_BYTES` long, padded with spaces."""
+        """The options that affect the result, with epoch and rank, padded with spaces to `JSON_BYTES`."""
         record: dict[str, Any] = {name: getattr(self, name) for name in _NUMBERS}
         record["freeze_above"] = None if math.isinf(self.freeze_above) else self.freeze_above
         record.update(initial=name_of(self.initial), empty_class=name_of(self.empty_class), num_classes=self.num_classes)
@@ -162,10 +162,10 @@ class Settings:
 
     @classmethod
     def from_json(cls, data: bytes, reduction: _abi.Reduction) -> tuple[Settings, int, int, bool]:
-        """Settings (arrays still missing), epoch, rank, and whether there are class weights. ValueError where it is no such record."""
+        """Settings (without their arrays), epoch, rank, and whether there are class weights. ValueError if the data is not such a record."""
         record = json.loads(data)
         if not isinstance(record, dict) or not isinstance(record.get("format"), int):
-            raise ValueError("it is no record of libols")
+            raise ValueError("not a record of libols")
         if record["format"] > _FORMAT:
             raise ValueError(f"format {record['format']} is newer than {_FORMAT}, the newest that this version reads")
         try:
@@ -180,13 +180,13 @@ class Settings:
             )
             epoch, rank, weighted = operator.index(record["epoch"]), operator.index(record["rank"]), record["weighted"]
         except (KeyError, TypeError) as error:
-            raise ValueError(f"the record of the options is not complete: {error}") from error
+            raise ValueError(f"the record of the options is incomplete: {error}") from error
         if init == "matrix":
             settings.initial = _abi.Initial.MATRIX
         return settings, epoch, rank, bool(weighted)
 
     def shown(self) -> str:
-        """The options for `repr`: all that differ from the library's defaults, and those that matter most."""
+        """The options for `repr`: the most important ones, and all that differ from the defaults."""
         defaults = options_init()
         parts = [f"alpha={self.alpha:g}", f"n_classes={self.num_classes}"]
         if self.initial == _abi.Initial.SMOOTHING:
@@ -201,7 +201,7 @@ class Settings:
 
 
 def _copied(tensor: _abi.Tensor, dtype: type) -> Any:
-    """What a view of contiguous host memory shows, or None where there is none."""
+    """A copy of a view of contiguous host memory, or None if there is none."""
     if not tensor.data:
         return None
     shape = tuple(tensor.shape[: tensor.ndim])

@@ -1,4 +1,4 @@
-"""How many threads a call may use. Results never depend on it."""
+"""How many threads a call may use. Results do not depend on it."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ _number: int | None = None
 
 
 def set_num_threads(n: int | None) -> None:
-    """Sets the most threads that a call may use, for all criteria from their next call on; 0: as many as the process may run on.
+    """Sets the maximum number of threads that a call may use, for all criteria from their next call on. 0 means all CPUs that the process may run on.
 
-    None, the start: modules follow `torch.get_num_threads()`, criteria without a framework take as many as the process may run on.
+    With None, the default, modules follow `torch.get_num_threads()`, and criteria without a framework use all CPUs that the process may run on.
     """
     global _number
     if n is not None and not 0 <= operator.index(n) < 2**31:
@@ -19,10 +19,10 @@ def set_num_threads(n: int | None) -> None:
 
 
 def get_num_threads() -> int | None:
-    """What `set_num_threads` was given last."""
+    """The value last passed to `set_num_threads`."""
     return _number
 
 
 def wanted(default: int = 0) -> int:
-    """What the library is told."""
+    """The number that is passed to the library."""
     return default if _number is None else _number

@@ -1,4 +1,4 @@
-"""The criterion for those who use no PyTorch: NumPy, JAX, CuPy, anything that shows its memory through `__dlpack__`."""
+"""The criterion without PyTorch: for NumPy, JAX, CuPy and everything else that exports its memory through `__dlpack__`."""
 
 from __future__ import annotations
 
@@ -21,36 +21,36 @@ if TYPE_CHECKING:
 
 
 class Criterion:
-    """The loss with the soft labels that it learns, over NumPy arrays or anything with `__dlpack__` (C. Zhang et al., "Delving Deep into
+    """A loss that learns its own soft labels, for NumPy arrays or anything with `__dlpack__` (C. Zhang et al., "Delving Deep into
     Label Smoothing", IEEE Transactions on Image Processing 30, 2021).
 
     Logits are (N, K), or (N, K, d1, ..., dm) as images have them, in f32, f64, f16 or bf16 (ml_dtypes'); targets (N) or (N, d1, ..., dm) in int64,
-    int32 or uint8. They are read where they lie, with any strides; what no three strides can walk is copied, with a `CopyWarning`.
+    int32 or uint8. They are read in place, whatever their strides; memory that three strides cannot describe is copied, with a `CopyWarning`.
 
     Args:
         n_classes: K, at least 2.
         alpha: weight of the hard label in [0, 1]; the soft label weighs 1 - alpha.
         smoothing: for `init="smoothing"`, in [0, 1].
         init: soft labels of the first epoch: "smoothing", "uniform", "zero", "one_hot", or a matrix (K, K), a row per class.
-        empty_class: soft label of a class without `min_count` right samples in an epoch: "keep", "uniform", "initial", "one_hot", "zero".
-        min_count: right samples that make a class measured, at least 1.
+        empty_class: new soft label of a class with fewer than `min_count` correctly classified samples: "keep", "uniform", "initial", "one_hot", "zero".
+        min_count: correctly classified samples a class needs to get a new soft label, at least 1.
         momentum: share of the old soft label in the new one, in [0, 1).
-        freeze_above: a class whose largest soft label is at least this keeps its row for good; None: never. A start of `smoothing=0.1` puts 0.9 on
-            the diagonal: 0.88 freezes every class at once.
+        freeze_above: a class whose largest soft label reaches this keeps its row for good; None: never. With `smoothing=0.1` the diagonal starts at
+            0.9, so 0.88 would freeze every class at once.
         weight: class weights (K), finite and >= 0.
-        ignore_index: a sample with this target takes no part.
+        ignore_index: samples with this target are ignored.
         reduction: "mean" (divides by the sum of the weights of the samples' classes, as PyTorch does), "sum" or "none".
         device: "cpu" or ("cuda", number).
 
     Raises:
-        ValueError, TypeError: an option outside of its range, with the library's message.
-        RuntimeError: a device that the library does not have.
+        ValueError, TypeError: an option is out of range; the message is the library's.
+        RuntimeError: the library does not have the device.
 
-    On a GPU each call goes on the CUDA stream (`cudaStream_t` as a number) that it is given, the legacy default stream if none, and waits for
-    nothing but where it says so; calls on several streams are yours to order.
+    On a GPU each call is enqueued on the CUDA stream it is given (`cudaStream_t` as a number), by default the legacy default stream, and does not
+    wait unless its documentation says so. Ordering calls on several streams is up to you.
 
-    Any thread may call; calls on one criterion wait for each other. The memory of the views (`soft_labels`, `sums`, ...) is not to be used while
-    another thread is in a call.
+    Any thread may call; calls on the same criterion wait for each other. Do not use the views (`soft_labels`, `sums`, ...) while another thread is
+    in a call.
     """
 
     def __init__(
@@ -96,12 +96,12 @@ class Criterion:
 
     @classmethod
     def reference(cls, n_classes: int, **options: Any) -> Self:
-        """The options of the published PyTorch package: starts smoothed, a class without a right sample gets zeros."""
+        """The options of the published PyTorch package: it starts smoothed, and a class without a correctly classified sample gets zeros."""
         return cls._preset(_abi.Preset.REFERENCE, n_classes, options)
 
     @classmethod
     def paper(cls, n_classes: int, **options: Any) -> Self:
-        """The options of the authors' released CIFAR code: starts with zeros, a class without a right sample gets 1/K."""
+        """The options of the authors' released CIFAR code: it starts with zeros, and a class without a correctly classified sample gets 1/K."""
         return cls._preset(_abi.Preset.PAPER, n_classes, options)
 
     @classmethod
@@ -127,27 +127,27 @@ class Criterion:
         out: Any = None,
         stream: int | None = None,
     ) -> tuple[Any, Any]:
-        """Loss and gradient of a batch; in training mode it adds to the statistics.
+        """Loss and gradient of a batch. In training mode, the batch is added to the statistics.
 
         Args:
             logits: (N, K) or (N, K, d1, ..., dm).
             target: (N) or (N, d1, ..., dm), in [target_offset, target_offset + K), or the ignore index.
-            sample_weight: f32 or f64 of the target's shape, finite and >= 0.
-            target2: second targets of Mixup and CutMix, as `target`; together with `lam`.
-            lam: weight of the first target in [0, 1]: a number, or f32 or f64 of the target's shape.
-            grad_loss: gradient of the whole with respect to the loss, a number or (with reduction "none") the target's shape; multiplied in before the
-                gradient is rounded to 16 bits.
-            target_offset: the number of the first class, 1 for labels that count from 1.
-            update: False leaves the statistics as they are, for a second pass over a batch.
-            out: where the gradient goes: shape and dtype of the logits, or the logits themselves.
-            stream: the CUDA stream to work on, on a GPU.
+            sample_weight: f32 or f64, shaped like the target, finite and >= 0.
+            target2: second targets of Mixup and CutMix, like `target`; requires `lam`.
+            lam: weight of the first target in [0, 1]: a number, or f32 or f64 shaped like the target.
+            grad_loss: gradient of the objective with respect to the loss, a number or (with reduction "none") shaped like the target; it is multiplied in
+                before the gradient is rounded to 16 bits.
+            target_offset: the number of the first class: 1 for labels that start at 1.
+            update: if False, leave the statistics alone, for a second pass over a batch.
+            out: array for the gradient, with the shape and dtype of the logits, or the logits themselves.
+            stream: the CUDA stream to use, on a GPU.
 
         Returns:
-            loss, f32 (f64 for f64 logits), a scalar or with reduction "none" the target's shape; gradient, shape and dtype of the logits. NumPy's,
-            on a GPU those of the array library of the logits.
+            The loss, f32 (f64 for f64 logits), a scalar or with reduction "none" shaped like the target; the gradient, with the shape and dtype of the
+            logits. Both are NumPy arrays, or on a GPU arrays of the logits' library.
 
         Raises:
-            TypeError: a dtype. ValueError: a shape or value. IndexError: a target. RuntimeError: a device. Nothing is changed then.
+            TypeError: wrong dtype. ValueError: wrong shape or value. IndexError: target out of range. RuntimeError: wrong device. The state is unchanged.
         """
         extras = sample_weight, target2, lam, grad_loss
         flags = 0 if update and self.training else _abi.BATCH_NO_UPDATE
@@ -157,7 +157,7 @@ class Criterion:
         self, logits: Any, target: Any, *, sample_weight: Any = None, target2: Any = None, lam: Any = None, target_offset: int = 0,
         update: bool = True, stream: int | None = None,
     ) -> Any:  # fmt: skip
-        """The loss alone, as in a call; in training mode it adds to the statistics."""
+        """The loss only. In training mode, the batch is added to the statistics."""
         flags = 0 if update and self.training else _abi.BATCH_NO_UPDATE
         return self._calls.run(_calls.forward, logits, target, (sample_weight, target2, lam, None), target_offset, flags, stream, True)[0]
 
@@ -165,7 +165,7 @@ class Criterion:
         self, logits: Any, target: Any, *, grad_loss: Any = None, sample_weight: Any = None, target2: Any = None, lam: Any = None,
         target_offset: int = 0, out: Any = None, stream: int | None = None,
     ) -> Any:  # fmt: skip
-        """The gradient alone, recomputed; no state is touched."""
+        """The gradient only, recomputed. The state does not change."""
         extras = sample_weight, target2, lam, grad_loss
         return self._calls.run(_calls.backward, logits, target, extras, target_offset, 0, stream, False, True, out)[1]
 
@@ -173,7 +173,7 @@ class Criterion:
         self, probabilities: Any, target: Any, *, sample_weight: Any = None, target2: Any = None, lam: Any = None, target_offset: int = 0,
         take_back: bool = False, stream: int | None = None,
     ) -> None:  # fmt: skip
-        """Adds to the statistics from given probabilities, in [0, 1], of the shape of logits, in training mode only; or takes them back, in both."""
+        """Adds probabilities in [0, 1], shaped like logits, to the statistics, in training mode only; or takes them back, in either mode."""
         flags = _abi.BATCH_TAKE_BACK if take_back else 0 if self.training else _abi.BATCH_NO_UPDATE
         self._calls.run(_calls.accumulate, probabilities, target, (sample_weight, target2, lam, None), target_offset, flags, stream)
 
@@ -181,7 +181,7 @@ class Criterion:
         self, logits: Any, target: Any, *, sample_weight: Any = None, target2: Any = None, lam: Any = None, target_offset: int = 0,
         stream: int | None = None,
     ) -> None:  # fmt: skip
-        """Takes a batch back that was added, exactly; the arguments are those that it was added with. RuntimeError for more than was added."""
+        """Undoes exactly what a call added for this batch; pass the same arguments. RuntimeError if more is taken back than was added."""
         self._calls.run(_calls.forward, logits, target, (sample_weight, target2, lam, None), target_offset, _abi.BATCH_TAKE_BACK, stream)
 
     retract = take_back
@@ -189,8 +189,8 @@ class Criterion:
     # ---- epochs, mode, settings
 
     def next_epoch(self, stream: int | None = None) -> Report:
-        """Ends the epoch: makes the soft labels of the next one, and clears the statistics. With several processes: all-reduce `sums`, `counts` and
-        `counters` before."""
+        """Ends the epoch: computes the soft labels of the next one and clears the statistics. With several processes, all-reduce `sums`, `counts` and
+        `counters` first."""
         return self._core.next_epoch(stream)
 
     def train(self, mode: bool = True) -> Self:
@@ -210,7 +210,7 @@ class Criterion:
 
     @property
     def alpha(self) -> float:
-        """Weight of the hard label, in [0, 1]; may be set, for schedules."""
+        """Weight of the hard label, in [0, 1]. It can be set, for schedules."""
         return self._core.settings.alpha
 
     @alpha.setter
@@ -219,12 +219,12 @@ class Criterion:
 
     @property
     def ignore_index(self) -> int:
-        """The target of samples that take no part."""
+        """The target of samples that are ignored."""
         return self._core.settings.ignore_index
 
     @property
     def epoch(self) -> int:
-        """Epochs that have ended; may be set, by those who keep and restore a state themselves."""
+        """Number of epochs that have ended. It can be set, for restoring a state by hand."""
         return self._core.epoch
 
     @epoch.setter
@@ -236,18 +236,18 @@ class Criterion:
     def _array(self, name: str) -> np.ndarray[Any, Any]:
         self._core.demand_open()
         if name not in self._arrays:
-            raise InvalidStateError(f"{name} lies on a device, which NumPy cannot show; use save and load")
+            raise InvalidStateError(f"{name} is on a device, where NumPy cannot view it; use save and load")
         return self._arrays[name]
 
     @property
     def soft_labels(self) -> np.ndarray[Any, Any]:
-        """S, f32 (K, K), a row per class: a view that cannot be written; see `set_soft_labels`."""
+        """S, f32 (K, K), a row per class: a read-only view; see `set_soft_labels`."""
         view: np.ndarray[Any, Any] = self._array("soft_labels").view()
         view.flags.writeable = False
         return view
 
     def set_soft_labels(self, soft_labels: Any, stream: int | None = None) -> None:
-        """Replaces S by f32 or f64 (K, K), finite and >= 0."""
+        """Replaces S with f32 or f64 (K, K), finite and >= 0."""
         layout, address, _owner = look("soft_labels", soft_labels, stream)
         tensor = view("soft_labels", layout, 2)
         tensor.data = address
@@ -260,38 +260,38 @@ class Criterion:
 
     @property
     def counts(self) -> np.ndarray[Any, Any]:
-        """c, int64 (K): samples that were summed; a view, for an all-reduce."""
+        """c, int64 (K): number of samples in the sums; a view, for an all-reduce."""
         return self._array("counts")
 
     @property
     def counters(self) -> np.ndarray[Any, Any]:
-        """int64 (4): what else was counted, see include/ols.h; a view, for an all-reduce."""
+        """int64 (4): other counts, see include/ols.h; a view, for an all-reduce."""
         return self._array("counters")
 
     def running(self, stream: int | None = None) -> dict[str, int]:
-        """Of the running epoch: samples accumulated and skipped, classes full, targets out of range. On a GPU it waits for the stream."""
+        """Counts of the running epoch: samples accumulated and skipped, classes full, targets out of range. On a GPU, waits for the stream."""
         with self._core.lock:
             report = self._core.handle.report(stream)
         return {name[8:]: getattr(report, name) for name, *_ in _abi.Report._fields_ if name.startswith("running_")}
 
     def save(self, path: str | os.PathLike[str], stream: int | None = None) -> None:
-        """Writes the state and the options that shape the result to a file that libols reads in every language (safetensors), atomically."""
+        """Saves the state and the options that affect the result, atomically, to a safetensors file that libols can read in every language."""
         self._core.save(path, stream)
 
     def load(self, path: str | os.PathLike[str], stream: int | None = None) -> None:
-        """Replaces them by what `save` wrote; mode, reduction and device stay. On an error nothing has changed."""
+        """Loads a file written by `save`. Mode, reduction and device are kept. On an error nothing changes."""
         self._core.load(path, stream)
 
     def to_bytes(self, stream: int | None = None) -> bytes:
-        """What `save` writes."""
+        """The bytes that `save` would write."""
         return self._core.save_memory(stream)
 
     def load_bytes(self, data: bytes, stream: int | None = None) -> None:
-        """As `load`."""
+        """Loads the bytes returned by `to_bytes`, as `load` does."""
         self._core.load_memory(data, stream)
 
     def close(self) -> None:
-        """Ends the criterion; again, it does nothing. Views stay valid. It happens by itself when nobody holds the criterion."""
+        """Releases the criterion; closing it again does nothing. Views stay valid. A criterion that is no longer referenced is closed automatically."""
         self._core.close()
 
     def __enter__(self) -> Self:

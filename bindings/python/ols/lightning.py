@@ -1,6 +1,6 @@
-"""A callback of Lightning that ends the criterion's epochs and logs what happened in them.
+"""A Lightning callback that ends the criterion's epochs and logs their reports.
 
-It is for convenience: a module that calls `self.criterion.next_epoch()` in its own `on_train_epoch_end` needs nothing of this.
+It is a convenience: a module that calls `self.criterion.next_epoch()` in its own `on_train_epoch_end` does not need it.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from typing import Any
 
 try:
     import lightning.pytorch as pl
-except ImportError:  # the package under its old name
+except ImportError:  # the old name of the package
     import pytorch_lightning as pl  # type: ignore[no-redef]
 
 from .torch import OnlineLabelSmoothing
@@ -21,29 +21,29 @@ class OnlineLabelSmoothingCallback(pl.Callback):
     """Calls `next_epoch` at the end of every training epoch, over all ranks, and logs the report.
 
     Args:
-        criterion: whose epochs end; None: every `OnlineLabelSmoothing` in the LightningModule. Those that are attributes of the module are in its
-            checkpoints and move with it.
+        criterion: the criterion whose epochs to end; None: every `OnlineLabelSmoothing` in the LightningModule. Those that are attributes of the module
+            are saved in its checkpoints and move with it.
         log: whether to log `ols/rows_measured`, `ols/samples_accumulated` and the like (with several criteria: with their names in the module).
-        gather: before a checkpoint within an epoch, move the statistics of all ranks to the first one, so that it is exact; see
-            `OnlineLabelSmoothing.gather`. Not needed, and done nowhere, where one process trains. Lightning asks no callback before it saves weights
-            alone (`save_weights_only=True`): such a file has the statistics of one rank.
+        gather: before a checkpoint within an epoch, move the statistics of all ranks to the first one, so that the checkpoint is exact; see
+            `OnlineLabelSmoothing.gather`. It does nothing if one process trains. Lightning does not call callbacks before it saves weights only
+            (`save_weights_only=True`): such a file has the statistics of one rank.
 
     Raises:
-        ValueError: at the start of training, if the module holds no criterion and none was given.
+        ValueError: at the start of training, if the module contains no criterion and none was given.
     """
 
     def __init__(self, criterion: OnlineLabelSmoothing | None = None, *, log: bool = True, gather: bool = True) -> None:
         self.criterion, self.log, self.gather = criterion, log, gather
 
     def criteria(self, module: Any) -> dict[str, OnlineLabelSmoothing]:
-        """Names and criteria that are meant."""
+        """The criteria whose epochs to end, by name."""
         if self.criterion is not None:
             return {"": self.criterion}
         return {name: one for name, one in module.named_modules() if isinstance(one, OnlineLabelSmoothing)}
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         if not self.criteria(pl_module):
-            raise ValueError(f"{type(pl_module).__name__} holds no OnlineLabelSmoothing; make it an attribute, or give it to the callback")
+            raise ValueError(f"{type(pl_module).__name__} contains no OnlineLabelSmoothing; make it an attribute, or pass it to the callback")
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         criteria = self.criteria(pl_module)
@@ -52,7 +52,7 @@ class OnlineLabelSmoothingCallback(pl.Callback):
             if self.log:
                 place = "ols" if len(criteria) == 1 else f"ols/{name}"
                 numbers = report.as_dict()
-                # The same on every rank already: nothing to reduce.
+                # The numbers are the same on every rank: nothing to reduce.
                 pl_module.log_dict({f"{place}/{field}": float(numbers[field]) for field in _LOGGED}, on_step=False, on_epoch=True)
 
     def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
@@ -61,7 +61,7 @@ class OnlineLabelSmoothingCallback(pl.Callback):
         criteria = list(self.criteria(pl_module).values())
         for criterion in criteria:
             criterion.gather()
-        # The state dict was taken before, of live tensors or of copies, and on the other ranks it is not what they save after `gather`.
+        # The state dict was made earlier, from live tensors or copies; on the other ranks it differs from what they save after `gather`.
         state = checkpoint["state_dict"]
         for name, module in pl_module.named_modules():
             if any(module is criterion for criterion in criteria):

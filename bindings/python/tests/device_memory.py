@@ -156,7 +156,7 @@ def states():
     other.next_epoch()
     assert other.to_bytes() == there.to_bytes()
     for name in ("soft_labels", "sums", "counts", "counters"):
-        raises(RuntimeError, f"{name} lies on a device", getattr, there, name)
+        raises(RuntimeError, f"{name} is on a device", getattr, there, name)
     raises(TypeError, "use save and load", there.__getstate__)
     before = there.to_bytes()
     there.eval()

@@ -50,9 +50,10 @@ def test_r17_others_are_refused():
     logits, target = batch()
     for name, value, message in (
         ("target", target.astype(np.int16), "target has dtype int16, but int64, int32 or uint8 is needed$"),
-        ("target", np.exp(logits), "target has dtype float32, .*; a mixture of two classes is given by their labels, target and target2, and lam"),
+        ("target", np.exp(logits), "target has dtype float32, .*; to mix two classes, pass their labels as target and target2, and lam"),
         ("target2", target.astype(bool), "target2 has dtype bool"), ("sample_weight", [1.0] * 32, "sample_weight: list is neither"),
-        ("lam", "0.5", "lam: str is neither"), ("grad_loss", "1", "grad_loss: str is neither"), ("target_offset", 1.0, "target_offset = 1.0 is no integer"),
+        ("lam", "0.5", "lam: str is neither"), ("grad_loss", "1", "grad_loss: str is neither"),
+        ("target_offset", 1.0, "target_offset = 1.0 is not an integer"),
     ):  # fmt: skip
         with pytest.raises(TypeError, match=message):
             criterion(**{"logits": logits, "target": target, name: value})

@@ -194,9 +194,9 @@ def test_settings():
         criterion.epoch = -1
     with pytest.raises(ValueError, match="epoch = 18446744073709551619 is outside"):
         criterion.epoch = 2**64 + 3
-    with pytest.raises(TypeError, match="epoch = 1.5 is no integer"):
+    with pytest.raises(TypeError, match="epoch = 1.5 is not an integer"):
         criterion.epoch = 1.5
-    with pytest.raises(TypeError, match="alpha = '0.5' is no number"):
+    with pytest.raises(TypeError, match="alpha = '0.5' is not a number"):
         criterion.alpha = "0.5"
     with pytest.raises(ValueError, match="alpha is an integer beyond"):
         criterion.alpha = 10**400

@@ -42,7 +42,11 @@ def test_label_smoothing_loss_takes_integers_where_integers_are_meant():
     for dtype in (torch.float32, torch.float64, torch.bool, torch.complex64):
         with pytest.raises(TypeError, match=f"target has dtype {dtype}, but labels are integers"):
             ols.LabelSmoothingLoss(5)(logits, target.to(dtype))
-    for wrong, message in (((5.0,), "classes = 5.0 is no integer"), ((5, 0.1, 1.0), "dim = 1.0 is no integer"), ((5, "x"), "smoothing = 'x' is no")):
+    for wrong, message in (
+        ((5.0,), "classes = 5.0 is not an integer"),
+        ((5, 0.1, 1.0), "dim = 1.0 is not an integer"),
+        ((5, "x"), "smoothing = 'x' is not"),
+    ):
         with pytest.raises(TypeError, match=message):
             ols.LabelSmoothingLoss(*wrong)
     with pytest.raises(ValueError, match=r"logits of shape \(12, 5\) do not have 5 classes in dimension 7"):

@@ -106,7 +106,7 @@ def test_r07_a_missing_file_is_a_file_not_found_error(tmp_path):
         criterion.save(tmp_path)  # the library's own rule
     assert raised.value.errno is None
     for call in (criterion.save, criterion.load):
-        with pytest.raises(ValueError, match="holds a NUL"):
+        with pytest.raises(ValueError, match="contains a NUL"):
             call(f"{nowhere}\0x")
     # Only what the library says last is the system's.
     text = "ols_load: /tmp/no (os error 2): cannot be read: Permission denied (os error 13)"

@@ -57,7 +57,7 @@ def test_pip_installs_it_where_there_is_no_torch(tmp_path):
     assert run.stdout.split("\n")[0].split()[1] == "3", run.stderr
     assert run.stdout.split("\n")[1] == "[]"
     assert "No module named 'torch'" in run.stderr
-    assert "ols.OnlineLabelSmoothing needs PyTorch, which is not installed; the extra 'libols[torch]' brings it along" in run.stderr
+    assert "ols.OnlineLabelSmoothing needs PyTorch, which is not installed; the extra 'libols[torch]' installs it" in run.stderr
     listed = subprocess.run([python, "-m", "pip", "list", "--format=freeze"], capture_output=True, text=True, check=True).stdout
     assert {line.split("=")[0] for line in listed.split()} - {"pip", "setuptools", "libols", "numpy"} == set()
 

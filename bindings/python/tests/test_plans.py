@@ -75,7 +75,7 @@ def test_r08_errors_are_those_of_a_first_call():
         ):  # fmt: skip
             with pytest.raises(kind, match=message):
                 criterion(*arguments)
-        with pytest.raises(TypeError, match="target_offset = 0.0 is no integer"):
+        with pytest.raises(TypeError, match="target_offset = 0.0 is not an integer"):
             criterion(logits, target, target_offset=0.0)
     criterion.take_back(logits, target)
     criterion.take_back(logits, target)

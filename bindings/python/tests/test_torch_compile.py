@@ -311,7 +311,7 @@ def test_dispatch_modes_see_the_operators():
     with Seen():
         loss = criterion(logits, target)
         z = logits.clone().requires_grad_()
-        with pytest.raises(RuntimeError, match="gradient of the operators' gradient"):
+        with pytest.raises(RuntimeError, match="double backward is not supported by the operators"):
             torch.autograd.grad(criterion.eval()(z, target), z, create_graph=True)
     assert "ols.forward_.default" in names
     assert torch.equal(loss, other(logits, target))

@@ -1,4 +1,4 @@
-"""The modules of PyTorch. `import ols` loads this when `ols.OnlineLabelSmoothing` or `ols.LabelSmoothingLoss` is first asked for."""
+"""The PyTorch modules. `import ols` loads this when `ols.OnlineLabelSmoothing` or `ols.LabelSmoothingLoss` is first used."""
 
 from .module import OnlineLabelSmoothing
 from .smoothing import LabelSmoothingLoss

@@ -1,8 +1,8 @@
-"""State dicts: what ours hold, what the published PyTorch package's hold, and how either becomes a state.
+"""State dicts: the contents of ours and of the published PyTorch package's, and how they are read.
 
 Ours: `soft_labels` f32 (K, K), a row per class; `sums` int64 (K, K) in units of 2^-30; `counts` int64 (K); `counters` int64 (4); `settings`, the options
-that shape the result, the epoch and the rank as JSON in uint8, so that safetensors and distributed checkpoints can hold it; and where there are
-such, `class_weights` f64 (K) and `initial_soft_labels` f32 (K, K).
+that affect the result, the epoch and the rank as JSON in uint8, so that safetensors and distributed checkpoints can hold it; and, if there are any,
+`class_weights` f64 (K) and `initial_soft_labels` f32 (K, K).
 
 The published package's: `supervise`, `update` (K, K) and `idx_count` (K), all of a floating dtype, a **column** per class.
 """
@@ -28,7 +28,7 @@ PUBLISHED = ("supervise", "update", "idx_count")
 
 @dataclass
 class Loaded:
-    """A state that was found complete and valid. `settings` is None where the state dict says nothing of options."""
+    """A complete and valid state. `settings` is None if the state dict has no options."""
 
     state: dict[str, torch.Tensor]
     settings: Settings | None = None
@@ -46,11 +46,11 @@ def optional_tensors(settings: Settings) -> dict[str, torch.Tensor]:
 
 
 class RefusedError(Exception):
-    """Why a state dict cannot be loaded."""
+    """A state dict cannot be loaded; the message says why."""
 
 
 def read(given: dict[str, Any], settings: Settings) -> Loaded:
-    """Reads what a state dict holds under a module's prefix. Raises `RefusedError`; changes nothing."""
+    """Reads the entries of a state dict under a module's prefix. Raises `RefusedError`; changes nothing."""
     if any(name in given for name in PUBLISHED):
         return _read_published(given, settings)
     shapes = shapes_of(settings.num_classes)
@@ -70,7 +70,7 @@ def read(given: dict[str, Any], settings: Settings) -> Loaded:
     for name, dtype in OPTIONAL.items():
         if needed[name]:
             if name not in given:
-                raise RefusedError(f"{name} is missing, but {SETTINGS} says that it was used")
+                raise RefusedError(f"{name} is missing, but {SETTINGS} says it was used")
             _demand(name, given[name], shapes[name], (dtype,))
             setattr(found, name, given[name].detach().cpu().clone().numpy())
     try:
@@ -82,9 +82,9 @@ def read(given: dict[str, Any], settings: Settings) -> Loaded:
 
 
 def _demand_options(settings: Settings, epoch: int) -> None:
-    """Makes a criterion of the library's, which finds what is wrong with its options."""
+    """Creates a criterion, so that the library validates the options."""
     shapes = shapes_of(settings.num_classes)
-    # A state that is adopted is not looked at, so the system need not provide this memory.
+    # An adopted state is not read, so the system does not have to provide this memory.
     arrays = {name: np.empty(shapes[name], np.float32 if dtype is torch.float32 else np.int64) for name, dtype in STATE.items()}
     Core(settings, {name: tensor_of_array(array) for name, array in arrays.items()}, arrays, adopt=True, epoch=epoch).close()
 

@@ -1,4 +1,4 @@
-"""The gradient composed of PyTorch's operations, which can be differentiated themselves. For the double backward alone."""
+"""The gradient, composed of differentiable PyTorch operations. Only used for double backward."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ._engine import Extras
 def gradient(
     logits: torch.Tensor, target: torch.Tensor, soft_labels: torch.Tensor, settings: Settings, extras: Extras, grad_loss: torch.Tensor
 ) -> torch.Tensor:
-    """`(sum_k q) p - q`, times sample weight, the factor of the reduction and `grad_loss`; differentiable in `logits` and `grad_loss`."""
+    """`(sum_k q) p - q`, times the sample weight, the factor of the reduction and `grad_loss`; differentiable in `logits` and `grad_loss`."""
     sample_weight, target2, lam, _ = extras
     dtype = torch.float64 if logits.dtype is torch.float64 else torch.float32
     with torch.autocast(logits.device.type, enabled=False):
@@ -22,7 +22,7 @@ def gradient(
         weight = torch.from_numpy(weights).to(logits.device, dtype)
 
         def targets(labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-            """q with the class last, w[y], and who takes part."""
+            """q with the class last, w[y], and which samples are not ignored."""
             there = labels != settings.ignore_index
             labels = torch.where(there, labels.long(), 0)
             hard = torch.nn.functional.one_hot(labels, classes).to(dtype) * weight[labels].unsqueeze(-1)

@@ -1,4 +1,4 @@
-"""Autograd in eager mode: the gradient is computed with the loss, in one pass, and scaled in place once."""
+"""Autograd in eager mode: the gradient is computed together with the loss, and scaled in place in backward."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from ._engine import NARROW, NOTHING, Engine, Extras
 from ._private import call_backward_directly, direct_apply
 
 _is_grad_enabled = torch.is_grad_enabled
-# Target, engine, extras, flags: in one piece, as each argument of a Function costs time in both passes.
+# Target, engine, extras, flags: one tuple, as every argument of a Function costs time in both passes.
 Call = tuple[torch.Tensor, Engine, Extras, int]
 
 
 class Loss(torch.autograd.Function):
-    """Loss of a batch.
+    """The loss of a batch.
 
-    Of 16-bit logits the incoming gradient (a loss scale) must be multiplied in before the gradient is rounded: afterwards it would meet values that have
-    underflowed. So forward computes the gradient for the one that came last, and where another one comes backward computes it again; the bits are
-    the same. On a device, where nobody knows what came without waiting for it, the gradient is computed in backward.
+    For 16-bit logits the incoming gradient (a loss scale) must be multiplied in before the gradient is rounded: later, small values would have
+    underflowed. So forward computes the gradient for the scale of the last backward, and backward recomputes it if the scale is different; the bits
+    are the same. On a device, where reading the scale would have to wait, the gradient is always computed in backward.
     """
 
     @staticmethod
@@ -36,7 +36,7 @@ class Loss(torch.autograd.Function):
             given = extras if scale == 1.0 else (*extras[:3], torch.full((), scale, dtype=torch.float32, device="cpu"))
             loss, gradient = engine.forward(logits, target, given, flags, True)
         ctx.given = gradient, scale, engine, engine.generation
-        # For what the saved gradient does not serve: a second backward, the gradient's gradient.
+        # For a second backward and for double backward, which cannot use the saved gradient.
         if extras is NOTHING:
             ctx.save_for_backward(logits, target)
         else:
@@ -51,7 +51,7 @@ class Loss(torch.autograd.Function):
         ctx.given = None, scale, engine, generation
         if gradient.dtype in NARROW:
             value = grad_loss.item()
-            # NaN, of which a scaler may make one, is unlike itself: computed again.
+            # NaN, which a scaler may produce, differs from itself: the gradient is recomputed.
             if value != scale:
                 gradient = _recomputed(ctx, grad_loss, engine, generation, gradient)
                 engine.scale = value if value - value == 0.0 else 1.0
@@ -71,7 +71,7 @@ def _recomputed(ctx: Any, grad_loss: torch.Tensor, engine: Engine, generation: i
     extras: Extras = tuple(others) if others else NOTHING
     if generation != engine.generation:
         raise RuntimeError(
-            "the gradient cannot be computed again: next_epoch, a load or another alpha came between this loss and its backward. Run backward first"
+            "the gradient cannot be recomputed: next_epoch, a load or a change of alpha came between this loss and its backward. Run backward first"
         )
     if torch.is_grad_enabled():
         return composed(logits, target, engine.soft_labels, engine.core.settings, extras, grad_loss)

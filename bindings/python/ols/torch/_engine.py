@@ -1,6 +1,6 @@
-"""A step in eager mode: what a call needs is prepared once per layout, and then takes few operations of Python.
+"""A step in eager mode. What a call needs is prepared once per layout; after that, a call takes few operations in Python.
 
-At 128 x 10 the library computes for three microseconds, so each attribute that is looked up here counts.
+At 128 x 10 the library computes for three microseconds, so every attribute lookup counts here.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _get_num_threads, _empty_like = torch.get_num_threads, torch.empty_like
 
 
 class TensorPlan(Plan):
-    """A plan that knows what the losses of its calls look like."""
+    """A plan with what it takes to allocate the loss."""
 
     __slots__ = ("loss_dtype", "loss_like", "loss_shape")
 
@@ -42,7 +42,7 @@ class TensorPlan(Plan):
                 views.append((number, view, None))
         self.loss_shape = target.shape if each else torch.Size(())
         self.loss_dtype = torch.float64 if logits.dtype is torch.float64 else torch.float32
-        # What the outputs of later calls will look like.
+        # The losses of later calls are made like this one.
         loss = torch.empty(self.loss_shape, dtype=self.loss_dtype, device=logits.device)
         self.loss_like = None if each else loss
         gradient = _abi.Tensor.from_buffer_copy(z)
@@ -51,8 +51,8 @@ class TensorPlan(Plan):
 
 
 def layout_of_gradient(logits: torch.Tensor) -> Layout:
-    """Of a gradient in new memory. NotCollapsibleError where logits overlap so that it lies in another order than they do."""
-    # Sizes and strides alone decide, so no memory is taken.
+    """Layout of a gradient in new memory. NotCollapsibleError if overlapping logits give it another order of dimensions, which does not collapse."""
+    # Only sizes and strides matter, so no memory is allocated.
     like = torch.empty_like(logits, device="meta")
     layout = collapsed(like.shape, like.stride(), 2)
     if layout is None:
@@ -61,33 +61,33 @@ def layout_of_gradient(logits: torch.Tensor) -> Layout:
 
 
 class Engine:
-    """The library's criterion over state tensors, and the plans of its calls."""
+    """The library's criterion for the state tensors, and the plans of its calls."""
 
     __slots__ = ("_index", "_on_cuda", "_plans", "core", "each", "generation", "pointer", "scale", "soft_labels")
 
     def __init__(self, core: Core, soft_labels: torch.Tensor) -> None:
         self.core, self.soft_labels, self.pointer = core, soft_labels, soft_labels.data_ptr()
-        # Counts what changes a gradient that is computed again: the end of an epoch, a load, alpha.
+        # Incremented by everything that changes a recomputed gradient: the end of an epoch, a load, alpha.
         self.generation = 0
-        # The gradient of the loss that backward brought last, for 16-bit logits: the next forward computes the gradient for it.
+        # For 16-bit logits: the gradient of the loss in the last backward. The next forward computes its gradient for this scale.
         self.scale = 1.0
         self._plans: Plans[TensorPlan] = Plans()
         self.each = core.settings.reduction == _abi.Reduction.NONE
         self._on_cuda, self._index = soft_labels.is_cuda, soft_labels.get_device()
 
     def stream(self) -> int | None:
-        """The stream that PyTorch uses at this moment."""
+        """PyTorch's current stream."""
         return int(torch.cuda.current_stream(self._index).cuda_stream) if self._on_cuda else None
 
     def forward(
         self, logits: torch.Tensor, target: torch.Tensor, extras: Extras, flags: int, with_gradient: bool
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Loss, and the gradient in new memory if it is asked for."""
+        """The loss and, if requested, the gradient in new memory."""
         core = self.core
         with core.lock:
             plan = self._plan(logits, target, extras)
             if plan is not None:
-                # Of all ways to make a scalar the fastest is to make one like another.
+                # The fastest way to make a scalar is to make one like another.
                 like = plan.loss_like
                 loss = logits.new_empty(plan.loss_shape, dtype=plan.loss_dtype) if like is None else _empty_like(like)
                 plan.loss_data.value = loss.data_ptr()
@@ -96,7 +96,7 @@ class Engine:
                 if with_gradient:
                     gradient = _empty_like(logits)
                     plan.gradient_data.value, to_gradient = gradient.data_ptr(), plan.gradient_address
-                # The library is told the number of threads at creation; see Core.current.
+                # The number of threads is fixed when the handle is created; see Core.current.
                 address = core.handle._address if core.threads == _threads.wanted(_get_num_threads()) else core.current()
                 status = _forward(address, plan.address, plan.loss_address, to_gradient)
                 if status:
@@ -107,7 +107,7 @@ class Engine:
     def backward(
         self, logits: torch.Tensor, target: torch.Tensor, extras: Extras, grad_loss: torch.Tensor, into: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """The gradient alone, recomputed, times `grad_loss` before it is rounded; over `into`, a gradient of these logits, or in new memory."""
+        """The gradient only, recomputed, multiplied by `grad_loss` before rounding; written to `into`, a gradient of these logits, or to new memory."""
         core, extras = self.core, (*extras[:3], grad_loss)
         with core.lock:
             plan = self._plan(logits, target, extras)
@@ -116,12 +116,12 @@ class Engine:
                 plan.gradient_data.value, plan.flags.value = gradient.data_ptr(), 0
                 check(_backward(core.current(), plan.address, None, plan.gradient_address))
                 return gradient
-        # `into` came of a copy too, and lies as this one does.
+        # `into` belongs to a copy as well, and has its layout.
         logits, target, extras = copied(logits, target, extras)
         return self.backward(logits, target, extras, grad_loss if extras[3] is None else extras[3], into)
 
     def _plan(self, logits: torch.Tensor, target: torch.Tensor, extras: Extras) -> TensorPlan | None:
-        """The plan of this layout with the addresses of these tensors, or None where they must be copied. Under the lock."""
+        """The plan for this layout with the addresses of these tensors, or None if they must be copied. The caller holds the lock."""
         key: tuple[Any, ...] = (
             logits.shape, logits.stride(), logits.dtype, logits.device, logits.is_neg(), target.shape, target.stride(), target.dtype, target.device,
         )  # fmt: skip
@@ -155,7 +155,7 @@ class Engine:
         self._run(function, *copied(logits, target, extras), flags, *outputs)
 
     def run_inplace(self, logits: torch.Tensor, target: torch.Tensor, extras: Extras, flags: int, loss: torch.Tensor) -> None:
-        """Loss, and the gradient over the logits. Those must collapse, as a copy would not be the logits: ValueError."""
+        """The loss, and the gradient in place of the logits. ValueError if the logits do not collapse, as a copy would not be the logits."""
         with self.core.lock:
             plan = self._plan(logits, target, extras)
             if plan is None:
@@ -171,7 +171,7 @@ class Engine:
 
 
 def copied(logits: torch.Tensor, target: torch.Tensor, extras: Extras) -> tuple[torch.Tensor, torch.Tensor, Extras]:
-    """Row-major copies of those tensors whose memory, or that of their gradient, no three strides walk, with a warning."""
+    """Row-major copies of the tensors that three strides cannot describe, or whose gradient they cannot, with a warning."""
 
     def fit(tensor: torch.Tensor | None, name: str, keep: int) -> torch.Tensor | None:
         try:

@@ -1,4 +1,4 @@
-"""Torch tensors as the library takes them."""
+"""PyTorch's tensors as the library takes them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from .. import _abi
 from .._errors import InvalidDeviceError
 from .._memory import NotCollapsibleError, collapsed, set_layout
 
-# DLPack's code and bits. What the library does not take, it refuses itself, by name.
+# DLPack's code and bits, also for dtypes that the library rejects, by name.
 _CODES: dict[torch.dtype, tuple[int, int]] = {
     torch.float32: (_abi.CODE_FLOAT, 32),
     torch.float64: (_abi.CODE_FLOAT, 64),
@@ -23,7 +23,7 @@ _CODES: dict[torch.dtype, tuple[int, int]] = {
     torch.complex64: (5, 64),
     torch.complex128: (5, 128),
 }
-# DLPack's numbers; PyTorch calls ROCm's devices cuda too.
+# DLPack's numbers. PyTorch also calls ROCm devices cuda.
 _DEVICES = {"cpu": _abi.DEVICE_CPU, "cuda": 10 if torch.version.hip else _abi.DEVICE_CUDA, "xpu": 14, "mps": 8}
 
 Layout = tuple[int, int, int]
@@ -33,18 +33,19 @@ def device_of(tensor: torch.Tensor, name: str) -> tuple[int, int]:
     """DLPack's type and number of a tensor's device."""
     device = tensor.device
     if device.type not in _DEVICES:
-        raise InvalidDeviceError(f"{name} is on device {device}, which the library does not know", int(_abi.Status.INVALID_DEVICE))
+        raise InvalidDeviceError(f"{name} is on device {device}, which is not supported", int(_abi.Status.INVALID_DEVICE))
     return _DEVICES[device.type], device.index or 0
 
 
 def describe(tensor: torch.Tensor, name: str, keep: int = 3) -> _abi.Tensor:
-    """A view of a tensor, which must outlive it; its dimensions behind the first `keep` as one. NotCollapsibleError where no stride walks them."""
+    """A view of a tensor, which must outlive it, with the dimensions after the first `keep` merged into one. NotCollapsibleError if no single stride
+    describes them."""
     if tensor.layout is not torch.strided:
         raise TypeError(f"{name} is {tensor.layout}, but the library reads dense tensors")
     if tensor.is_neg():
-        raise ValueError(f"{name} is a view whose memory holds the negative values; give {name}.resolve_neg()")
+        raise ValueError(f"{name} is a view whose memory holds the negated values; pass {name}.resolve_neg()")
     if tensor.dtype not in _CODES:
-        raise TypeError(f"{name} has dtype {tensor.dtype}, which the library does not know")
+        raise TypeError(f"{name} has dtype {tensor.dtype}, which is not supported")
     view = _abi.Tensor(data=tensor.data_ptr(), dtype_lanes=1)
     view.device_type, view.device_id = device_of(tensor, name)
     view.dtype_code, view.dtype_bits = _CODES[tensor.dtype]

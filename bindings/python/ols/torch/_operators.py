@@ -1,9 +1,9 @@
 """The operators `ols::forward_`, `ols::forward` and `ols::backward` of torch.library, for torch.compile and torch.export.
 
-They take tensors and numbers alone, no handle: criteria of the library's over the tensors that they are given are kept for the next call.
+They take only tensors and numbers, no handle: the library's criteria for the tensors that they are given are kept for the next call.
 
-`alpha` is a number, which a compiled graph holds as a constant, until it is first set; from then on `scheduled_alpha`, a tensor on the host (f64, no
-dimension), has it: a schedule would compile the graph anew for each value.
+`alpha` is a number, a constant of the compiled graph, until it is set for the first time. From then on `scheduled_alpha`, a scalar f64 tensor on the
+host, holds it, because otherwise a schedule would recompile the graph for each value.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from ._private import current_graph_task_id
 
 _engines: OrderedDict[tuple[Any, ...], tuple[Engine, Tensor | None]] = OrderedDict()
 _engines_lock = threading.Lock()
-# A model has one criterion, seldom more. Of a criterion the library keeps little, as the state lies in tensors.
+# A model rarely has more than one criterion. Each takes little memory, as the state is in tensors.
 _MOST_ENGINES = 16
 
 
 def _engine(
     state: tuple[Tensor, ...], class_weights: Tensor | None, scheduled_alpha: Tensor | None, alpha: float, ignore_index: int, reduction: int
 ) -> Engine:
-    """A criterion over these tensors. It is found by their addresses, and an address alone is what it uses of them."""
+    """A criterion for these tensors, found by their addresses, which is all it uses of them."""
     alpha = alpha if scheduled_alpha is None else float(scheduled_alpha)
     key = (*(tensor.data_ptr() for tensor in state), state[0].shape, state[0].stride(), state[0].device, ignore_index, reduction)
     with _engines_lock:
@@ -46,7 +46,7 @@ def _engine(
             memory = {name: describe(tensor, name) for name, tensor in zip(STATE, state)}
             device = device_of(state[0], "soft_labels")
             core = Core(settings, memory, None, device=device, adopt=True, default_threads=torch.get_num_threads)
-            # Without S itself, which would outlive its criterion here: double backward alone needs it, and is eager.
+            # Without S itself, which would be kept alive here: only double backward needs it, and that is eager.
             engine = Engine(core, state[0].new_empty(0))
             _engines[key] = engine, None if class_weights is None else class_weights.clone()
             while len(_engines) > _MOST_ENGINES:
@@ -57,7 +57,7 @@ def _engine(
         return engine
 
 
-# What all operators take beside the state, and those of the forward pass.
+# The arguments of all operators after the state, and those of the forward pass.
 _OPTIONS = (
     "Tensor? class_weights, Tensor? sample_weight, Tensor? target2, Tensor? lam, Tensor? scheduled_alpha, float alpha, int ignore_index, "
     "int reduction"
@@ -72,8 +72,8 @@ _FORWARD = f"{_OPTIONS}, bool with_gradient"
 def forward_(
     logits: Tensor, target: Tensor, soft_labels: Tensor, sums: Tensor, counts: Tensor, counters: Tensor, *options: Any
 ) -> tuple[Tensor, Tensor]:
-    """Loss, gradient (empty if not asked for), and the statistics in place."""
-    # In the graph of a backward pass a forward is a recomputation, of activation checkpointing.
+    """Loss and gradient (empty if not requested); updates the statistics in place."""
+    # A forward within a backward pass is the recomputation of activation checkpointing.
     flags = 0 if current_graph_task_id() == -1 else _abi.BATCH_NO_UPDATE
     return _run(logits, target, (soft_labels, sums, counts, counters), flags, *options)
 
@@ -82,7 +82,7 @@ def forward_(
     "ols::forward", mutates_args=(), schema=f"(Tensor logits, Tensor target, Tensor soft_labels, {_FORWARD}) -> (Tensor, Tensor)"
 )
 def forward(logits: Tensor, target: Tensor, soft_labels: Tensor, *options: Any) -> tuple[Tensor, Tensor]:
-    """Loss and gradient (empty if not asked for); no state is touched."""
+    """Loss and gradient (empty if not requested). The state does not change."""
     return _run(logits, target, (soft_labels,), _abi.BATCH_NO_UPDATE, *options)
 
 
@@ -96,7 +96,7 @@ def _run(
 
 
 def _as_promised(gradient: Tensor, logits: Tensor) -> Tensor:
-    """The gradient with the strides that the fake kernel says, also where logits were copied."""
+    """The gradient with the strides that the fake kernel promises, even if the logits were copied."""
     like = torch.empty_like(logits, device="meta")
     return gradient if gradient.stride() == like.stride() else torch.empty_like(logits).copy_(gradient)
 
@@ -105,7 +105,7 @@ def _as_promised(gradient: Tensor, logits: Tensor) -> Tensor:
     "ols::backward", mutates_args=(), schema=f"(Tensor logits, Tensor target, Tensor soft_labels, Tensor grad_loss, {_OPTIONS}) -> Tensor"
 )
 def backward(logits: Tensor, target: Tensor, soft_labels: Tensor, grad_loss: Tensor, *options: Any) -> Tensor:
-    """The gradient alone, times `grad_loss` before it is rounded."""
+    """The gradient only, multiplied by `grad_loss` before rounding."""
     class_weights, sample_weight, target2, lam, *numbers = options
     engine = _engine((soft_labels,), class_weights, *numbers)
     return _as_promised(engine.backward(logits, target, (sample_weight, target2, lam, None), grad_loss), logits)
@@ -133,10 +133,10 @@ def _(logits: Tensor, *others: Any) -> Tensor:
 
 
 class TracedLoss(torch.autograd.Function):
-    """The operators with their gradient. The mutating one may not have an autograd formula of its own; here it runs below autograd.
+    """The operators with their gradient. A mutating operator must not have an autograd formula; here it runs below autograd.
 
-    The gradient of 16-bit logits is computed in backward, where the incoming one is known; see `_eager.Loss`. They are never widened for the operator: a
-    compiler would hand on what has not yet been rounded to 16 bits, and the statistics would be of other logits than the caller's.
+    The gradient of 16-bit logits is computed in backward, where the incoming one is known; see `_eager.Loss`. The logits are never widened for the
+    operator: a compiler could pass on values that have not been rounded to 16 bits yet, and the statistics would not be those of the caller's logits.
     """
 
     @staticmethod
@@ -156,7 +156,7 @@ class TracedLoss(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled() and not torch.compiler.is_compiling():
-            raise RuntimeError("the gradient of the operators' gradient is not there; eager calls outside of dispatch modes have it")
+            raise RuntimeError("double backward is not supported by the operators; eager calls outside of dispatch modes support it")
         if ctx.numbers is not None:
             logits, target, soft_labels, *options = ctx.saved_tensors
             return backward(logits, target, soft_labels, grad_loss, *options, *ctx.numbers), None, None, None, None, None, None, None
@@ -170,7 +170,7 @@ def call(
     logits: Tensor, target: Tensor, soft_labels: Tensor, statistics: tuple[Tensor, Tensor, Tensor] | None, class_weights: Tensor | None,
     extras: Extras, scheduled_alpha: Tensor | None, numbers: tuple[float, int, int], with_gradient: bool,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """The operator that is meant: with statistics the mutating one."""
+    """Calls the operator: with statistics, the mutating one."""
     sample_weight, target2, lam, _ = extras
     if statistics is None:
         return forward(logits, target, soft_labels, class_weights, sample_weight, target2, lam, scheduled_alpha, *numbers, with_gradient)  # type: ignore[no-any-return]

@@ -1,4 +1,4 @@
-"""Everything the module needs from PyTorch that PyTorch does not document: one name for each, and what replaces it in a version that lacks it.
+"""Everything the module needs from PyTorch that PyTorch does not document: one name each, and what replaces it in a version without it.
 
 All of it exists in PyTorch 2.6, the oldest that the package supports, through 2.13, which the tests run with.
 """
@@ -14,27 +14,27 @@ from torch.autograd import forward_ad
 
 M = TypeVar("M", bound=type[torch.nn.Module])
 
-# Methods of torch.nn.Module that are overridden: moves and casts, state dicts, replicas of DataParallel, torch.jit.trace. Nothing public intervenes there.
-# A test compares the list with what is overridden and with what PyTorch has. Read as well, in every call: `_buffers`, as looking up the attribute
-# takes longer than all other checks of a call.
+# Methods of torch.nn.Module that are overridden: moves and casts, state dicts, replicas of DataParallel, torch.jit.trace. There are no
+# public hooks for these. A test compares the list with what is overridden and with what PyTorch has. The module also reads `_buffers` in every call,
+# as looking up the attribute takes longer than all other checks of a call.
 OVERRIDDEN = ("_apply", "_load_from_state_dict", "_replicate_for_data_parallel", "_save_to_state_dict", "_slow_forward")
 
 # The number of the backward pass that this thread is in, or -1. A forward in one is the recomputation of activation checkpointing, which must not be
-# counted again. There is no public way to tell, and counting twice without a word would be worse than no import.
+# counted again. There is no public way to find out, and counting twice silently would be worse than failing to import.
 try:
     current_graph_task_id: Callable[[], int] = torch._C._current_graph_task_id
 except AttributeError as error:
     raise ImportError(f"ols.OnlineLabelSmoothing needs torch._C._current_graph_task_id, which PyTorch {torch.__version__} does not have") from error
 
-# Whether a transform of torch.func is active, to refuse it in words of our own. Without it `direct_apply` leaves that to PyTorch.
+# Whether a transform of torch.func is active, to refuse it with a helpful message. Without it `direct_apply` leaves that to PyTorch.
 _transforms: Callable[[], bool] | None = getattr(torch._C, "_are_functorch_transforms_active", None)
 transforms_active: Callable[[], bool] = _transforms or (lambda: False)
 
-# How many dispatch modes are active. They see operators, not calls of a library. Without it every call goes through the operators, as if one were.
+# How many dispatch modes are active. They see operators, not library calls. Without it every call goes through the operators, as if a mode were active.
 len_torch_dispatch_stack: Callable[[], int] = getattr(torch._C, "_len_torch_dispatch_stack", lambda: 1)
 
 if hasattr(forward_ad, "_current_level"):
-    # Spares a step that does not use forward-mode differentiation the public function, which takes ten times as long.
+    # Avoids the public function, which takes ten times as long, in steps without forward-mode differentiation.
     def has_tangent(tensor: torch.Tensor) -> bool:
         """Whether a tensor is a dual tensor of forward-mode differentiation."""
         return forward_ad._current_level >= 0 and forward_ad.unpack_dual(tensor).tangent is not None  # type: ignore[no-untyped-call]
@@ -47,13 +47,13 @@ else:
 
 
 def direct_apply(function: type[torch.autograd.Function]) -> Callable[..., Any]:
-    """`function.apply` without its checks in Python. The caller asks `transforms_active`; where that cannot be asked, `function.apply` itself."""
+    """`function.apply` without its checks in Python. The caller checks `transforms_active`; if that is missing, this is `function.apply` itself."""
     direct: Callable[..., Any] | None = getattr(super(torch.autograd.Function, function), "apply", None)
     return function.apply if direct is None or _transforms is None else direct
 
 
 def call_backward_directly(function: type[torch.autograd.Function]) -> None:
-    """The engine calls `function.backward` without a detour through Python that looks for `vjp`. Without the attribute it takes the detour."""
+    """Makes the engine call `function.backward` without first looking for `vjp` in Python. Without the attribute nothing changes."""
     node = getattr(function, "_backward_cls", None)
     if node is not None:
         node.apply = function.backward
@@ -67,7 +67,7 @@ def refuse_trace(*_: Any, **__: Any) -> Any:
 
 
 def refusing_traces(module: M) -> M:
-    """A class whose calls are errors while torch.jit.trace records: PyTorch then calls `_slow_forward`. Without that each `forward` asks, publicly."""
+    """Makes calls an error while torch.jit.trace records: PyTorch then calls `_slow_forward`. Without that hook each `forward` checks."""
     if _HAS_TRACE_HOOK:
         module._slow_forward = refuse_trace  # type: ignore[method-assign]
         return module
@@ -82,10 +82,10 @@ def refusing_traces(module: M) -> M:
 
 
 def assigns(local_metadata: dict[str, Any]) -> bool:
-    """Whether `load_state_dict(assign=True)` is what calls `_load_from_state_dict`. Without it tensors are copied, as by default."""
+    """Whether `_load_from_state_dict` is called by `load_state_dict(assign=True)`. Without the entry tensors are copied, as by default."""
     return bool(local_metadata.get("assign_to_params_buffers", False))
 
 
 def reducible_devices(group: Any, device: torch.device) -> list[str]:
-    """The types of devices whose tensors a process group reduces. Without it that of `device`: the group then finds out by itself."""
+    """The types of devices whose tensors a process group reduces. Without the attribute that of `device`: the group then raises by itself."""
     return sorted({str(getattr(kind, "type", kind)) for kind in getattr(group, "_device_types", [device])})

@@ -1,4 +1,4 @@
-"""The state of the module: tensors that PyTorch moves, copies, saves and loads, and the library's criterion over them."""
+"""The state of the module: tensors that PyTorch moves, copies, saves and loads, and the library's criterion that uses them."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ if TYPE_CHECKING:
 
 
 _STATISTICS = ("sums", "counts", "counters")
-# Two criteria of the library's over the same tensors would not wait for each other.
+# Two criteria of the library with the same tensors would not wait for each other.
 _RENEWAL = threading.Lock()
 
 
 class Stateful(torch.nn.Module):
-    """S is a buffer; sums, counts and counters are none, so that nobody broadcasts them, but go wherever S goes and are in the state dict.
+    """S is a buffer. The statistics are not, so that they are not broadcast, but they move with S and are in the state dict.
 
-    The library's criterion is made when it is first needed, and again for tensors that were moved or replaced; what it knows beside the tensors, the
-    epoch's number, is kept here meanwhile.
+    The library's criterion is created when it is first needed, and again after tensors were moved or replaced. The only other state, the epoch, is
+    kept here in the meantime.
     """
 
     soft_labels: Tensor
     sums: Tensor
     counts: Tensor
     counters: Tensor
-    # Made by torch.nn.DataParallel, for one call.
+    # Whether torch.nn.DataParallel has made this module, for one call.
     _replica = False
-    # After `gather`, where it has moved the statistics away: the totals, and the rank that has them.
+    # After `gather`, on the ranks whose statistics it has moved: the totals, and the rank that has them.
     _gathered: tuple[tuple[Tensor, ...], int] | None = None
 
     def __init__(self, settings: Settings) -> None:
@@ -47,12 +47,12 @@ class Stateful(torch.nn.Module):
         self._settings = settings
         self._engine: Engine | None = None
         self._epoch = 0
-        # Options that the operators take as tensors on the host: class weights f64 (K); alpha f64, once it was set.
+        # Options that the operators take as tensors on the host: class weights f64 (K); alpha f64, once it has been set.
         self._weights: Tensor | None = None
         self._scheduled_alpha: Tensor | None = None
-        # The library refuses K < 2 in its words; memory of that size must exist for it.
+        # The library rejects K < 2 itself; the memory must exist for that.
         shapes = _checkpoint.shapes_of(max(settings.num_classes, 1))
-        # Tensors made in inference mode could not be changed outside of it.
+        # Tensors created in inference mode could not be modified outside of it.
         with torch.inference_mode(False), torch.no_grad():
             for name, dtype in _checkpoint.STATE.items():
                 tensor = torch.zeros(shapes[name], dtype=dtype)
@@ -66,7 +66,7 @@ class Stateful(torch.nn.Module):
                 self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """The state of a new criterion: first soft labels, no statistics, epoch 0. After `to_empty`, too."""
+        """Resets to the state of a new criterion: initial soft labels, no statistics, epoch 0. Also needed after `to_empty`."""
         self._drop()
         self._gathered = None
         self._engine = self._new_engine(adopt=False, epoch=0)
@@ -75,15 +75,15 @@ class Stateful(torch.nn.Module):
 
     @property
     def epoch(self) -> int:
-        """Epochs that have ended."""
+        """Number of epochs that have ended."""
         engine = self._engine
         return self._epoch if engine is None else engine.core.epoch
 
-    # PyTorch's functions for distributed state dicts look for an attribute behind each key.
+    # PyTorch's functions for distributed state dicts expect an attribute for each key.
 
     @property
     def settings(self) -> Tensor:
-        """The options that shape the result, and the epoch, as the state dict holds them: JSON in uint8."""
+        """The options that affect the result, and the epoch, as in the state dict: JSON in uint8."""
         return _checkpoint.settings_tensor(self._settings, self.epoch, self._to_save()[1])
 
     @property
@@ -93,12 +93,12 @@ class Stateful(torch.nn.Module):
 
     @property
     def initial_soft_labels(self) -> Tensor | None:
-        """The matrix that was given as `init`, f32 (K, K) on the host: a copy."""
+        """The matrix that was passed as `init`, f32 (K, K) on the host: a copy."""
         return _checkpoint.optional_tensors(self._settings).get("initial_soft_labels")
 
     def _to_save(self) -> tuple[tuple[Tensor, ...], int]:
-        """The statistics for a state dict, and the rank that they belong to. Of what all ranks save a distributed checkpoint keeps one copy, of any rank: so
-        after `gather` all of them save the total, until they count again."""
+        """The statistics for a state dict, and the rank that they belong to. A distributed checkpoint keeps one copy of what all ranks save, from any rank.
+        So after `gather` all of them save the total, until they count again."""
         own = (self.sums, self.counts, self.counters)
         if self._gathered is not None and not any(bool(tensor.any()) for tensor in own):
             return self._gathered
@@ -112,18 +112,18 @@ class Stateful(torch.nn.Module):
         return engine
 
     def _renewed(self) -> Engine:
-        """A new one, for tensors that were moved or replaced."""
+        """A new engine, after tensors were moved or replaced."""
         if self._replica:
             raise RuntimeError(
-                "a replica of torch.nn.DataParallel cannot count, as it is thrown away after each call; use DistributedDataParallel, with a process per "
-                "device, or call the criterion outside of the wrapped model"
+                "a replica of torch.nn.DataParallel cannot count, because it is discarded after each call; use DistributedDataParallel, with a process "
+                "per device, or call the criterion outside of the wrapped model"
             )
         with _RENEWAL:
             engine, soft_labels = self._engine, self.soft_labels
             if engine is not None and engine.soft_labels is soft_labels and engine.pointer == soft_labels.data_ptr():
                 return engine  # another thread was here first
             self._drop()
-            # FullyShardedDataParallel moves the buffers that it finds, without asking the module.
+            # FullyShardedDataParallel moves buffers without calling the module.
             for name in _STATISTICS:
                 self.__dict__[name] = getattr(self, name).to(soft_labels.device)
             self._engine = self._new_engine(adopt=True, epoch=self._epoch)
@@ -137,7 +137,7 @@ class Stateful(torch.nn.Module):
         return Engine(core, self.soft_labels)
 
     def _drop(self) -> None:
-        """Lets the library's criterion go; the state stays in the tensors, the epoch's number here."""
+        """Releases the library's criterion; the state stays in the tensors, the epoch here."""
         engine = self._engine
         if engine is not None:
             with engine.core.lock:
@@ -146,7 +146,7 @@ class Stateful(torch.nn.Module):
             engine.generation += 1
 
     def _changed(self) -> None:
-        """The library has written S: autograd is told, so that a saved S is not used for what it no longer is."""
+        """Tells autograd that the library has written S, so that an S saved for backward is not used with other values."""
         torch.autograd.graph.increment_version(self.soft_labels)
         if self._engine is not None:
             self._engine.generation += 1
@@ -157,7 +157,7 @@ class Stateful(torch.nn.Module):
         self._changed()
 
     def _mirror(self) -> None:
-        """Puts the options that the operators take as tensors to what the settings say."""
+        """Updates the options that the operators take as tensors."""
         self._weights = None if self._settings.class_weights is None else torch.from_numpy(self._settings.class_weights)
         if self._scheduled_alpha is not None:
             self._scheduled_alpha.fill_(self._settings.alpha)
@@ -174,7 +174,7 @@ class Stateful(torch.nn.Module):
         def moved(tensor: Tensor) -> Tensor:
             if tensor is not soft_labels:
                 return fn(tensor)
-            # Seen as integers, S is moved and shared by what moves and shares, and left alone by what casts.
+            # Viewed as integers, S is moved and shared by functions that move and share, and left alone by casts.
             result = _moved(fn, soft_labels.view(torch.int32))
             same = result.data_ptr() == soft_labels.data_ptr() and result.device == soft_labels.device
             return soft_labels if same else result.view(torch.float32)
@@ -184,7 +184,7 @@ class Stateful(torch.nn.Module):
             super()._apply(moved, recurse)  # type: ignore[no-untyped-call]
             self.__dict__.update(statistics)
         finally:
-            # After a mere cast all lies where it lay, and other threads may be in their calls.
+            # After a cast nothing has moved, and other threads may be in a call.
             if any(getattr(self, name) is not tensor or tensor.data_ptr() != address for name, (tensor, address) in before.items()):
                 self._drop()
         return self
@@ -203,7 +203,7 @@ class Stateful(torch.nn.Module):
 
     def _replicate_for_data_parallel(self) -> Self:
         replica: Self = super()._replicate_for_data_parallel()  # type: ignore[no-untyped-call]
-        # It would count with the original's, on another device. Without one its calls come to be refused.
+        # With the original's engine it would count on another device. Without one, its calls are refused.
         replica._epoch, replica._engine, replica._replica = self.epoch, None, True
         return replica
 
@@ -226,13 +226,13 @@ class Stateful(torch.nn.Module):
         missing_keys.extend(missing if strict else [])
         unexpected = [prefix + name for name in given if name not in known]
         unexpected_keys.extend(unexpected if strict else [])
-        # Of this module all is loaded or nothing. Whether others' loading is strict is not told here (`strict` is always true).
+        # This module loads everything or nothing. Whether the load is strict is not passed on to submodules (`strict` is always true).
         if missing or (unexpected and self.__dict__.get("_strictly", False)):
             return
-        # A checkpoint without values can only become a criterion without values, as PyTorch's deferred initialisation makes them.
+        # A checkpoint without values can only be loaded into a criterion without values, as PyTorch's deferred initialisation makes them.
         empty = [name for name in needed if isinstance(given[name], Tensor) and given[name].is_meta]
         if empty and (published or not self.soft_labels.is_meta):
-            error_msgs.append(f"{prefix}{empty[0]} is on the meta device, which holds no values")
+            error_msgs.append(f"{prefix}{empty[0]} is on the meta device, which has no values")
             return
         try:
             loaded = _checkpoint.read(given, self._settings)
@@ -249,7 +249,7 @@ class Stateful(torch.nn.Module):
             del self.__dict__["_strictly"]
 
     def _take(self, loaded: _checkpoint.Loaded, assign: bool) -> None:
-        # A state that another rank has saved is counted there.
+        # The statistics of another rank's state count there.
         elsewhere = loaded.rank is not None and _distributed.several() and loaded.rank != _distributed.rank()
         self._drop()
         self._gathered = None
@@ -270,13 +270,13 @@ class Stateful(torch.nn.Module):
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         other = self.__class__.__new__(self.__class__)
         memo[id(self)] = other
-        # Copies made in inference mode could not be changed outside of it.
+        # Copies created in inference mode could not be modified outside of it.
         with torch.inference_mode(False):
             other.__setstate__(copy.deepcopy(self.__getstate__(), memo))  # type: ignore[no-untyped-call]
         return other
 
 
 def _moved(fn: Callable[[Tensor], Tensor], tensor: Tensor) -> Tensor:
-    """What `fn` does to a tensor of integers, but for a change of its dtype (`module.type(dtype)` asks for that)."""
+    """Applies `fn` to a tensor of integers, but keeps the dtype, which `module.type(dtype)` would change."""
     result = fn(tensor)
     return result if result.dtype == tensor.dtype else tensor.to(result.device)

@@ -1,4 +1,4 @@
-"""`OnlineLabelSmoothing`, the loss as a module of PyTorch."""
+"""`OnlineLabelSmoothing`: the loss as a PyTorch module."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _is_compiling = torch.compiler.is_compiling
 _is_grad_enabled = torch.is_grad_enabled
-# Others, as DTensor or a fake tensor, go through the operators of torch.library.
+# Other types, such as DTensor and fake tensors, go through the operators of torch.library.
 _PLAIN = (Tensor, torch.nn.Parameter)
 Lam = Tensor | float
 _NO_TANGENTS = "logits have a tangent, but this loss has no forward-mode differentiation"
@@ -34,33 +34,34 @@ _NO_TRANSFORMS = "torch.func transforms are not supported: use autograd"
 
 @refusing_traces
 class OnlineLabelSmoothing(Stateful):
-    r"""The loss with the soft labels that it learns (C. Zhang et al., "Delving Deep into Label Smoothing", IEEE Transactions on Image Processing
+    r"""A loss that learns its own soft labels (C. Zhang et al., "Delving Deep into Label Smoothing", IEEE Transactions on Image Processing
     30, 2021).
 
-    With :math:`p = softmax(z)` and :math:`q = \alpha w_y 1_y + (1-\alpha) w S_y`, the loss of a sample is :math:`-\sum_k q_k \log p_k`. In training mode each
-    sample that is classified right adds p to the statistics of its class, whether gradients are computed or not; `next_epoch` makes the soft
-    labels S of the next epoch from them. In evaluation mode a call changes nothing.
+    With :math:`p = softmax(z)` and :math:`q = \alpha w_y 1_y + (1-\alpha) w S_y`, the loss of a sample is :math:`-\sum_k q_k \log p_k`. In training mode
+    every correctly classified sample adds p to the statistics of its class, whether or not gradients are computed; `next_epoch` turns the statistics
+    into the soft labels S of the next epoch. In evaluation mode a call changes nothing.
 
     Args:
-        alpha: weight of the hard label in [0, 1]; the soft label weighs 1 - alpha. 1 is cross entropy, 0 in the first epoch label smoothing.
+        alpha: weight of the hard label in [0, 1]; the soft label weighs 1 - alpha. 1 is cross entropy; 0 is label smoothing in the first epoch.
         n_classes: K, at least 2.
         smoothing: for `init="smoothing"`, in [0, 1]: 1 - smoothing for the class itself, smoothing/(K-1) elsewhere.
         init: soft labels of the first epoch: "smoothing", "uniform", "zero", "one_hot", or a matrix (K, K), a **row** per class.
-        empty_class: soft label of a class without `min_count` right samples in an epoch: "keep" its row, "uniform", "initial", "one_hot", "zero".
-        min_count: right samples of a class that make it measured, at least 1.
+        empty_class: new soft label of a class with fewer than `min_count` correctly classified samples: "keep" (its row), "uniform", "initial",
+            "one_hot", "zero".
+        min_count: correctly classified samples a class needs to get a new soft label, at least 1.
         momentum: share of the old soft label in the new one, in [0, 1).
-        freeze_above: a class whose largest soft label is at least this keeps its row for good; None: never. A start of `smoothing=0.1` puts 0.9 on
-            the diagonal: 0.88 freezes every class at once.
+        freeze_above: a class whose largest soft label reaches this keeps its row for good; None: never. With `smoothing=0.1` the diagonal starts at
+            0.9, so 0.88 would freeze every class at once.
         weight: class weights (K), finite and >= 0.
-        ignore_index: a sample with this target takes no part.
-        reduction: "mean" (divides by the sum of the weights of the samples' classes, as `torch.nn.CrossEntropyLoss`; 0 where that is 0), "sum", "none".
+        ignore_index: samples with this target are ignored.
+        reduction: "mean" (divides by the sum of the weights of the samples' classes, like `torch.nn.CrossEntropyLoss`; 0 if that sum is 0), "sum", "none".
 
     Raises:
-        ValueError, TypeError: an option outside of its range, with the library's message.
+        ValueError, TypeError: an option is out of range; the message is the library's.
 
-    State: the buffer `soft_labels` (f32 under every cast), and `sums`, `counts`, `counters` (int64), which are no buffers, so that
-    DistributedDataParallel does not overwrite them, but move with the module and are in its state dict. They may be written, or replaced by assignment.
-    Replicas of `torch.nn.DataParallel` refuse to be called.
+    The state is the buffer `soft_labels` (which stays f32 under every cast), and `sums`, `counts` and `counters` (int64). Those are not buffers, so that
+    DistributedDataParallel does not overwrite them, but they move with the module and are in its state dict. They can be written, or replaced by
+    assignment. Calling a replica made by `torch.nn.DataParallel` is an error.
     """
 
     def __init__(
@@ -86,12 +87,12 @@ class OnlineLabelSmoothing(Stateful):
 
     @classmethod
     def reference(cls, alpha: float, n_classes: int, **options: Any) -> Self:
-        """The options of the published PyTorch package: starts smoothed; a class without a right sample gets zeros, and may never recover."""
+        """The options of the published PyTorch package: it starts smoothed; a class without a correctly classified sample gets zeros."""
         return cls._preset(_abi.Preset.REFERENCE, alpha, n_classes, options)
 
     @classmethod
     def paper(cls, alpha: float, n_classes: int, **options: Any) -> Self:
-        """The options of the authors' released CIFAR code: starts with zeros; a class without a right sample gets 1/K."""
+        """The options of the authors' released CIFAR code: it starts with zeros; a class without a correctly classified sample gets 1/K."""
         return cls._preset(_abi.Preset.PAPER, alpha, n_classes, options)
 
     @classmethod
@@ -109,21 +110,21 @@ class OnlineLabelSmoothing(Stateful):
         """The loss of a batch.
 
         Args:
-            logits: (N, K) or (N, K, d1, ..., dm); f32, f64, bf16 or f16; any strides, read where they lie (what no three strides can walk is copied,
-                with a `CopyWarning`).
+            logits: (N, K) or (N, K, d1, ..., dm); f32, f64, bf16 or f16; any strides, read in place (memory that three strides cannot describe is
+                copied, with a `CopyWarning`).
             target: (N) or (N, d1, ..., dm); int64, int32 or uint8; in [0, K), or the ignore index.
-            sample_weight: f32 or f64, the target's shape, finite and >= 0.
-            target2: second targets of Mixup and CutMix, as `target`; together with `lam`.
-            lam: weight of the first target in [0, 1]: a number, or f32 or f64 of the target's shape.
+            sample_weight: f32 or f64, shaped like the target, finite and >= 0.
+            target2: second targets of Mixup and CutMix, like `target`; requires `lam`.
+            lam: weight of the first target in [0, 1]: a number, or f32 or f64 shaped like the target.
 
-        Gradients are those of the logits alone.
+        The loss is differentiable with respect to the logits only.
 
         Returns:
-            f32 (f64 for f64 logits): a scalar, or with `reduction="none"` the target's shape.
+            f32 (f64 for f64 logits): a scalar, or with `reduction="none"` shaped like the target.
 
         Raises:
-            TypeError: a dtype. ValueError: a shape or a value. IndexError: a target. RuntimeError: a device, a `sample_weight` or `lam` that requires a
-            gradient, a transform of torch.func, torch.jit.trace. The state is as before then.
+            TypeError: wrong dtype. ValueError: wrong shape or value. IndexError: target out of range. RuntimeError: wrong device, a `sample_weight` or `lam`
+            that requires a gradient, a transform of torch.func, torch.jit.trace. The state is unchanged.
         """
         if _is_compiling() or len_torch_dispatch_stack() or type(logits) not in _PLAIN:
             return self._traced(logits, target, sample_weight, target2, lam)
@@ -137,7 +138,7 @@ class OnlineLabelSmoothing(Stateful):
             engine = self._renewed()
         plain = sample_weight is None and target2 is None and lam is None
         extras = NOTHING if plain else self._extras(logits, sample_weight, target2, lam)
-        # A forward within the graph of a backward pass is the recomputation of activation checkpointing: it was counted before.
+        # A forward within a backward pass is the recomputation of activation checkpointing, which was counted before.
         flags = 0 if self.training and current_graph_task_id() == -1 else _abi.BATCH_NO_UPDATE
         if logits.requires_grad and _is_grad_enabled():
             if transforms_active():
@@ -146,13 +147,13 @@ class OnlineLabelSmoothing(Stateful):
         try:
             return engine.forward(logits, target, extras, flags, False)[0]
         except RuntimeError as error:
-            # Asked afterwards: what a transform has batched shows no memory.
+            # Checked afterwards: tensors that a transform has batched have no memory to read, so they raise.
             if transforms_active():
                 raise RuntimeError(_NO_TRANSFORMS) from error
             raise
 
     def _traced(self, logits: Tensor, target: Tensor, sample_weight: Tensor | None, target2: Tensor | None, lam: Lam | None) -> Tensor:
-        """By the operators of torch.library, which torch.compile, torch.export and dispatch modes can see."""
+        """The loss by the operators of torch.library, which torch.compile, torch.export and dispatch modes can see."""
         _demand_tensors(logits=logits, target=target)
         if not _is_compiling() and has_tangent(logits):
             raise RuntimeError(_NO_TANGENTS)
@@ -175,13 +176,13 @@ class OnlineLabelSmoothing(Stateful):
         grad_loss: Tensor | None = None,
         inplace: bool = False,
     ) -> tuple[Tensor, Tensor]:
-        """Loss and its gradient with respect to the logits, in one pass and without autograd: hand the gradient on by `logits.backward(gradient)`.
+        """The loss and its gradient with respect to the logits, in one pass and without autograd; continue with `logits.backward(gradient)`.
 
-        Args as `forward`, and:
-            grad_loss: gradient of the whole with respect to the loss, f32 or f64, a scalar or with `reduction="none"` the target's shape: a loss scale,
-                multiplied in before a 16-bit gradient is rounded.
-            inplace: the gradient takes the place of the logits; no further memory is used. Nothing else may need the logits then: autograd refuses
-                to go back through what saved them, and the batch cannot be taken back.
+        Args: those of `forward`, and
+            grad_loss: gradient of the objective with respect to the loss (a loss scale), f32 or f64, a scalar or with `reduction="none"` shaped like the
+                target. It is multiplied in before a 16-bit gradient is rounded.
+            inplace: write the gradient over the logits, without allocating memory. The logits must not be needed elsewhere: autograd refuses to go
+                back through operations that saved them, and the batch cannot be taken back.
         """
         engine = self._current_engine()
         _demand_tensors(logits=logits, target=target)
@@ -208,8 +209,8 @@ class OnlineLabelSmoothing(Stateful):
         *,
         take_back: bool = False,
     ) -> None:
-        """Adds to the statistics from given probabilities, in [0, 1], of the shape of logits, in training mode only, as `forward` does by itself; or takes
-        them back, in both modes."""
+        """Adds probabilities in [0, 1], shaped like logits, to the statistics, in training mode only, as `forward` does by itself; or takes them back, in
+        either mode."""
         _demand_tensors(probabilities=probabilities, target=target)
         flags = _abi.BATCH_TAKE_BACK if take_back else 0 if self.training else _abi.BATCH_NO_UPDATE
         self._current_engine().accumulate(
@@ -219,8 +220,8 @@ class OnlineLabelSmoothing(Stateful):
     def take_back(
         self, logits: Tensor, target: Tensor, sample_weight: Tensor | None = None, target2: Tensor | None = None, lam: Lam | None = None
     ) -> None:
-        """Takes a batch back that was added, exactly: after a step that a GradScaler has skipped, or a second pass over a batch. The arguments must be
-        those of the forward. RuntimeError, with nothing changed, where more would be taken back than was added. Works in both modes."""
+        """Undoes exactly what a forward added for this batch, after a step that a GradScaler skipped or a second pass over a batch. Pass the same arguments.
+        RuntimeError, with nothing changed, if more would be taken back than was added. Works in either mode."""
         _demand_tensors(logits=logits, target=target)
         self._current_engine().take_back(logits, target, self._extras(logits, sample_weight, target2, lam, differentiable=False))
 
@@ -234,13 +235,13 @@ class OnlineLabelSmoothing(Stateful):
             return NOTHING
         if lam is not None and not isinstance(lam, Tensor):
             if _is_compiling() and isinstance(lam, (int, float)):
-                # What fills a tensor is a constant of the graph, which each other number would compile anew; a factor is an input.
+                # A fill value is a constant of the graph, and every new number would recompile it; a factor is an input.
                 lam = torch.ones((), dtype=torch.float64, device=logits.device) * lam
             else:
                 try:
                     lam = torch.full((), number("lam", lam), dtype=torch.float64, device=logits.device)
                 except TypeError as error:
-                    raise TypeError(f"lam is a {type(lam).__name__}, neither a number nor a tensor") from error
+                    raise TypeError(f"lam is a {type(lam).__name__}, not a number or a tensor") from error
         for name, value in (("sample_weight", sample_weight), ("target2", target2), ("lam", lam), ("grad_loss", grad_loss)):
             if value is None:
                 continue
@@ -248,7 +249,7 @@ class OnlineLabelSmoothing(Stateful):
                 raise TypeError(f"{name} is a {type(value).__name__}, not a tensor")
             if differentiable and value.requires_grad and _is_grad_enabled():
                 raise RuntimeError(
-                    f"{name} requires a gradient, but the loss is differentiated by its logits alone: detach it, or weigh the losses of "
+                    f"{name} requires a gradient, but the loss is differentiable with respect to the logits only: detach it, or weight the losses of "
                     'reduction="none" with it'
                 )
         return sample_weight, target2, lam, grad_loss
@@ -256,16 +257,16 @@ class OnlineLabelSmoothing(Stateful):
     # ---- epochs
 
     def next_epoch(self, *, sync: bool = True, group: Any = None) -> Report:
-        """Ends the epoch: makes the soft labels of the next one from the statistics, and clears these.
+        """Ends the epoch: computes the soft labels of the next one from the statistics, and clears them.
 
-        With a process group (torch.distributed) of several ranks it is a collective call, and the statistics of all ranks count; `sync=False` leaves
-        that out, `group` names another group than the default one. It does not wait for a GPU; the report does, when a number of it is first read.
+        With a process group (torch.distributed) of several ranks it is a collective call, and the statistics of all ranks count. `sync=False` skips that;
+        `group` is the group to use instead of the default one. It does not wait for a GPU; the report does, when it is first read.
 
         Returns:
             What happened: classes measured, samples accumulated and skipped, ...
 
         Raises:
-            RuntimeError: the group cannot reduce tensors of the statistics' device, or this process is not in it; nothing is changed.
+            RuntimeError: the group cannot reduce tensors on the statistics' device, or this process is not in it. Nothing is changed.
         """
         engine = self._current_engine()
         with torch.inference_mode(False), torch.no_grad():
@@ -277,23 +278,23 @@ class OnlineLabelSmoothing(Stateful):
         return report
 
     def gather(self, group: Any = None) -> None:
-        """Moves the statistics of all ranks to the first rank of the group, for a checkpoint within an epoch: a collective call. The running epoch goes on
-        exactly, as `next_epoch` adds the ranks up. Without a process group it does nothing.
+        """Moves the statistics of all ranks to the first rank of the group, for a checkpoint within an epoch. It is a collective call. The running epoch
+        continues exactly, as `next_epoch` adds up the ranks. Without a process group it does nothing.
 
-        The state dicts of all ranks hold the first one's statistics then, until a rank counts again: a distributed checkpoint may keep any rank's copy.
-        Take them anew after this call. The other ranks' own statistics are 0, and `save` and `to_bytes` write these.
+        Afterwards the state dicts of all ranks contain the first rank's statistics, until a rank counts again, because a distributed checkpoint may keep
+        any rank's copy. Take the state dicts after this call. The other ranks' own statistics are 0, which is what `save` and `to_bytes` write.
 
-        A checkpoint's statistics belong to the rank that had them: where a process group exists when it is loaded, the other ranks start with none. So
-        nothing is counted twice when all ranks load the state of the first one.
+        The statistics in a checkpoint belong to the rank that had them: if a process group exists when it is loaded, the other ranks start with none.
+        So nothing is counted twice when all ranks load the state of the first one.
 
         Raises:
-            RuntimeError: as `next_epoch`.
+            RuntimeError: see `next_epoch`.
         """
         if _distributed.several(group):
             with torch.inference_mode(False), torch.no_grad():
                 self._gathered = _distributed.gather_sum((self.sums, self.counts, self.counters), group)
 
-    # ---- settings and state, by their names here and in the published package
+    # ---- settings and state, under their names here and in the published package
 
     @property
     def n_classes(self) -> int:
@@ -302,7 +303,7 @@ class OnlineLabelSmoothing(Stateful):
 
     @property
     def alpha(self) -> float:
-        """Weight of the hard label, in [0, 1]; may be set, for schedules."""
+        """Weight of the hard label, in [0, 1]. It can be set, for schedules."""
         return self._settings.alpha
 
     @alpha.setter
@@ -322,7 +323,7 @@ class OnlineLabelSmoothing(Stateful):
 
     @property
     def ignore_index(self) -> int:
-        """A sample with this target takes no part."""
+        """The target of samples that are ignored."""
         return self._settings.ignore_index
 
     @property
@@ -337,33 +338,33 @@ class OnlineLabelSmoothing(Stateful):
 
     @property
     def idx_count(self) -> Tensor:
-        """Samples of the running epoch that were summed, int64 (K): `counts`."""
+        """Number of samples in the sums of the running epoch, int64 (K): `counts`."""
         return self.counts
 
     def set_soft_labels(self, soft_labels: Tensor) -> None:
-        """Replaces S by f32 or f64 (K, K), a row per class, finite and >= 0, on the criterion's device."""
+        """Replaces S with f32 or f64 (K, K), a row per class, finite and >= 0, on the criterion's device."""
         engine = self._current_engine()
         engine.core.set_soft_labels(describe(soft_labels.detach(), "soft_labels"), engine.stream())
         self._changed()
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes the state to a file that libols reads in every language (safetensors with a checksum), atomically."""
+        """Saves the state, atomically, to a file that libols can read in every language (safetensors with a checksum)."""
         engine = self._current_engine()
         engine.core.save(path, engine.stream())
 
     def load(self, path: str | os.PathLike[str]) -> None:
-        """Replaces state and options that shape the result by what `save` wrote, in any language. On an error nothing has changed."""
+        """Loads the state and the options that affect the result from a file saved in any language. On an error nothing changes."""
         engine = self._current_engine()
         engine.core.load(path, engine.stream())
         self._loaded()
 
     def to_bytes(self) -> bytes:
-        """What `save` writes."""
+        """The bytes that `save` would write."""
         engine = self._current_engine()
         return engine.core.save_memory(engine.stream())
 
     def load_bytes(self, data: bytes) -> None:
-        """As `load`."""
+        """Loads the bytes returned by `to_bytes`, as `load` does."""
         engine = self._current_engine()
         engine.core.load_memory(data, engine.stream())
         self._loaded()

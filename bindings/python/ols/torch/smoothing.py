@@ -1,4 +1,4 @@
-"""`LabelSmoothingLoss`, plain label smoothing. It has nothing to learn, so PyTorch's own operations do it."""
+"""`LabelSmoothingLoss`: plain label smoothing, which learns nothing and is composed of PyTorch operations."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ _INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 
 class LabelSmoothingLoss(torch.nn.Module):
-    """Cross entropy against 1 - smoothing for the class itself and smoothing/(K-1) for each other one.
+    """Cross entropy with the target 1 - smoothing for the class itself and smoothing/(K-1) for every other class.
 
-    (`torch.nn.CrossEntropyLoss(label_smoothing=)` spreads smoothing/K over all classes, the own one included.)
+    (`torch.nn.CrossEntropyLoss(label_smoothing=)` spreads smoothing/K over all classes, including the class itself.)
 
     Args:
         classes: K, at least 2.
         smoothing: in [0, 1].
-        dim: dimension of the classes in the logits; each call checks that it is there.
-        weight: (K), factors of the classes' terms. The mean divides by the number of samples, whatever they weigh.
+        dim: the dimension of the classes in the logits; checked in each call.
+        weight: (K), factors of the classes' terms. The mean divides by the number of samples, regardless of their weights.
     """
 
     weight: Tensor | None
@@ -36,11 +36,12 @@ class LabelSmoothingLoss(torch.nn.Module):
         if weight is not None and weight.shape != (classes,):
             raise ValueError(f"weight has shape {tuple(weight.shape)}, but ({classes},) is needed")
         self.classes, self.smoothing, self.dim = classes, smoothing, dim
-        # Options are no state: the published module's state dict is empty too.
+        # Options are not state: the published module's state dict is empty as well.
         self.register_buffer("weight", weight, persistent=False)
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """The mean loss: f32, or f64 for f64 logits; 0 for no sample. `logits`: K classes in dimension `dim`; `target`: integers, the other dimensions."""
+        """The mean loss: f32, or f64 for f64 logits; 0 for an empty batch. `logits` have K classes in dimension `dim`; `target` has integers and the other
+        dimensions."""
         if not -logits.dim() <= self.dim < logits.dim() or logits.shape[self.dim] != self.classes:
             raise ValueError(f"logits of shape {tuple(logits.shape)} do not have {self.classes} classes in dimension {self.dim}")
         dtype = torch.float64 if logits.dtype is torch.float64 else torch.float32
@@ -51,7 +52,7 @@ class LabelSmoothingLoss(torch.nn.Module):
             raise TypeError(f"target has dtype {target.dtype}, but labels are integers")
         elsewhere = self.smoothing / (self.classes - 1)
         weighed = log_p if self.weight is None else log_p * self.weight.to(dtype)
-        # An IndexError for every target that is no class, -100 too.
+        # Every target that is not a class is an IndexError, including -100.
         own = -nll_loss(weighed.reshape(-1, self.classes), target.reshape(-1).long(), reduction="sum", ignore_index=_NOBODY)
         every = weighed.sum() if elsewhere else 0
         return -((1 - self.smoothing - elsewhere) * own + elsewhere * every) / max(target.numel(), 1)
