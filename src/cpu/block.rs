@@ -1,5 +1,5 @@
 //! Blocks of samples, at any level, by the kernel that suits them.
-#![allow(unsafe_code, reason = "functions compiled for a level are called on processors that have it; rows are the caller's memory")]
+#![allow(unsafe_code, reason = "kernels read and write the caller's memory, after all checks")]
 
 use std::marker::PhantomData;
 
@@ -9,10 +9,7 @@ use super::adder::Adder;
 use super::columns::{self, Columns};
 use super::few::Few;
 use super::labels::{LANES, Labels};
-#[cfg(target_arch = "x86_64")]
-use super::lanes::{Avx2, Avx512};
-use super::lanes::{Portable, Real, Vectors};
-use super::level::Level;
+use super::lanes::{Real, Vectorized, Vectors, dispatch};
 use super::memory::{Group, Lines};
 use super::pass::Pass;
 use super::rows::Rows;
@@ -123,172 +120,130 @@ impl HasScratch for f64 {
     }
 }
 
-/// The blocks from number `first` on, one for each of `partials`, which become the sums of their losses.
-///
-/// # Safety
-/// As `pass::run`; the processor has the pass's level, and the worker was prepared.
-pub(super) unsafe fn run(pass: &Pass<'_>, first: usize, partials: &mut [f64], worker: &mut Worker, adder: &mut Adder<'_>) {
-    let as_stored = !columns::suits(pass.samples) && !copies_rows(pass.samples);
-    // SAFETY: the caller's promise.
-    unsafe {
-        match pass.samples.logits.dtype {
-            DType::F64 => run_as::<f64>(pass, first, partials, worker, adder),
-            DType::Bf16 if as_stored => run_many::<bf16>(pass, first, partials, worker, adder),
-            DType::F16 if as_stored => run_many::<f16>(pass, first, partials, worker, adder),
-            _ => run_as::<f32>(pass, first, partials, worker, adder),
-        }
-    }
+/// Consecutive blocks of a pass, for one thread to compute.
+pub(super) struct Blocks<'a, 'b> {
+    pass: &'a Pass<'a>,
+    /// The number of the first block.
+    first: usize,
+    /// One for each block: becomes the sum of its losses.
+    partials: &'a mut [f64],
+    worker: &'a mut Worker,
+    adder: &'a mut Adder<'b>,
 }
 
-/// Any number of classes, computed in `R` and stored so unless columns or copies are made of them.
-///
-/// # Safety
-/// As [`run`].
-unsafe fn run_as<R: HasScratch>(pass: &Pass<'_>, first: usize, partials: &mut [f64], worker: &mut Worker, adder: &mut Adder<'_>) {
-    let classes = pass.samples.classes;
-    // SAFETY: the caller's promise.
-    unsafe {
-        if columns::suits(pass.samples) {
-            run_at::<R, Columns>(pass, first, partials, worker, adder);
+impl<'a, 'b> Blocks<'a, 'b> {
+    /// The blocks from number `first` on, one for each of `partials`.
+    ///
+    /// # Safety
+    /// As `pass::run`, and no other thread has any of these blocks. The worker was prepared for the pass.
+    pub unsafe fn new(pass: &'a Pass<'a>, first: usize, partials: &'a mut [f64], worker: &'a mut Worker, adder: &'a mut Adder<'b>) -> Self {
+        Self { pass, first, partials, worker, adder }
+    }
+
+    /// Computes them by the kernel that suits the batch.
+    pub fn run(self) {
+        let samples = self.pass.samples;
+        let as_stored = !columns::suits(samples) && !copies_rows(samples);
+        match samples.logits.dtype {
+            DType::F64 => self.run_as::<f64>(),
+            DType::Bf16 if as_stored => self.run_many::<bf16>(),
+            DType::F16 if as_stored => self.run_many::<f16>(),
+            _ => self.run_as::<f32>(),
+        }
+    }
+
+    /// Any number of classes, computed in `R` and stored as `R` too, unless a kernel converts them or they are copied.
+    fn run_as<R: HasScratch>(self) {
+        let classes = self.pass.samples.classes;
+        if columns::suits(self.pass.samples) {
+            self.run_kernel::<R, Columns>();
         } else if classes > CHAIN * R::LANES {
-            run_many::<R>(pass, first, partials, worker, adder);
-        } else if is_general(pass) {
-            run_at::<R, Any<R, Few<true>>>(pass, first, partials, worker, adder);
+            self.run_many::<R>();
+        } else if self.is_general() {
+            self.run_kernel::<R, Any<R, Few<true>>>();
         } else if classes > R::LANES {
-            run_at::<R, Any<R, Few<false>>>(pass, first, partials, worker, adder);
+            self.run_kernel::<R, Any<R, Few<false>>>();
         } else {
-            run_at::<R, Any<R, Single>>(pass, first, partials, worker, adder);
+            self.run_kernel::<R, Any<R, Single>>();
         }
     }
-}
 
-/// Many classes, stored as `L` unless copies are made of them.
-///
-/// # Safety
-/// As [`run`].
-unsafe fn run_many<L: Storage<Real: HasScratch>>(
-    pass: &Pass<'_>,
-    first: usize,
-    partials: &mut [f64],
-    worker: &mut Worker,
-    adder: &mut Adder<'_>,
-) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        if is_general(pass) {
-            run_at::<L::Real, Any<L, Rows<true>>>(pass, first, partials, worker, adder);
+    /// Many classes, stored as `L` unless they are copied.
+    fn run_many<L: Storage<Real: HasScratch>>(self) {
+        if self.is_general() {
+            self.run_kernel::<L::Real, Any<L, Rows<true>>>();
         } else {
-            run_at::<L::Real, Any<L, Rows<false>>>(pass, first, partials, worker, adder);
+            self.run_kernel::<L::Real, Any<L, Rows<false>>>();
         }
     }
-}
 
-/// Whether any sample may have more to its q than one soft label and one hard one.
-fn is_general(pass: &Pass<'_>) -> bool {
-    pass.samples.has_second_targets() || pass.class_weights.is_some()
-}
+    /// Whether any sample may have a q of more than one soft and one hard label.
+    fn is_general(&self) -> bool {
+        self.pass.samples.has_second_targets() || self.pass.class_weights.is_some()
+    }
 
-/// # Safety
-/// As [`run`].
-unsafe fn run_at<R: HasScratch, K: Kernel<R>>(
-    pass: &Pass<'_>,
-    first: usize,
-    partials: &mut [f64],
-    worker: &mut Worker,
-    adder: &mut Adder<'_>,
-) {
-    #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl")]
-    unsafe fn avx512<R: HasScratch, K: Kernel<R>>(
-        pass: &Pass<'_>,
-        first: usize,
-        partials: &mut [f64],
-        worker: &mut Worker,
-        adder: &mut Adder<'_>,
-    ) {
-        // SAFETY: the caller's promise.
-        unsafe { run_kernel::<R, K, Avx512>(pass, first, partials, worker, adder) }
-    }
-    #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "avx2,fma,f16c")]
-    unsafe fn avx2<R: HasScratch, K: Kernel<R>>(
-        pass: &Pass<'_>,
-        first: usize,
-        partials: &mut [f64],
-        worker: &mut Worker,
-        adder: &mut Adder<'_>,
-    ) {
-        // SAFETY: the caller's promise.
-        unsafe { run_kernel::<R, K, Avx2>(pass, first, partials, worker, adder) }
-    }
-    // SAFETY: the caller's promise; `Level::detect` names only levels that the processor has.
-    unsafe {
-        match pass.level {
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx512 => avx512::<R, K>(pass, first, partials, worker, adder),
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx2 => avx2::<R, K>(pass, first, partials, worker, adder),
-            Level::Portable => run_kernel::<R, K, Portable>(pass, first, partials, worker, adder),
-        }
+    fn run_kernel<R: HasScratch, K: Kernel<R>>(self) {
+        dispatch(self.pass.level, WithKernel::<R, K> { blocks: self, kernel: PhantomData });
     }
 }
 
-/// # Safety
-/// As [`run`].
-#[inline(always)]
-unsafe fn run_kernel<R: HasScratch, K: Kernel<R>, V: Vectors>(
-    pass: &Pass<'_>,
-    first: usize,
-    partials: &mut [f64],
-    worker: &mut Worker,
-    adder: &mut Adder<'_>,
-) {
-    let samples = pass.samples;
-    let scratch = R::of(worker);
-    // Too many for the stack, whose zeros would be written anew for each call.
-    let mut many_losses = std::mem::take(&mut scratch.columns.losses);
-    let mut few_losses = [0.0; LANES];
-    let all_losses: &mut [f64] = if K::MOST > LANES { &mut many_losses } else { &mut few_losses };
-    let (mut labels, mut found) = (Labels::new(pass), Softmaxes::new());
-    let along_inner = samples.inner != 1;
-    let (mut index, end) = (first * BLOCK, samples.count.min((first + partials.len()) * BLOCK));
-    partials.fill(0.0);
-    while index < end {
-        let place = samples.place(index);
-        // Samples that are taken together share the outer index, or have none but it.
-        let neighbours = if along_inner { samples.inner - place.inner } else { usize::MAX };
-        let count = K::MOST.min(end - index).min(neighbours);
-        let losses = &mut all_losses[..count];
-        // SAFETY: the caller's promise, for all that follows: these samples are the batch's, their rows can be read, and gradients written.
-        let group = |rows| unsafe { Group::<R>::new(rows, samples.classes, place, count, along_inner) };
-        let task = Task {
-            pass,
-            first: place,
-            logits: group(&samples.logits),
-            grad: samples.grad.as_ref().map(group),
-            labels: &mut labels,
-            found: &mut found,
-            scratch: &mut *scratch,
-        };
-        // SAFETY: as above; nobody else uses the rows.
-        unsafe { K::run::<V>(task, adder, losses) };
-        if pass.each
-            && let Some(to) = samples.loss
-        {
-            for (lane, &loss) in losses.iter().enumerate() {
-                // SAFETY: as above.
-                unsafe { to.write(samples.after(place, lane), loss) };
+/// Blocks, and the kernel that computes them.
+struct WithKernel<'a, 'b, R, K> {
+    blocks: Blocks<'a, 'b>,
+    kernel: PhantomData<(R, K)>,
+}
+
+impl<R: HasScratch, K: Kernel<R>> Vectorized for WithKernel<'_, '_, R, K> {
+    #[inline(always)]
+    fn run<V: Vectors>(self) {
+        let Blocks { pass, first, partials, worker, adder } = self.blocks;
+        let samples = pass.samples;
+        let scratch = R::of(worker);
+        // Too many for the stack, whose zeros would be written anew for each call.
+        let mut many_losses = std::mem::take(&mut scratch.columns.losses);
+        let mut few_losses = [0.0; LANES];
+        let all_losses: &mut [f64] = if K::MOST > LANES { &mut many_losses } else { &mut few_losses };
+        let (mut labels, mut found) = (Labels::new(pass), Softmaxes::new());
+        let along_inner = samples.inner != 1;
+        let (mut index, end) = (first * BLOCK, samples.count.min((first + partials.len()) * BLOCK));
+        partials.fill(0.0);
+        while index < end {
+            let place = samples.place(index);
+            // Samples that are taken together share the outer index, or have none but it.
+            let neighbours = if along_inner { samples.inner - place.inner } else { usize::MAX };
+            let count = K::MOST.min(end - index).min(neighbours);
+            let losses = &mut all_losses[..count];
+            // SAFETY: `Blocks::new` was promised tensors that were checked, so these samples have entries in both.
+            let group = |rows| unsafe { Group::<R>::new(rows, samples.classes, place, count, along_inner) };
+            let task = Task {
+                pass,
+                first: place,
+                logits: group(&samples.logits),
+                grad: samples.grad.as_ref().map(group),
+                labels: &mut labels,
+                found: &mut found,
+                scratch: &mut *scratch,
+            };
+            // SAFETY: `Blocks::new` was promised a pass as for `pass::run`, and that no other thread has these samples.
+            unsafe { K::run::<V>(task, adder, losses) };
+            if pass.each
+                && let Some(to) = samples.loss
+            {
+                for (lane, &loss) in losses.iter().enumerate() {
+                    // SAFETY: as above: the losses of these samples can be written, by this thread alone.
+                    unsafe { to.write(samples.after(place, lane), loss) };
+                }
             }
+            let mut left = &*losses;
+            while !left.is_empty() {
+                let at = index + count - left.len();
+                let (of_block, rest) = left.split_at(left.len().min(BLOCK - at % BLOCK));
+                let partial = &mut partials[at / BLOCK - first];
+                *partial = of_block.iter().fold(*partial, |sum, loss| sum + loss);
+                left = rest;
+            }
+            index += count;
         }
-        let mut left = &*losses;
-        while !left.is_empty() {
-            let at = index + count - left.len();
-            let (of_block, rest) = left.split_at(left.len().min(BLOCK - at % BLOCK));
-            let partial = &mut partials[at / BLOCK - first];
-            *partial = of_block.iter().fold(*partial, |sum, loss| sum + loss);
-            left = rest;
-        }
-        index += count;
+        scratch.columns.losses = many_losses;
     }
-    scratch.columns.losses = many_losses;
 }

@@ -1,37 +1,31 @@
-//! Which level of the instruction set the kernels run at. The bits are the same at each.
+//! The instruction sets that kernels are compiled for, and the choice of one at run time. Results have the same bits at each.
 
 use std::ffi::OsString;
 use std::sync::OnceLock;
 
 use crate::error::{Result, fail};
 
-/// A level; each is the same source compiled for more of the processor.
+/// An instruction set that this processor was found to have. Only detection makes values of this type, so a value is the proof that functions
+/// compiled for its instruction set may be called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Level {
-    /// What the target always has.
+pub(crate) struct Level(InstructionSet);
+
+/// The instruction sets, in ascending order: the same source is compiled for each of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum InstructionSet {
+    /// The target's baseline.
     Portable,
     /// AVX2, FMA and F16C.
     #[cfg(target_arch = "x86_64")]
     Avx2,
-    /// AVX-512 F, BW, DQ and VL.
+    /// AVX-512 F, BW, DQ and VL, in addition to those of [`Avx2`](Self::Avx2).
     #[cfg(target_arch = "x86_64")]
     Avx512,
 }
 
-impl Level {
-    /// The best level of this processor, or a lower one that the environment variable `OLS_ISA` names: `portable`, `avx2` or `avx512`.
-    pub fn detect() -> Result<Self> {
-        // Read once: a program may change its environment in one thread while another one creates a criterion.
-        static NAME: OnceLock<Option<OsString>> = OnceLock::new();
-        let best = Self::best();
-        let Some(name) = NAME.get_or_init(|| std::env::var_os("OLS_ISA").filter(|name| !name.is_empty())) else { return Ok(best) };
-        match name.to_str().and_then(Self::named) {
-            Some(wanted) => Ok(wanted.min(best)),
-            None => fail!(InvalidArgument, "the environment variable OLS_ISA = {name:?} is not portable, avx2 or avx512"),
-        }
-    }
-
-    fn named(name: &str) -> Option<Self> {
+impl InstructionSet {
+    /// By its name in the environment variable `OLS_ISA`.
+    fn from_name(name: &str) -> Option<Self> {
         match name {
             "portable" => Some(Self::Portable),
             #[cfg(target_arch = "x86_64")]
@@ -41,29 +35,56 @@ impl Level {
             _ => None,
         }
     }
+}
 
+impl Level {
+    /// The best level of this processor, or a lower one that the environment variable `OLS_ISA` names: `portable`, `avx2` or `avx512`.
+    pub fn detect() -> Result<Self> {
+        // Read once: a program may change its environment in one thread while another one creates a criterion.
+        static NAME: OnceLock<Option<OsString>> = OnceLock::new();
+        let best = Self::best();
+        let Some(name) = NAME.get_or_init(|| std::env::var_os("OLS_ISA").filter(|name| !name.is_empty())) else { return Ok(best) };
+        match name.to_str().and_then(InstructionSet::from_name) {
+            Some(wanted) => Ok(best.at_most(wanted)),
+            None => fail!(InvalidArgument, "the environment variable OLS_ISA = {name:?} is not portable, avx2 or avx512"),
+        }
+    }
+
+    /// The best level of this processor.
     #[cfg(target_arch = "x86_64")]
     fn best() -> Self {
         use std::arch::is_x86_feature_detected as has;
         let avx2 = has!("avx2") && has!("fma") && has!("f16c");
-        if avx2 && has!("avx512f") && has!("avx512bw") && has!("avx512dq") && has!("avx512vl") {
-            Self::Avx512
+        Self(if avx2 && has!("avx512f") && has!("avx512bw") && has!("avx512dq") && has!("avx512vl") {
+            InstructionSet::Avx512
         } else if avx2 {
-            Self::Avx2
+            InstructionSet::Avx2
         } else {
-            Self::Portable
-        }
+            InstructionSet::Portable
+        })
     }
 
     #[cfg(not(target_arch = "x86_64"))]
     fn best() -> Self {
-        Self::Portable
+        Self(InstructionSet::Portable)
     }
 
-    /// Every level that this processor has, the lowest first.
+    /// The lower of this level and `limit`: a processor that has an instruction set has all lower ones.
+    fn at_most(self, limit: InstructionSet) -> Self {
+        Self(self.0.min(limit))
+    }
+
+    /// The instruction set, which this processor has.
+    pub(super) fn instruction_set(self) -> InstructionSet {
+        self.0
+    }
+
+    /// Every level of this processor, the lowest first.
     #[cfg(test)]
     pub fn all() -> Vec<Self> {
-        ["portable", "avx2", "avx512"].iter().filter_map(|name| Self::named(name)).filter(|level| *level <= Self::best()).collect()
+        let best = Self::best();
+        let known = ["portable", "avx2", "avx512"].iter().filter_map(|name| InstructionSet::from_name(name));
+        known.filter(|set| *set <= best.0).map(|set| best.at_most(set)).collect()
     }
 }
 

@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 
 use super::adder::{Adder, Locks, Table};
-use super::block;
+use super::block::Blocks;
 use super::columns;
 use super::float_environment::DefaultFloatEnvironment;
 use super::lanes::Real;
@@ -107,7 +107,7 @@ pub(crate) unsafe fn run(pass: &Pass<'_>, scratch: &mut Scratch, statistics: &mu
                 _ => Adder::of(statistics),
             };
             // SAFETY: the caller's promise.
-            unsafe { block::run(pass, 0, partials, &mut workers[0], &mut adder) };
+            unsafe { Blocks::new(pass, 0, partials, &mut workers[0], &mut adder) }.run();
             let skipped = adder.skipped;
             if private {
                 workers[0].sums = own;
@@ -188,7 +188,7 @@ impl Crew<'_> {
                 // SAFETY: the blocks from `first` on are this thread's, since `next` gives each number once.
                 let partials = unsafe { std::slice::from_raw_parts_mut(self.partials.0.add(first), step.min(self.blocks - first)) };
                 // SAFETY: the caller's promise.
-                unsafe { block::run(self.pass, first, partials, worker, &mut adder) };
+                unsafe { Blocks::new(self.pass, first, partials, worker, &mut adder) }.run();
             }
             skipped.fetch_add(adder.skipped, Ordering::Relaxed);
             if private {

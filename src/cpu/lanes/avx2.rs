@@ -1,7 +1,5 @@
-//! Vectors of AVX2 and FMA: two registers each.
+//! Vectors of AVX2, FMA and F16C: two registers each.
 #![allow(unsafe_code, reason = "intrinsics")]
-// Every intrinsic here needs AVX2 or FMA, which the module's contract (see the parent) says are there; loads and stores stay inside slices whose
-// length is asserted.
 
 use core::arch::x86_64::*;
 
@@ -17,10 +15,11 @@ impl Vectors for Avx2 {
     type F64 = F64x8;
 }
 
-/// Wraps intrinsics whose only requirement is AVX2 and FMA.
+/// Wraps intrinsics of AVX2, FMA and F16C.
 macro_rules! avx2 {
     ($($body:tt)*) => {
-        // SAFETY: the module's contract: the processor has AVX2 and FMA. Addresses come from slices that were found long enough.
+        // SAFETY: the processor has these extensions, since only `dispatch` gives out the vectors of this module. Addresses come from slices whose
+        // length was asserted, or are masked to their length.
         unsafe { $($body)* }
     };
 }

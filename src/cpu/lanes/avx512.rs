@@ -1,7 +1,5 @@
 //! Vectors of AVX-512 (F, BW, DQ, VL): one register each.
 #![allow(unsafe_code, reason = "intrinsics")]
-// Every intrinsic here needs AVX-512, which the module's contract (see the parent) says is there; loads and stores stay inside slices whose
-// length is asserted, and masked ones touch no byte outside their mask.
 
 use core::arch::x86_64::*;
 
@@ -17,11 +15,11 @@ impl Vectors for Avx512 {
     type F64 = F64x8;
 }
 
-/// Wraps intrinsics whose only requirement is AVX-512.
+/// Wraps intrinsics of AVX-512 (F, BW, DQ, VL), and of AVX2, FMA and F16C.
 macro_rules! avx512 {
     ($($body:tt)*) => {
-        // SAFETY: the module's contract: the processor has AVX-512. Addresses come from slices that were found long enough, or are masked to
-        // their length.
+        // SAFETY: the processor has these extensions, since only `dispatch` gives out the vectors of this module. Addresses come from slices whose
+        // length was asserted, or are masked to their length: masked loads and stores touch no byte outside their mask.
         unsafe { $($body)* }
     };
 }

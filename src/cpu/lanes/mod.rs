@@ -3,9 +3,14 @@
 //! The trait says what each operation does to a lane and in which order lanes are added up, so every implementation gives the same bits:
 //! `portable` in plain Rust, `avx512` with one register for a vector, `avx2` with two. Multiply-add is always fused.
 //!
-//! # Safety
-//! Vectors of a level are made and used inside functions that are compiled for it alone (`cpu::block`), on processors that have it
-//! (`cpu::level`). All operations are `#[inline(always)]`, so that they become part of such a function.
+//! # Soundness
+//!
+//! The methods of the AVX vectors run instructions that a processor may lack, and are safe all the same, because no code outside of this module can
+//! name those vectors. It is given them by [`dispatch`] alone, as the type parameter of [`Vectorized::run`], and `dispatch` takes a [`Level`],
+//! of which only detection makes values.
+//!
+//! All operations are `#[inline(always)]`, so that they become part of the function that `dispatch` compiles for the level.
+#![allow(unsafe_code, reason = "a function compiled for a level is called on a processor that was found to have it")]
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -13,16 +18,46 @@ mod avx2;
 mod avx512;
 mod portable;
 
-#[cfg(target_arch = "x86_64")]
-pub(super) use avx2::Avx2;
-#[cfg(target_arch = "x86_64")]
-pub(super) use avx512::Avx512;
-pub(super) use portable::Portable;
-
 use half::{bf16, f16};
 
+#[cfg(target_arch = "x86_64")]
+use self::avx2::Avx2;
+#[cfg(target_arch = "x86_64")]
+use self::avx512::Avx512;
+pub(super) use self::portable::Portable;
 use super::exp::Exponential;
+use super::level::{InstructionSet, Level};
 use crate::statistics::FRACTION_BITS;
+
+/// Work that is written once, for the vectors of any level.
+pub(super) trait Vectorized {
+    /// Does the work. Implementations, and all that they call with vectors, are `#[inline(always)]`: what is not inlined is compiled for the
+    /// target's baseline, which gives the same bits, slowly.
+    fn run<V: Vectors>(self);
+}
+
+/// Does `work` with the vectors of a level, compiled for it.
+pub(super) fn dispatch<W: Vectorized>(level: Level, work: W) {
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl")]
+    fn avx512<W: Vectorized>(work: W) {
+        work.run::<Avx512>();
+    }
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    fn avx2<W: Vectorized>(work: W) {
+        work.run::<Avx2>();
+    }
+    match level.instruction_set() {
+        // SAFETY: a `Level` exists only for an instruction set that was detected, and these are the features that `Level::best` looks for.
+        #[cfg(target_arch = "x86_64")]
+        InstructionSet::Avx512 => unsafe { avx512(work) },
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
+        InstructionSet::Avx2 => unsafe { avx2(work) },
+        InstructionSet::Portable => work.run::<Portable>(),
+    }
+}
 
 /// The vectors of a level.
 pub(crate) trait Vectors {
