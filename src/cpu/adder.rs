@@ -1,15 +1,16 @@
-//! What a thread does to the statistics.
-#![allow(unsafe_code, reason = "threads add to the same rows, one at a time")]
+//! Adding to the statistics: sums and counts that are a thread's alone, or that threads share under locks.
+#![allow(unsafe_code, reason = "threads write to the same tables, to a row one at a time")]
 
 use std::marker::PhantomData;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::lanes::Real;
 use super::pass::Statistics;
 use crate::error::Result;
 use crate::state::{Matrix, try_vec};
 use crate::statistics::FULL_CLASS;
 
-/// A matrix of integers that several threads write.
+/// A matrix of integers that several threads may write: its address and shape. Whoever accesses a row promises that nobody else does.
 #[derive(Clone, Copy)]
 pub(super) struct Table<'a> {
     data: *mut i64,
@@ -19,9 +20,9 @@ pub(super) struct Table<'a> {
     matrix: PhantomData<&'a mut Matrix<i64>>,
 }
 
-// SAFETY: a table is an address and a shape; who uses a row is the business of those who ask for it.
+// SAFETY: a table stands for an exclusive borrow of a matrix of integers, which may be sent to another thread.
 unsafe impl Send for Table<'_> {}
-// SAFETY: as above.
+// SAFETY: all methods that access elements are unsafe, and demand exclusive access to what they touch.
 unsafe impl Sync for Table<'_> {}
 
 impl<'a> Table<'a> {
@@ -32,24 +33,26 @@ impl<'a> Table<'a> {
         Self { data: raw.data.cast(), rows, columns, row_stride, matrix: PhantomData }
     }
 
+    /// The elements of a row.
+    ///
     /// # Safety
-    /// Nobody else uses the row while the slice is alive.
+    /// Nothing else accesses the row while the slice is alive.
     #[inline(always)]
-    #[expect(clippy::mut_from_ref, reason = "the caller promises that the row is nobody else's")]
+    #[expect(clippy::mut_from_ref, reason = "the caller promises exclusive access to the row")]
     unsafe fn row_mut(&self, row: usize) -> &mut [i64] {
         assert!(row < self.rows);
-        // SAFETY: the matrix is borrowed exclusively for 'a and has this row; the caller's promise.
+        // SAFETY: the matrix is borrowed exclusively for 'a and has this row, which the caller promises nothing else accesses.
         unsafe { std::slice::from_raw_parts_mut(self.data.add(row * self.row_stride), self.columns) }
     }
 
-    /// Counts a sample of a class, in the first row, unless the class is full.
+    /// Adds 1 to the count of a class, or subtracts it, in the table's only row. False, and nothing is done, where the class is full.
     ///
     /// # Safety
-    /// Nobody else uses the class's count meanwhile.
+    /// Nothing else accesses the class's count meanwhile.
     #[inline(always)]
     unsafe fn count(&self, class: usize, negate: bool) -> bool {
         assert!(class < self.columns);
-        // SAFETY: the matrix is borrowed exclusively for 'a and has this column; the caller's promise.
+        // SAFETY: the matrix is borrowed exclusively for 'a and has this column, whose element the caller promises nothing else accesses.
         let count = unsafe { &mut *self.data.add(class) };
         if !negate && *count >= FULL_CLASS {
             return false;
@@ -59,11 +62,11 @@ impl<'a> Table<'a> {
     }
 }
 
-/// Locks for the rows of a table, several rows to each.
+/// Locks for the classes of the statistics, several classes to each.
 #[derive(Debug)]
 pub(crate) struct Locks(Vec<Padded>);
 
-/// On a cache line of its own.
+/// A lock on a cache line of its own: no false sharing.
 #[derive(Debug, Default)]
 #[repr(align(64))]
 struct Padded(Mutex<()>);
@@ -81,126 +84,146 @@ impl Locks {
     }
 }
 
-/// What a thread does with samples that are classified right.
+/// Adds the distributions of correctly classified samples to the statistics, for one thread.
 pub(super) struct Adder<'a> {
-    kind: Kind<'a>,
-    /// Whether what is added is subtracted.
+    target: Target<'a>,
+    /// Whether samples are taken back: subtracted instead of added.
     negate: bool,
-    /// Rows that were kept out because they are not finite.
+    /// Rows that were left out because they are not finite.
     pub skipped: i64,
 }
 
-enum Kind<'a> {
-    Leave,
-    /// Counts, per class, the samples that would be added.
+/// Where samples are added.
+enum Target<'a> {
+    /// Nowhere.
+    Nothing,
+    /// The samples of each class that would be added are counted.
     Tally(&'a mut [i64]),
-    Apply {
-        sums: Table<'a>,
-        counts: Table<'a>,
-        locks: Option<&'a Locks>,
-    },
+    /// A and c, under locks where other threads use them too.
+    Tables { sums: Table<'a>, counts: Table<'a>, locks: Option<&'a Locks> },
 }
 
 impl<'a> Adder<'a> {
+    /// Adds nothing.
     pub fn leave() -> Self {
-        Self { kind: Kind::Leave, negate: false, skipped: 0 }
+        Self { target: Target::Nothing, negate: false, skipped: 0 }
     }
 
-    /// For one thread alone.
+    /// For the only thread of a pass.
     pub fn of(statistics: &'a mut Statistics<'_>) -> Self {
         match statistics {
             Statistics::Leave => Self::leave(),
-            Statistics::Tally(tally) => Self { kind: Kind::Tally(tally), negate: false, skipped: 0 },
-            // SAFETY: both matrices are borrowed exclusively and used by this adder alone.
+            Statistics::Tally(tally) => Self { target: Target::Tally(tally), negate: false, skipped: 0 },
+            // SAFETY: this adder holds the exclusive borrow of both matrices.
             Statistics::Apply { sums, counts, negate, .. } => unsafe { Self::apply(Table::new(sums), Table::new(counts), None, *negate) },
         }
     }
 
-    /// Adds to sums and counts of a thread's own.
+    /// For a thread with sums and counts of its own.
     pub fn own((sums, counts): &'a mut (Matrix<i64>, Matrix<i64>), negate: bool) -> Self {
-        // SAFETY: both are borrowed exclusively and used by this adder alone.
+        // SAFETY: this adder holds the exclusive borrow of both matrices.
         unsafe { Self::apply(Table::new(sums), Table::new(counts), None, negate) }
     }
 
-    /// Adds to (or, where `negate` says so, subtracts from) sums and counts.
+    /// For a thread that shares sums and counts with others.
     ///
     /// # Safety
-    /// While the adder is alive others use the tables' rows under `locks` alone, or not at all where there are none.
+    /// While the adder is alive, others access row `r` of `sums` and the count of class `r` only while they hold the lock of `r` in `locks`; without
+    /// `locks`, nobody else accesses the tables at all.
     pub unsafe fn apply(sums: Table<'a>, counts: Table<'a>, locks: Option<&'a Locks>, negate: bool) -> Self {
-        Self { kind: Kind::Apply { sums, counts, locks }, negate, skipped: 0 }
+        Self { target: Target::Tables { sums, counts, locks }, negate, skipped: 0 }
     }
 
-    /// Notes rows that are not finite.
+    /// Counts rows that are not finite.
     #[inline(always)]
     pub fn skip(&mut self, rows: u32) {
         self.skipped += i64::from(rows);
     }
 
-    /// Whether what is added is subtracted.
+    /// A probability of 1 in the units of the statistics; negative where samples are taken back.
     #[inline(always)]
-    pub fn negates(&self) -> bool {
-        self.negate
+    pub fn unit<R: Real>(&self) -> f64 {
+        if self.negate { -R::UNITS.to_f64() } else { R::UNITS.to_f64() }
     }
 
-    /// Counts a sample of `class` that is classified right, and says whether its distribution is to be added to [`sums`](Self::sums): a full
-    /// class takes no more. For an adder without locks.
+    /// The address of the sums of class 0 and the distance to those of the next class, in elements: for prefetching alone. Null where there are none.
     #[inline(always)]
-    pub fn count(&mut self, class: usize) -> bool {
-        match &mut self.kind {
-            Kind::Leave => false,
-            Kind::Tally(tally) => {
+    pub fn addresses(&self) -> (*const i64, usize) {
+        match &self.target {
+            Target::Tables { sums, .. } => (sums.data, sums.row_stride),
+            Target::Nothing | Target::Tally(_) => (std::ptr::null(), 0),
+        }
+    }
+
+    /// Counts a correctly classified sample of `class`, and gives the sums that its distribution is to be added to; `None` where nothing is to be
+    /// added, as for a class that is full.
+    #[inline(always)]
+    pub fn row(&mut self, class: usize) -> Option<Row<'_>> {
+        let lock = match &self.target {
+            Target::Tables { locks: Some(locks), .. } => Some(locks.lock(class)),
+            _ => None,
+        };
+        match &mut self.target {
+            // SAFETY: `apply` was promised that nobody else accesses the class's row and count while its lock is held, or at all without locks. The
+            // row borrows this adder, so this thread has no other one.
+            Target::Tables { sums, counts, .. } => unsafe {
+                counts.count(class, self.negate).then(|| Row { sums: sums.row_mut(class), _lock: lock })
+            },
+            Target::Nothing => None,
+            Target::Tally(tally) => {
                 tally[class] += 1;
-                false
-            }
-            Kind::Apply { counts, locks, .. } => {
-                debug_assert!(locks.is_none());
-                // SAFETY: `apply` was promised that without locks the tables are this thread's.
-                unsafe { counts.count(class, self.negate) }
+                None
             }
         }
     }
 
-    /// Where the sums of class 0 are, and how far apart those of the next ones, to be asked for ahead of time.
+    /// The same adder, for a kernel that counts many samples before it adds any of them.
+    ///
+    /// # Panics
+    /// Where the adder has locks.
     #[inline(always)]
-    pub fn addresses(&self) -> (*const i64, usize) {
-        match &self.kind {
-            Kind::Apply { sums, .. } => (sums.data, sums.row_stride),
-            Kind::Leave | Kind::Tally(_) => (std::ptr::null(), 0),
+    pub fn unshared(&mut self) -> Unshared<'_, 'a> {
+        assert!(!matches!(self.target, Target::Tables { locks: Some(_), .. }), "the statistics are shared with other threads");
+        Unshared(self)
+    }
+}
+
+/// An adder to statistics that no other thread uses meanwhile.
+pub(super) struct Unshared<'a, 'b>(&'a mut Adder<'b>);
+
+impl Unshared<'_, '_> {
+    /// Counts a correctly classified sample of `class`, and says whether its distribution is to be added to [`sums`](Self::sums).
+    #[inline(always)]
+    pub fn count(&mut self, class: usize) -> bool {
+        match &mut self.0.target {
+            Target::Nothing => false,
+            Target::Tally(tally) => {
+                tally[class] += 1;
+                false
+            }
+            // SAFETY: `apply` was promised that without locks, which `unshared` made sure of, nobody else accesses the tables.
+            Target::Tables { counts, .. } => unsafe { counts.count(class, self.0.negate) },
         }
     }
 
     /// The sums of a class that [`count`](Self::count) said yes to.
     #[inline(always)]
     pub fn sums(&mut self, class: usize) -> &mut [i64] {
-        match &mut self.kind {
-            // SAFETY: as in `count`.
-            Kind::Apply { sums, .. } => unsafe { sums.row_mut(class) },
-            Kind::Leave | Kind::Tally(_) => &mut [],
+        match &mut self.0.target {
+            // SAFETY: as in `count`; the slice borrows this adder, so this thread has no other one.
+            Target::Tables { sums, .. } => unsafe { sums.row_mut(class) },
+            Target::Nothing | Target::Tally(_) => &mut [],
         }
     }
 
-    /// [`count`](Self::count) and [`sums`](Self::sums) in one, for any adder.
+    /// Whether samples are taken back.
     #[inline(always)]
-    pub fn row(&mut self, class: usize) -> Option<Row<'_>> {
-        let lock = match &self.kind {
-            Kind::Apply { locks: Some(locks), .. } => Some(locks.lock(class)),
-            _ => None,
-        };
-        match &mut self.kind {
-            // SAFETY: `apply` was promised that the lock, or that there is none, makes the class's row and count this thread's.
-            Kind::Apply { sums, counts, .. } => unsafe {
-                counts.count(class, self.negate).then(|| Row { sums: sums.row_mut(class), _lock: lock })
-            },
-            Kind::Leave => None,
-            Kind::Tally(tally) => {
-                tally[class] += 1;
-                None
-            }
-        }
+    pub fn negates(&self) -> bool {
+        self.0.negate
     }
 }
 
-/// The sums of a class, for as long as they are this thread's.
+/// The sums of a class, and the lock that makes them this thread's.
 pub(super) struct Row<'a> {
     pub sums: &'a mut [i64],
     _lock: Option<MutexGuard<'a, ()>>,

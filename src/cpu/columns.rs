@@ -2,9 +2,10 @@
 //! goes to the statistics, and nothing is added across lanes; the order of every sum is that of `sums` all the same.
 #![allow(unsafe_code, reason = "columns are read and written through groups of the caller's addresses")]
 
-use super::adder::Adder;
+use super::adder::{Adder, Unshared};
 use super::block::{Kernel, Task};
 use super::exp::Exp;
+use super::finish::{without_gradient, write_losses};
 use super::labels::{LANES, Labels, PerLane, equal_lanes, lanes};
 use super::lanes::{Lanes, Real, Vectors};
 use super::pass::Pass;
@@ -42,24 +43,25 @@ impl<R: Arithmetic> Kernel<R> for Columns {
         let RealScratch { columns: scratch, class_weights: weights, .. } = scratch;
         let width = R::Lanes::<V>::WIDTH;
         let size = logits.classes.next_multiple_of(width) * width;
-        // SAFETY: nothing writes the logits before they are copied.
+        // SAFETY: the caller promises that the logits can be read, and gradients are not written before `store_columns`.
         unsafe { logits.load_columns::<V>(size, &mut scratch.entries) };
         for (index, losses) in losses.chunks_mut(width).enumerate() {
             let start = index * width;
-            // SAFETY: the caller's promise.
+            // SAFETY: the caller promises a validated batch that has these samples.
             unsafe { labels.read(pass, pass.samples.after(first, start), losses.len()) };
             let entries = &mut scratch.entries[index * size..(index + 1) * size];
             load_soft_labels::<R, V>(pass, labels, &weights.scaled, &mut scratch.soft);
             let vector = Vector { pass, labels, soft: &scratch.soft, weights, scale: (1.0 - pass.alpha) * weights.scale };
             // What it needs in the rare case that a row holds -inf; in place the logits are still there.
-            let logit = |lane: usize, class: usize| logits.read(start + lane, class).to_f64();
+            // SAFETY: these are samples and classes of the group, and gradients are not written before `store_columns`.
+            let logit = |lane: usize, class: usize| unsafe { logits.read(start + lane, class) }.to_f64();
             let finite = vector.run::<V>(entries, &mut scratch.exponentials, logit, found, adder, losses);
             if grad.is_some() {
                 vector.gradient::<V>(&scratch.exponentials, entries, found, finite);
             }
         }
         if let Some(grad) = grad {
-            // SAFETY: the caller's promise; the logits are not needed any more.
+            // SAFETY: the caller promises exclusive access to the gradients; in place, the logits are not needed any more.
             unsafe { grad.store_columns::<V>(size, &scratch.entries) };
         }
     }
@@ -113,27 +115,24 @@ impl<R: Real> Vector<'_, R> {
         let argmax = to_f64::<R, V>(argmax);
         let masked = |lane: usize, max: f64| distance_with_masked(&self.soft_label(lane), max, |class| logit(lane, class));
         let finite = found.finish::<R>(0..LANES, labels, self.scale, masked);
-        adder.skip((labels.active & !finite).count_ones());
-        for (lane, to) in losses.iter_mut().enumerate() {
-            let counts = labels.is_active(lane) && self.pass.divisor != 0.0;
-            *to = if counts { labels.weights[lane] * found.loss[lane] } else { 0.0 };
-        }
+        write_losses(self.pass, labels, found, finite, adder, losses);
         // The classes as numbers, by the bits of 2^52 and them: processors have no conversion of 64-bit integers in vectors.
         let own = labels.own.map(|own| f64::from_bits(own as u64 | 0x4330_0000_0000_0000) - 4_503_599_627_370_496.0);
         let mut right = equal_lanes::<f64, V>(&argmax, &own);
         right &= finite;
+        let unit = adder.unit::<R>();
+        let mut adder = adder.unshared();
         for lane in lanes(right) {
             if !adder.count(labels.own[lane]) {
                 right &= !(1 << lane);
             }
         }
         if right != 0 {
-            let unit = if adder.negates() { -R::UNITS.to_f64() } else { R::UNITS.to_f64() };
             let mut to_units = found.inverse;
             for to_units in &mut to_units {
                 *to_units *= unit;
             }
-            accumulate::<R, V>(&labels.own, right, e, &to_units, adder);
+            accumulate::<R, V>(&labels.own, right, e, &to_units, &mut adder);
         }
         finite
     }
@@ -172,9 +171,7 @@ impl<R: Real> Vector<'_, R> {
                 }
             }
         }
-        for lane in lanes(!finite & ((1 << width) - 1)) {
-            let nothing = !labels.is_active(lane) || self.pass.divisor == 0.0;
-            let entry = if nothing { R::default() } else { R::NAN };
+        for (lane, entry) in without_gradient(self.pass, labels, finite, width) {
             entries.iter_mut().skip(lane).step_by(width).take(self.pass.samples.classes).for_each(|to| *to = entry);
         }
     }
@@ -312,7 +309,7 @@ fn add_up<R: Real, V: Vectors>(max: R::Lanes<V>, z: &[R], exponentials: &[R], so
 
 /// Adds p of the lanes that `right` names to the sums of their classes.
 #[inline(always)]
-fn accumulate<R: Real, V: Vectors>(own: &[usize; LANES], right: u32, exponentials: &[R], to_units: &PerLane, adder: &mut Adder<'_>) {
+fn accumulate<R: Real, V: Vectors>(own: &[usize; LANES], right: u32, exponentials: &[R], to_units: &PerLane, adder: &mut Unshared<'_, '_>) {
     let width = R::Lanes::<V>::WIDTH;
     let to_units = from_f64::<R, V>(to_units);
     for (block, e) in exponentials.chunks_exact(width * width).enumerate() {

@@ -5,13 +5,11 @@
 use super::adder::Adder;
 use super::block::{LineKernel, LineTask};
 use super::exp::Exp;
-use super::labels::{LANES, Labels, equal_lanes, lanes};
+use super::finish::finish_rows;
+use super::labels::{LANES, equal_lanes, lanes};
 use super::lanes::{Lanes, Vectors};
-use super::memory::Lines;
-use super::pass::Pass;
 use super::row::{SoftLabel, distance_with_masked, entries, last_or_lowest, short_chain, stands_before, target_entry, units};
 use super::scratch::RealScratch;
-use super::softmax::Softmaxes;
 use super::storage::Arithmetic;
 use super::sums::WideSums;
 
@@ -78,7 +76,7 @@ impl<R: Arithmetic, const GENERAL: bool> LineKernel<R> for Few<GENERAL> {
             }
         }
 
-        let negate = adder.negates();
+        let unit = adder.unit::<R>();
         if let Some(grad) = grad {
             let (mut to_p, mut to_q) = ([R::default(); LANES], [R::default(); LANES]);
             for lane in 0..LANES {
@@ -103,35 +101,11 @@ impl<R: Arithmetic, const GENERAL: bool> LineKernel<R> for Few<GENERAL> {
         }
         for lane in lanes(right & finite) {
             let Some(row) = adder.row(labels.own[lane]) else { continue };
-            let to_units = found.inverse[lane] * if negate { -R::UNITS.to_f64() } else { R::UNITS.to_f64() };
-            let to_units = R::Lanes::<V>::splat(R::from_f64(to_units));
+            let to_units = R::Lanes::<V>::splat(R::from_f64(found.inverse[lane] * unit));
             let exponentials = &exponentials[lane * padded..(lane + 1) * padded];
             units::<R, V>(exponentials, to_units, row.sums);
         }
-        finish(pass, grad.as_ref(), labels, adder, found, finite, losses);
+        // SAFETY: the caller promises exclusive access to the gradients' rows.
+        unsafe { finish_rows(pass, grad.as_ref(), labels, adder, found, finite, losses) };
     }
-}
-
-/// Losses, times the sample weights; the gradients of rows that take no part or are not finite.
-#[inline(always)]
-pub(super) fn finish<R: Arithmetic>(
-    pass: &Pass<'_>,
-    grad: Option<&Lines<R>>,
-    labels: &Labels,
-    adder: &mut Adder<'_>,
-    found: &Softmaxes,
-    finite: u32,
-    losses: &mut [f64],
-) {
-    let silent = if pass.divisor == 0.0 { u32::MAX } else { !labels.active };
-    for (lane, loss) in losses.iter_mut().enumerate() {
-        *loss = if silent & (1 << lane) != 0 { 0.0 } else { labels.weights[lane] * found.loss[lane] };
-    }
-    for lane in lanes(!finite & ((1u32 << losses.len()) - 1)) {
-        if let Some(grad) = grad {
-            // SAFETY: those who made the lines promised rows for all losses, which nobody else uses.
-            unsafe { grad.row_mut(lane) }.fill(if silent & (1 << lane) != 0 { R::default() } else { R::NAN });
-        }
-    }
-    adder.skip((labels.active & !finite).count_ones());
 }

@@ -57,7 +57,11 @@ unsafe fn accumulate_as<L: Storage>(samples: &Samples, adder: &mut Adder<'_>) ->
             let right = !skipped && row(place).all(|(k, p)| if k < class { p < read(place, class) } else { p <= read(place, class) });
             if skipped {
                 adder.skip(1);
-            } else if right && adder.count(class) {
+            } else if right {
+                let mut adder = adder.unshared();
+                if !adder.count(class) {
+                    continue;
+                }
                 let negates = adder.negates();
                 for (to, (_, p)) in adder.sums(class).iter_mut().zip(row(place)) {
                     let units = (p * f64::from(1u32 << FRACTION_BITS)).round_ties_even() as i64;

@@ -131,6 +131,12 @@ impl Labels {
         self.factors[lane] = if pass.divisor == 0.0 { 0.0 } else { (sample.weight / pass.divisor) * grad_loss };
     }
 
+    /// A bit for each lane whose loss and gradient are 0: samples that take no part, and all of them where the divisor is 0.
+    #[inline(always)]
+    pub fn silent(&self, pass: &Pass<'_>) -> u32 {
+        if pass.divisor == 0.0 { u32::MAX } else { !self.active }
+    }
+
     /// Whether a lane's sample takes part.
     #[inline(always)]
     pub fn is_active(&self, lane: usize) -> bool {

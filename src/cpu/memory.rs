@@ -77,10 +77,13 @@ impl<R: Arithmetic> Group<R> {
         self.base.wrapping_offset(lane as isize * self.step + class as isize * self.class_step)
     }
 
-    /// The logit of a class.
+    /// One entry.
+    ///
+    /// # Safety
+    /// The group has this lane and this class, and nothing writes the entry meanwhile.
     #[inline(always)]
-    pub fn read(&self, lane: usize, class: usize) -> R {
-        // SAFETY: `new` was promised that the entry can be read.
+    pub unsafe fn read(&self, lane: usize, class: usize) -> R {
+        // SAFETY: `new` was promised that all entries of the group can be read, and the caller that this is one of them.
         unsafe { R::read(self.dtype, self.at(lane, class)) }
     }
 
@@ -117,13 +120,14 @@ impl<R: Arithmetic> Group<R> {
         let width = R::Lanes::<V>::WIDTH;
         match self.layout {
             Layout::Rows => {}
-            // SAFETY: the caller's promise.
+            // SAFETY: the caller promises that nothing writes the entries.
             Layout::Columns => return unsafe { self.gather_columns::<V>(to) },
-            Layout::Scattered => return self.gather_any(to),
+            // SAFETY: as above.
+            Layout::Scattered => return unsafe { self.gather_any(to) },
         }
         let (stretches, length) = self.stretches();
         for row in 0..stretches {
-            // SAFETY: the caller's promise, and that of `new`.
+            // SAFETY: the stretch is of entries that `new` was promised can be read, and the caller promises that nothing writes them.
             unsafe { R::widen_all::<V>(self.dtype, self.at(row, 0), length, &mut to[row * length..], width, None) };
         }
     }
@@ -142,7 +146,7 @@ impl<R: Arithmetic> Group<R> {
             for (index, vector) in square.as_mut().iter_mut().enumerate().take(classes) {
                 // The next square.
                 let ahead = Some(width as isize * self.class_step);
-                // SAFETY: the caller's promise, and that of `new`.
+                // SAFETY: `lanes` entries of the group, which `new` was promised can be read and the caller that nothing writes.
                 unsafe { R::widen_all::<V>(self.dtype, self.at(lane, class + index), lanes, &mut column, width, ahead) };
                 *vector = Lanes::load(&column);
             }
@@ -161,11 +165,16 @@ impl<R: Arithmetic> Group<R> {
         (0..count).step_by(width).flat_map(move |lane| (0..classes).step_by(width).map(move |class| (lane, class)))
     }
 
+    /// As [`gather`](Self::gather), entry by entry.
+    ///
+    /// # Safety
+    /// As [`gather`](Self::gather).
     #[inline(never)]
-    fn gather_any(&self, to: &mut [R]) {
+    unsafe fn gather_any(&self, to: &mut [R]) {
         for class in 0..self.classes {
             for lane in 0..self.count {
-                to[lane * self.classes + class] = self.read(lane, class);
+                // SAFETY: the loops stay inside the group, and the caller promises that nothing writes the entries.
+                to[lane * self.classes + class] = unsafe { self.read(lane, class) };
             }
         }
     }
@@ -179,14 +188,14 @@ impl<R: Arithmetic> Group<R> {
         let width = R::Lanes::<V>::WIDTH;
         match self.layout {
             Layout::Rows => {}
-            // SAFETY: the caller's promise.
+            // SAFETY: the caller promises exclusive access to the entries.
             Layout::Columns => return unsafe { self.scatter_columns::<V>(from) },
             // SAFETY: as above.
             Layout::Scattered => return unsafe { self.scatter_any(from) },
         }
         let (stretches, length) = self.stretches();
         for row in 0..stretches {
-            // SAFETY: the caller's promise.
+            // SAFETY: the stretch is of the group's entries, to which the caller promises exclusive access.
             unsafe { R::narrow_all::<V>(self.dtype, &from[row * length..], width, self.at(row, 0), length, None) };
         }
     }
@@ -210,19 +219,21 @@ impl<R: Arithmetic> Group<R> {
             for (index, vector) in square.as_ref().iter().enumerate().take(classes) {
                 let ahead = Some(width as isize * self.class_step);
                 vector.store(&mut column);
-                // SAFETY: the caller's promise.
+                // SAFETY: `lanes` entries of the group, to which the caller promises exclusive access.
                 unsafe { R::narrow_all::<V>(self.dtype, &column, width, self.at(lane, class + index), lanes, ahead) };
             }
         }
     }
 
+    /// As [`scatter`](Self::scatter), entry by entry.
+    ///
     /// # Safety
     /// As [`scatter`](Self::scatter).
     #[inline(never)]
     unsafe fn scatter_any(&self, from: &[R]) {
         for class in 0..self.classes {
             for lane in 0..self.count {
-                // SAFETY: the caller's promise.
+                // SAFETY: the loops stay inside the group, to whose entries the caller promises exclusive access.
                 unsafe { R::write(self.dtype, from[lane * self.classes + class], self.at(lane, class)) };
             }
         }
@@ -238,7 +249,7 @@ impl<R: Arithmetic> Group<R> {
         for class in 0..self.classes {
             let to = &mut to[class * R::Lanes::<V>::WIDTH..];
             // The processor sees a stretch too late; the same place in the next class's is what comes a stretch later.
-            // SAFETY: the caller's promise, and that of `new`.
+            // SAFETY: the entries of a class, side by side, which `new` was promised can be read and the caller that nothing writes.
             unsafe { R::widen_all::<V>(self.dtype, self.at(0, class), self.count, to, size, Some(self.class_step)) };
         }
     }
@@ -252,7 +263,7 @@ impl<R: Arithmetic> Group<R> {
         debug_assert!(self.layout == Layout::Columns);
         for class in 0..self.classes {
             let from = &from[class * R::Lanes::<V>::WIDTH..];
-            // SAFETY: the caller's promise.
+            // SAFETY: the entries of a class, side by side, to which the caller promises exclusive access.
             unsafe { R::narrow_all::<V>(self.dtype, from, size, self.at(0, class), self.count, Some(self.class_step)) };
         }
     }
@@ -275,21 +286,25 @@ impl<L: Storage> Lines<L> {
         self.base.wrapping_offset(lane as isize * self.step)
     }
 
+    /// A row, to read.
+    ///
     /// # Safety
-    /// The row can be read, and nothing writes it while the slice is alive.
+    /// The lines have this row, stored as `L`; it can be read, and nothing writes it, for all of `'a`.
     #[inline(always)]
     pub unsafe fn row<'a>(&self, lane: usize) -> &'a [L] {
         debug_assert!(lane < self.count);
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller promises that this row can be read and that nothing writes it; tensors and copies are aligned.
         unsafe { std::slice::from_raw_parts(self.start(lane), self.classes) }
     }
 
+    /// A row, to write.
+    ///
     /// # Safety
-    /// The row can be written, and nothing else uses it while the slice is alive.
+    /// The lines have this row, stored as `L`; it can be written, and nothing else accesses it, for all of `'a`.
     #[inline(always)]
     pub unsafe fn row_mut<'a>(&self, lane: usize) -> &'a mut [L] {
         debug_assert!(lane < self.count);
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller promises that this row can be written and that nothing else accesses it; tensors and copies are aligned.
         unsafe { std::slice::from_raw_parts_mut(self.start(lane), self.classes) }
     }
 }

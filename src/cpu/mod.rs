@@ -13,6 +13,7 @@ mod block;
 mod columns;
 mod exp;
 mod few;
+mod finish;
 mod float_environment;
 mod given;
 mod labels;

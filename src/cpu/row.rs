@@ -336,8 +336,8 @@ pub(super) struct Factors {
     pub inverse: f64,
     /// The reduction's factor, times the incoming gradient and the sample weight.
     pub factor: f64,
-    /// Whether the statistics are subtracted from.
-    pub negate: bool,
+    /// A probability of 1 in the units of the statistics: a power of two, so p is rounded as it would be without it.
+    pub unit: f64,
 }
 
 /// The third sweep: `factor * (Q*p - q)` to `grad`, and p to `sums`, or subtracted from them; where they are given.
@@ -363,10 +363,8 @@ impl<'a, L: Storage, V: Vectors, const GENERAL: bool> LastSweep<'a, L, V, GENERA
     ) -> Self {
         // Both factors are formed once, so that an entry costs a product and a fused product.
         let splat = |value: f64| LanesOf::<L, V>::splat(L::Real::from_f64(value));
-        // A power of two: p is rounded as it would be without it.
-        let units = if factors.negate { -L::Real::UNITS.to_f64() } else { L::Real::UNITS.to_f64() };
         let (to_p, to_q) = (splat(factors.p_scale * factors.factor), splat(soft.scale * factors.factor));
-        Self { exponentials, soft, grad, sums, factors, to_p, to_q, to_units: splat(factors.inverse * units) }
+        Self { exponentials, soft, grad, sums, factors, to_p, to_q, to_units: splat(factors.inverse * factors.unit) }
     }
 
     #[inline(always)]
@@ -504,7 +502,7 @@ mod tests {
         [found.sum[0], found.mass[0], found.distance[0]] = second.finish();
         (found.max[0], found.target_logits[0][0]) = (max.to_f64(), row[target].to_f64());
         assert_eq!(found.finish::<R>(0..1, &labels, scale, |_, _| unreachable!("no class is masked")), 1);
-        let factors = Factors { p_scale: found.p_scale[0], inverse: found.inverse[0], factor: 1.0, negate: false };
+        let factors = Factors { p_scale: found.p_scale[0], inverse: found.inverse[0], factor: 1.0, unit: R::UNITS.to_f64() };
         let mut grad = vec![zero; CLASSES];
         let mut last = LastSweep::<R, Portable, false>::new(&exponentials, soft, Some(&mut grad), None, factors);
         (0..chains).for_each(|index| last.chain(index));

@@ -8,6 +8,7 @@
 use super::adder::Adder;
 use super::block::{LineKernel, LineTask};
 use super::exp::Exp;
+use super::finish::finish_rows;
 use super::labels::Labels;
 use super::lanes::{Real, Vectors};
 use super::row::{Ahead, ExpSweep, Factors, LastSweep, MaxSweep, SoftLabel, chain, distance_with_masked};
@@ -46,12 +47,12 @@ impl<L: Storage, const GENERAL: bool> LineKernel<L> for Rows<GENERAL> {
         };
         let chains = classes / chain::<L, V>();
         let rest = chains * chain::<L, V>();
-        let negate = adder.negates();
+        let unit = adder.unit::<L::Real>();
         let factors = |found: &Softmaxes, lane: usize| Factors {
             p_scale: found.p_scale[lane],
             inverse: found.inverse[lane],
             factor: labels.factors[lane],
-            negate,
+            unit,
         };
         let (sums, sums_stride) = adder.addresses();
         let ahead = |lane: usize, next: usize, right: bool| {
@@ -160,16 +161,8 @@ impl<L: Storage, const GENERAL: bool> LineKernel<L> for Rows<GENERAL> {
                 }
             }
         }
-        for (lane, loss) in losses.iter_mut().enumerate() {
-            let silent = !labels.is_active(lane) || pass.divisor == 0.0;
-            if finite & (1 << lane) == 0
-                && let Some(grad) = grad_row(lane)
-            {
-                grad.fill(L::narrow(if silent { L::Real::default() } else { L::Real::NAN }));
-            }
-            *loss = if silent { 0.0 } else { labels.weights[lane] * found.loss[lane] };
-        }
-        adder.skip((labels.active & !finite).count_ones());
+        // SAFETY: the caller promises exclusive access to the gradients' rows, none of which is borrowed any more.
+        unsafe { finish_rows(pass, grad.as_ref(), labels, adder, found, finite, losses) };
     }
 }
 

@@ -5,6 +5,7 @@
 use super::adder::Adder;
 use super::block::{LineKernel, LineTask};
 use super::exp::Exp;
+use super::finish::finish_rows;
 use super::labels::{LANES, equal_lanes, lanes};
 use super::lanes::{Lanes, Vectors};
 use super::row::{SoftLabel, distance_with_masked, part, part_f32, store_part, target_entry};
@@ -59,8 +60,7 @@ impl<R: Arithmetic> LineKernel<R> for Single {
         });
         right &= finite;
 
-        let negate = adder.negates();
-        let units = if negate { -R::UNITS.to_f64() } else { R::UNITS.to_f64() };
+        let unit = adder.unit::<R>();
         for lane in lanes(right) {
             // SAFETY: the caller's promise; gradients are not written yet.
             let z = unsafe { logits.row(lane) };
@@ -69,7 +69,7 @@ impl<R: Arithmetic> LineKernel<R> for Single {
                 continue;
             }
             let Some(row) = adder.row(labels.own[lane]) else { continue };
-            let to_units = R::Lanes::<V>::splat(R::from_f64(found.inverse[lane] * units));
+            let to_units = R::Lanes::<V>::splat(R::from_f64(found.inverse[lane] * unit));
             let units = R::Lanes::<V>::load(&exponentials[lane * width..(lane + 1) * width]).mul(to_units);
             // A thread's own sums have whole vectors.
             if row.sums.len() >= width { units.add_fixed(row.sums) } else { units.add_fixed_part(row.sums) }
@@ -95,6 +95,7 @@ impl<R: Arithmetic> LineKernel<R> for Single {
                 }
             }
         }
-        super::few::finish(pass, grad.as_ref(), labels, adder, found, finite, losses);
+        // SAFETY: the caller promises exclusive access to the gradients' rows.
+        unsafe { finish_rows(pass, grad.as_ref(), labels, adder, found, finite, losses) };
     }
 }
