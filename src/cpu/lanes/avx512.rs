@@ -1,10 +1,11 @@
-//! Vectors of AVX-512 (F, BW, DQ, VL): one register each.
+//! Vectors of AVX-512 (F, BW, DQ, VL), in one register each.
 #![allow(unsafe_code, reason = "intrinsics")]
 
 use core::arch::x86_64::*;
 
 use half::{bf16, f16};
 
+use super::x86::sum4;
 use super::{Halves, Lanes, Vectors};
 
 /// Vectors of 512 bits.
@@ -36,7 +37,7 @@ fn mask8(length: usize) -> __mmask8 {
     ((1u32 << length) - 1) as __mmask8
 }
 
-/// Adds eight units to the first eight numbers of `to`, or to as many as it has.
+/// Adds eight integers to the first eight numbers of `to`, or to as many as it has.
 #[inline(always)]
 fn accumulate(units: __m256i, to: &mut [i64]) {
     avx512! {
@@ -56,7 +57,7 @@ fn accumulate(units: __m256i, to: &mut [i64]) {
 pub(crate) struct F32x16(__m512);
 
 impl F32x16 {
-    /// Units of the statistics: one conversion, which rounds half to even.
+    /// Rounds half to even: the conversion does.
     #[inline(always)]
     fn units(self) -> (__m256i, __m256i) {
         avx512! {
@@ -210,15 +211,6 @@ impl Lanes<f32> for F32x16 {
     #[inline(always)]
     fn where_greater(self, limit: Self, other: Self, otherwise: Self) -> Self {
         avx512!(Self(_mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_GT_OQ>(self.0, limit.0), otherwise.0, other.0)))
-    }
-}
-
-/// Adds four lanes up: the upper half onto the lower one until one is left.
-#[inline(always)]
-fn sum4(four: __m256d) -> f64 {
-    avx512! {
-        let two = _mm_add_pd(_mm256_castpd256_pd128(four), _mm256_extractf128_pd::<1>(four));
-        _mm_cvtsd_f64(_mm_add_sd(two, _mm_unpackhi_pd(two, two)))
     }
 }
 

@@ -1,7 +1,7 @@
-//! Fixed-width vectors: 16 lanes of f32, 8 of f64, at every level of the instruction set.
+//! Vectors of a fixed width, 16 lanes of f32 or 8 of f64, for every instruction set.
 //!
-//! The trait says what each operation does to a lane and in which order lanes are added up, so every implementation gives the same bits:
-//! `portable` in plain Rust, `avx512` with one register for a vector, `avx2` with two. Multiply-add is always fused.
+//! The traits fix what each operation does to a lane, and the order in which lanes are summed, so that every implementation gives the same bits:
+//! `portable` in plain Rust, `avx2` with two registers per vector, `avx512` with one. Multiply-add is always fused.
 //!
 //! # Soundness
 //!
@@ -17,6 +17,8 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod portable;
+#[cfg(target_arch = "x86_64")]
+mod x86;
 
 use half::{bf16, f16};
 
@@ -67,41 +69,41 @@ pub(crate) trait Vectors {
     type F64: Lanes<f64>;
 }
 
-/// The arithmetic of a row: f32, or f64 for f64 logits.
+/// The arithmetic of a row: f64 for logits in f64, otherwise f32.
 pub(crate) trait Real: Exponential + Copy + PartialOrd + Default + Send + Sync + 'static {
-    /// Its vectors at a level.
+    /// The vectors of a level.
     type Lanes<V: Vectors>: Lanes<Self>;
-    /// Lanes of its vectors, at every level.
+    /// The lanes of a vector, at every level.
     const LANES: usize;
-    /// The identity of max.
+    /// The neutral element of the maximum.
     const MINUS_INFINITY: Self;
     const NAN: Self;
-    /// 1 in the units of the statistics, 2^30.
+    /// 1 in the units of the statistics: 2^30.
     const UNITS: Self;
     /// Rounds once.
     fn from_f64(value: f64) -> Self;
-    /// Exact.
+    /// Widens exactly.
     fn to_f64(self) -> f64;
     fn is_finite(self) -> bool;
 }
 
-/// A vector of `WIDTH` numbers. Small on purpose.
+/// A vector of `WIDTH` numbers.
 pub(crate) trait Lanes<R>: Copy {
     const WIDTH: usize;
-    /// Four numbers in f64: where long sums are kept.
+    /// Four sums in f64.
     type Wide: Copy;
 
     fn splat(value: R) -> Self;
-    /// The first `WIDTH` numbers of a slice that has as many.
+    /// The first `WIDTH` numbers of a slice, which has as many.
     fn load(from: &[R]) -> Self;
-    /// All numbers of a shorter slice, then 0.
+    /// All numbers of a shorter slice, followed by 0.
     fn load_part(from: &[R]) -> Self;
     /// As `load`, widened from f32.
     fn load_f32(from: &[f32]) -> Self;
     /// As `load_part`, widened from f32.
     fn load_f32_part(from: &[f32]) -> Self;
     fn store(self, to: &mut [R]);
-    /// Stores as many lanes as the shorter slice takes.
+    /// Stores as many lanes as a shorter slice has room for.
     fn store_part(self, to: &mut [R]);
     fn add(self, other: Self) -> Self;
     fn sub(self, other: Self) -> Self;
@@ -110,35 +112,36 @@ pub(crate) trait Lanes<R>: Copy {
     fn mul_add(self, a: Self, b: Self) -> Self;
     /// `self * a - b`, rounded once.
     fn mul_sub(self, a: Self, b: Self) -> Self;
-    /// The larger one; a NaN in `other` leaves `self`.
+    /// The larger one of each lane; where `other` is NaN, that of `self`.
     fn max(self, other: Self) -> Self;
-    /// The number whose exponent bits are the lowest bits of each lane, and whose other bits are 0: 2^n for bits that hold n plus the bias.
+    /// 2^n for lanes whose lowest bits hold n plus the exponent's bias: shifts these to the exponent.
     fn power_from_low_bits(self) -> Self;
     /// The largest lane.
     fn reduce_max(self) -> R;
     fn wide_zero() -> Self::Wide;
-    /// Adds the upper half of the lanes onto the lower one until four are left, and those to the wide sum's.
+    /// Adds the upper half of the lanes to the lower one until four are left, and those to the four sums `to`.
     fn wide_add(self, to: Self::Wide) -> Self::Wide;
-    /// Adds the four up, the upper two onto the lower ones first.
+    /// The total of four sums: the upper two are added to the lower two, then the second to the first.
     fn wide_sum(sum: Self::Wide) -> f64;
-    /// Adds each lane, at most 2^30 in size, to `to`, rounded half to even; to all `WIDTH` numbers of it.
+    /// Rounds each lane, at most 2^30 in magnitude, half to even, and adds it to a number of `to`, which has at least `WIDTH`.
     fn add_fixed(self, to: &mut [i64]);
-    /// As `add_fixed`, to a slice that is shorter.
+    /// As `add_fixed`, the lanes that a shorter slice has room for.
     fn add_fixed_part(self, to: &mut [i64]);
-    /// `WIDTH` vectors.
+    /// A square tile of `WIDTH` vectors.
     type Square: AsMut<[Self]> + AsRef<[Self]>;
+    /// A tile of zeros.
     fn square() -> Self::Square;
     /// Lane j of vector i becomes lane i of vector j.
     fn transpose(square: Self::Square) -> Self::Square;
-    /// The first `count` lanes, then those of `otherwise`.
+    /// The first `count` lanes, followed by those of `otherwise`.
     fn keep(self, count: usize, otherwise: Self) -> Self;
-    /// A bit for each lane that is equal to `other`'s.
+    /// A bit for each lane that is equal to that of `other`.
     fn equal(self, other: Self) -> u32;
-    /// The lanes of `other` where those of `self` are larger than `limit`'s, else those of `otherwise`.
+    /// The lanes of `other` where `self` is greater than `limit`, and those of `otherwise` elsewhere.
     fn where_greater(self, limit: Self, other: Self, otherwise: Self) -> Self;
 }
 
-/// 16 numbers of 16 bits each, widened exactly and rounded half to even.
+/// Conversions of 16 lanes from 16-bit numbers, exact, and to them, rounded half to even.
 pub(crate) trait Halves: Sized {
     fn from_bf16(from: &[bf16]) -> Self;
     fn to_bf16(self, to: &mut [bf16]);

@@ -1,4 +1,4 @@
-//! Vectors in plain Rust, for every processor. Where the target has no fused multiply-add, it is computed in software: exact, and slow.
+//! Vectors in plain Rust, for every processor. Where the target lacks fused multiply-add, it is emulated in software: exactly, but slowly.
 
 use half::{bf16, f16};
 
