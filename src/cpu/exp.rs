@@ -1,5 +1,5 @@
-//! exp for arguments <= 0, and log, the same bits on every machine: nothing but correctly rounded operations and fused multiply-add.
-#![expect(clippy::excessive_precision, reason = "constants are given with the digits they were computed with")]
+//! exp for arguments <= 0, and ln, from correctly rounded operations and fused multiply-add alone, so that every machine computes the same bits.
+#![expect(clippy::excessive_precision, reason = "constants have all digits that they were computed with")]
 
 use std::hint::black_box;
 
@@ -7,21 +7,21 @@ use super::lanes::{Lanes, Real};
 
 const LOG2_E: f64 = std::f64::consts::LOG2_E;
 
-/// The most coefficients of a polynomial.
-const MOST: usize = 12;
+/// The most coefficients that the polynomial of a type has.
+const MAX_COEFFICIENTS: usize = 12;
 
-/// What exp needs to know of an arithmetic type.
+/// The constants of exp in an arithmetic type.
 pub(crate) trait Exponential: Sized + 'static {
-    /// Rounds a small number to an integer when it is added, and keeps that and the exponent's bias in the lowest bits: 1.5 times the number whose
-    /// last bit is worth 1.
+    /// Adding it rounds a small number to an integer, and leaves that integer plus the exponent's bias in the lowest bits: 1.5 times the power
+    /// of two whose last bit is worth 1, plus the bias.
     const MAGIC: Self;
     const LOG2_E: Self;
-    /// -ln 2 in two parts (Cody and Waite): the product of the first with an exponent is exact.
+    /// -ln 2 in two parts (Cody and Waite): the product of the first and an exponent is exact.
     const MINUS_LN2: [Self; 2];
-    /// Of the polynomial for exp on [-ln 2 / 2, ln 2 / 2], the highest power first, down to the square's; the last two are 1.
+    /// The polynomial for exp on [-ln 2 / 2, ln 2 / 2], from the highest power down to the square; the coefficients of the last two are 1.
     const COEFFICIENTS: &'static [Self];
     const ONE: Self;
-    /// Rounds to the power of two whose factor has the bits of 0; what lies below becomes 0 with it.
+    /// The argument below which results are flushed to 0: it rounds to the exponent whose power of two has the bits of 0.
     const FLUSHED: Self;
 }
 
@@ -58,23 +58,23 @@ impl Exponential for f64 {
     const FLUSHED: f64 = -709.1;
 }
 
-/// The constants of exp: as numbers, or as vectors of them.
+/// The constants of exp, as numbers or as vectors of them.
 #[derive(Clone, Copy)]
 pub(crate) struct Exp<T> {
     log2_e: T,
     magic: T,
     minus_ln2: [T; 2],
-    coefficients: [T; MOST],
+    coefficients: [T; MAX_COEFFICIENTS],
     one: T,
     flushed: T,
 }
 
 impl<R: Real> Exp<R> {
-    /// The numbers. A compiler that knew them would load them again for every use.
+    /// The numbers. Opaque to the compiler, which would otherwise load the constants from memory for every use.
     #[inline(always)]
     pub fn constants() -> Self {
         let one = black_box(R::ONE);
-        let mut coefficients = [one; MOST];
+        let mut coefficients = [one; MAX_COEFFICIENTS];
         let mut index = 0;
         while index < R::COEFFICIENTS.len() {
             coefficients[index] = black_box(R::COEFFICIENTS[index]);
@@ -84,11 +84,12 @@ impl<R: Real> Exp<R> {
         Self { log2_e: black_box(R::LOG2_E), magic: black_box(R::MAGIC), minus_ln2, coefficients, one, flushed: black_box(R::FLUSHED) }
     }
 
-    /// The vectors. Not to be kept across loops over chains: those of two registers would no longer be known to have the same number in both.
+    /// The vectors. To be made anew for each chain: otherwise the compiler no longer knows that both registers of an AVX2 vector hold the same
+    /// number.
     #[inline(always)]
     pub fn vectors<L: Lanes<R>>(&self) -> Exp<L> {
         let Self { log2_e, magic, minus_ln2: [high, low], one, flushed, .. } = *self;
-        let mut coefficients = [L::splat(one); MOST];
+        let mut coefficients = [L::splat(one); MAX_COEFFICIENTS];
         let mut index = 0;
         while index < R::COEFFICIENTS.len() {
             coefficients[index] = L::splat(self.coefficients[index]);
@@ -102,8 +103,8 @@ impl<R: Real> Exp<R> {
 impl<L> Exp<L> {
     /// `exp(x)` for lanes x <= 0, within 1.02 ulp (f32) or 2 ulp (f64) down to the smallest normal number; 0 below half of that; NaN for NaN.
     ///
-    /// x = n*ln 2 + r with |r| <= ln 2 / 2; exp(r) is `1 + (r + r^2 * p(r))` with p in pairs of terms (Estrin), so that no step waits for more than
-    /// a few others; 2^n comes from the bits that adding the magic number leaves. `N` vectors go step by step together, for the same reason.
+    /// x = n*ln 2 + r with |r| <= ln 2 / 2. exp(r) is `1 + (r + r^2 * p(r))`, with p by Estrin's scheme, which has short dependency chains. 2^n
+    /// is made from the bits that adding the magic number leaves. `N` vectors advance step by step together, to hide latencies.
     #[inline(always)]
     pub fn nonpositive<R: Real, const N: usize>(&self, x: [L; N]) -> [L; N]
     where
@@ -148,7 +149,7 @@ impl<L> Exp<L> {
     }
 }
 
-/// ln 2 with 11 zero bits at its end, so that its product with an exponent is exact.
+/// ln 2 with 11 trailing zero bits, so that its product with an exponent is exact.
 const LN2_HIGH: f64 = 6.931_471_803_691_238_164_90e-1;
 /// ln 2 - LN2_HIGH.
 const LN2_LOW: f64 = 1.908_214_929_270_587_700_02e-10;
@@ -163,7 +164,7 @@ fn pair(w: f64, odd: f64) -> f64 {
 #[inline(always)]
 pub(crate) fn ln_f64(x: f64) -> f64 {
     let mut m = f64::from_bits((x.to_bits() & 0x000f_ffff_ffff_ffff) | 0x3ff0_0000_0000_0000);
-    // The exponent as the lowest bits of 2^52, whose last bit is worth 1: processors have no conversion of 64-bit integers in vectors.
+    // The exponent as the lowest bits of 2^52, whose last bit is worth 1: AVX2 cannot convert vectors of 64-bit integers.
     let mut k = f64::from_bits((x.to_bits() >> 52) | 0x4330_0000_0000_0000) - (4_503_599_627_370_496.0 + 1023.0);
     if m > std::f64::consts::SQRT_2 {
         m *= 0.5;
@@ -172,12 +173,12 @@ pub(crate) fn ln_f64(x: f64) -> f64 {
     let f = m - 1.0;
     let s = f / (f + 2.0);
     let w = s * s;
-    // 1/3 + w/5 + ... + w^9/21, in pairs (Estrin), so that no step waits for more than a few others.
+    // 1/3 + w/5 + ... + w^9/21 by Estrin's scheme.
     let (w2, w4) = (w * w, (w * w) * (w * w));
     let low = w2.mul_add(pair(w, 7.0), pair(w, 3.0));
     let high = w4.mul_add(pair(w, 19.0), w2.mul_add(pair(w, 15.0), pair(w, 11.0)));
     let p = w4.mul_add(high, low);
-    // 2s + 2s*w*p, with 2s = f - s*f kept apart from f so that f's own bits survive.
+    // 2s + 2s*w*p, where 2s = f - s*f, and f is added last so that none of its bits is lost.
     let tail = s.mul_add((2.0 * w) * p - f, k * LN2_LOW);
     k.mul_add(LN2_HIGH, f + tail)
 }
@@ -201,13 +202,13 @@ mod tests {
         first[0]
     }
 
-    /// The worst of all arguments, in units of the last place: 1.0193.
+    /// The largest error over all arguments is 1.0193 ulp.
     const WORST_F32: f64 = 1.02;
 
-    /// exp of what lies below is less than 2^-126.
+    /// exp is less than 2^-126 below this.
     const LOWEST_NORMAL: f32 = -87.336_54;
 
-    /// Distance in units of the last place of the correctly rounded result.
+    /// The error in units of the last place of the correctly rounded result.
     fn ulps(value: f64, exact: f64, mantissa_bits: i32) -> f64 {
         (value - exact).abs() / 2f64.powi(exact.abs().log2().floor() as i32) * 2f64.powi(mantissa_bits)
     }
@@ -253,7 +254,7 @@ mod tests {
         assert_eq!((exp_f32(f32::NEG_INFINITY), exp_f32(f32::MIN), exp_f32(-88.0)), (0.0, 0.0, 0.0));
         assert_eq!((exp_f64(f64::NEG_INFINITY), exp_f64(f64::MIN), exp_f64(-709.0)), (0.0, 0.0, 0.0));
         assert!(exp_f32(f32::NAN).is_nan() && exp_f64(f64::NAN).is_nan());
-        // Between: 0, or the number that it is, but never a wrong one.
+        // In the range of subnormal results: 0 or the right number.
         let mut x = LOWEST_NORMAL;
         while x > f32::FLUSHED {
             assert!(exp_f32(x) == 0.0 || ulps(f64::from(exp_f32(x)), f64::from(x).exp(), 22) <= 2.0, "{x}: {}", exp_f32(x));

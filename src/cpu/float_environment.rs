@@ -1,7 +1,8 @@
-//! The calling thread's rounding mode and flush-to-zero, set to the default while a kernel runs: results must not depend on them.
-#![allow(unsafe_code, reason = "the control register can be reached by instructions alone")]
+//! The floating-point environment: sets rounding mode and flush-to-zero to their defaults while a kernel runs, so that results do not depend on
+//! the caller's.
+#![allow(unsafe_code, reason = "the control register is accessible by inline assembly alone")]
 
-/// Restores the caller's settings when it is dropped.
+/// The default environment. Restores the caller's when it is dropped.
 pub(crate) struct DefaultFloatEnvironment {
     #[cfg(target_arch = "x86_64")]
     callers: u32,
@@ -11,14 +12,14 @@ pub(crate) struct DefaultFloatEnvironment {
 impl DefaultFloatEnvironment {
     /// Round to nearest, no flush to zero, exceptions masked: the state in which a program starts.
     const DEFAULT: u32 = 0x1f80;
-    /// Exceptions that have been raised; no setting.
+    /// The flags of exceptions that were raised, which are not settings.
     const RAISED: u32 = 0x3f;
 
     pub fn enter() -> Self {
         let mut callers = 0u32;
-        // SAFETY: stores MXCSR to a local variable.
+        // SAFETY: the instruction stores MXCSR to a local variable.
         unsafe { std::arch::asm!("stmxcsr [{}]", in(reg) &raw mut callers, options(nostack, preserves_flags)) };
-        // Setting the register costs more than looking at it.
+        // Writing the register is slower than reading it.
         if callers & !Self::RAISED != Self::DEFAULT {
             Self::set(Self::DEFAULT);
         }
@@ -26,7 +27,8 @@ impl DefaultFloatEnvironment {
     }
 
     fn set(value: u32) {
-        // SAFETY: loads MXCSR from a local variable; both values that are ever set are valid ones.
+        // SAFETY: the instruction loads MXCSR from a local variable, whose value is the default or was in the register before: no reserved bit
+        // is set.
         unsafe { std::arch::asm!("ldmxcsr [{}]", in(reg) &raw const value, options(nostack, preserves_flags)) };
     }
 }
@@ -42,7 +44,7 @@ impl Drop for DefaultFloatEnvironment {
 
 #[cfg(not(target_arch = "x86_64"))]
 impl DefaultFloatEnvironment {
-    /// On other processors the caller's settings are used as they are.
+    /// Does nothing: on other processors, results depend on the caller's environment.
     pub fn enter() -> Self {
         Self {}
     }

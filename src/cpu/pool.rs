@@ -1,42 +1,42 @@
-//! Threads that wait, asleep, for work: a criterion's own, made when a batch is first worth them.
-#![allow(unsafe_code, reason = "work that borrows from the caller is handed to threads that outlive it")]
+//! A thread pool per criterion, created by the first batch that is large enough to benefit.
+#![allow(unsafe_code, reason = "threads are given work that borrows from the caller and that they outlive")]
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-/// Threads beside the caller's.
+/// Worker threads, in addition to the caller's thread.
 #[derive(Debug)]
 pub(crate) struct Pool {
     shared: Arc<Shared>,
     handles: Vec<JoinHandle<()>>,
     wanted: usize,
-    /// The process that made the threads: after a fork, the child has none of them.
+    /// The process that created the threads: a forked child has none of them.
     process: u32,
 }
 
 #[derive(Debug, Default)]
 struct Shared {
     state: Mutex<State>,
-    /// Work is there, or the end.
+    /// There is work, or the pool ends.
     wake: Condvar,
-    /// A thread has finished, or begun.
+    /// A thread has started, or the last one has finished its part of a job.
     finished: Condvar,
 }
 
 #[derive(Debug, Default)]
 struct State {
     job: Option<Job>,
-    /// Threads that may still begin with the job; the next one's number is this.
+    /// How many more threads may join the job; also the number of the next one that does.
     open: usize,
-    /// Threads that have begun to wait for work.
+    /// Threads that have started, and wait for work.
     started: usize,
-    /// Threads that are at work.
+    /// Threads that run the job.
     running: usize,
     panicked: bool,
     end: bool,
 }
 
-/// Work that some caller waits for: a function of the thread's number.
+/// Work that a caller waits for: a function of the thread's number.
 #[derive(Clone, Copy, Debug)]
 struct Job {
     work: *const (dyn Fn(usize) + Sync),
@@ -47,11 +47,11 @@ unsafe impl Send for Job {}
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing panics while it is held.
+        // A poisoned state is consistent: nothing panics while it is changed.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What a thread does until the pool ends.
+    /// The main loop of a thread, until the pool ends.
     fn serve(&self) {
         let mut state = self.lock();
         state.started += 1;
@@ -66,7 +66,7 @@ impl Shared {
             state.running += 1;
             drop(state);
             let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-                // SAFETY: `Pool::run` does not return while `running` is not 0.
+                // SAFETY: `Pool::run` neither returns nor unwinds while `running` is not 0, so the work is alive.
                 unsafe { (*job.work)(number) }
             }));
             state = self.lock();
@@ -80,8 +80,8 @@ impl Shared {
 }
 
 impl Pool {
-    /// A pool for work on up to `threads` threads, the caller's included; on fewer where the system gives no more, as a container with a limit of
-    /// its processes. A training run goes on then, slower, with the same bits.
+    /// A pool for up to `threads` threads, the caller's included. Where the system refuses some, as in a container that limits processes, the
+    /// pool has fewer: a training run goes on more slowly, with the same bits.
     pub fn new(threads: usize) -> Self {
         let mut pool = Self { shared: Arc::default(), handles: Vec::new(), wanted: threads, process: std::process::id() };
         let _signals = BlockedSignals::enter();
@@ -92,7 +92,7 @@ impl Pool {
                 Err(_) => break,
             }
         }
-        // What a thread needs to begin, memory above all, it has by then: later calls allocate nothing.
+        // Started threads have all that they need, memory above all, so that later calls allocate nothing.
         let mut state = pool.shared.lock();
         while state.started < pool.handles.len() {
             state = pool.shared.finished.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -101,23 +101,23 @@ impl Pool {
         pool
     }
 
-    /// The threads that it was made for, the caller's included.
+    /// The number of threads that was asked for, the caller's included.
     pub fn wanted(&self) -> usize {
         self.wanted
     }
 
-    /// Whether the threads are this process's.
+    /// Whether this process created the threads.
     pub fn is_ours(&self) -> bool {
         self.process == std::process::id()
     }
 
-    /// Calls `work` on the caller's thread with 0, and, at the same time, with 1 to `threads - 1` on those that wake up before that call
-    /// returns. Work is therefore shared out by the calls themselves.
+    /// Calls `work(0)` on the caller's thread and concurrently `work(1)` to `work(threads - 1)` on those threads that wake up before the first call
+    /// returns. The calls must therefore share out the work among themselves.
     pub fn run(&mut self, threads: usize, work: &(dyn Fn(usize) + Sync)) {
         let helpers = (threads - 1).min(self.handles.len());
         {
             let mut state = self.shared.lock();
-            // SAFETY: only the lifetime is changed; the job is taken away below, once no thread runs it, before `work` can end.
+            // SAFETY: this only extends the lifetime, and `Withdraw` takes the job back and waits for the threads that run it before `work` ends.
             let work = unsafe { std::mem::transmute::<*const (dyn Fn(usize) + Sync + '_), *const (dyn Fn(usize) + Sync + 'static)>(work) };
             (state.job, state.open, state.panicked) = (Some(Job { work }), helpers, false);
         }
@@ -131,7 +131,7 @@ impl Pool {
     }
 }
 
-/// Takes the job away and waits for the threads that have begun with it, also when the caller's own part panics.
+/// Takes the job back and waits for the threads that run it, also when the caller's part panics.
 struct Withdraw<'a>(&'a Shared);
 
 impl Drop for Withdraw<'_> {
@@ -147,14 +147,14 @@ impl Drop for Withdraw<'_> {
 impl Drop for Pool {
     fn drop(&mut self) {
         if !self.is_ours() {
-            // The threads stayed behind in the parent: there is nobody to wake or to wait for.
+            // The threads exist in the parent process alone: there are none to wake or to join.
             self.handles.drain(..).for_each(std::mem::forget);
             return;
         }
         self.shared.lock().end = true;
         self.shared.wake.notify_all();
         for handle in self.handles.drain(..) {
-            // `serve` catches what the work does.
+            // `serve` catches the panics of the work.
             let _ = handle.join();
         }
     }
