@@ -1,27 +1,27 @@
-//! Blocks of samples, at any level, by the kernel that suits them.
+//! Computing blocks of samples: the choice of a kernel, and the walk over the groups of samples that it takes at a time.
 #![allow(unsafe_code, reason = "kernels read and write the caller's memory, after all checks")]
 
 use std::marker::PhantomData;
 
 use half::{bf16, f16};
 
-use super::adder::Adder;
+use super::accumulator::Accumulator;
 use super::columns::{self, Columns};
-use super::few::Few;
 use super::labels::{LANES, Labels};
 use super::lanes::{Real, Vectorized, Vectors, dispatch};
-use super::memory::{Group, Lines};
+use super::long_rows::LongRows;
+use super::memory::{ContiguousRows, Group};
 use super::pass::Pass;
-use super::rows::Rows;
 use super::scratch::{RealScratch, Worker};
-use super::single::Single;
+use super::short_rows::ShortRows;
+use super::single_vector::SingleVector;
 use super::softmax::Softmaxes;
 use super::storage::{Arithmetic, Storage};
 use super::sums::CHAIN;
 use crate::samples::{BLOCK, Place, Samples};
 use crate::tensor::DType;
 
-/// What a kernel has of a group of samples.
+/// The arguments of a kernel: a group of samples, and memory to work in.
 pub(super) struct Task<'a, 'b, R> {
     pub pass: &'a Pass<'b>,
     /// The first sample.
@@ -29,81 +29,85 @@ pub(super) struct Task<'a, 'b, R> {
     pub logits: Group<R>,
     pub grad: Option<Group<R>>,
     pub labels: &'a mut Labels,
-    /// What is found of each sample.
-    pub found: &'a mut Softmaxes,
+    /// Receives what is computed of each sample.
+    pub softmaxes: &'a mut Softmaxes,
     pub scratch: &'a mut RealScratch<R>,
 }
 
 /// A kernel: loss, gradient and statistics of a group of samples.
 pub(super) trait Kernel<R: Real> {
-    /// How many samples it takes at the most.
-    const MOST: usize;
+    /// The most samples that one call takes.
+    const MAX_SAMPLES: usize;
 
-    /// Computes samples that share an outer index or have none but it: losses, times the sample weights, to `losses`; the gradient where it is wanted; p
-    /// to the statistics.
+    /// Computes `losses.len()` samples that follow each other along one index: writes the losses, times the sample weights, and the gradient
+    /// where it is wanted; adds p to the statistics.
     ///
     /// # Safety
-    /// As `pass::run`; the group's logits can be read, and its gradients written, by nobody else.
-    unsafe fn run<V: Vectors>(task: Task<'_, '_, R>, adder: &mut Adder<'_>, losses: &mut [f64]);
+    /// The batch of the pass was validated, can be read, and has these samples. Nothing else writes the group's logits or accesses its gradients.
+    unsafe fn run<V: Vectors>(task: Task<'_, '_, R>, accumulator: &mut Accumulator<'_>, losses: &mut [f64]);
 }
 
-/// What a kernel for rows has of a group of samples.
-pub(super) struct LineTask<'a, 'b, L: Storage> {
+/// The arguments of a kernel for rows.
+pub(super) struct RowTask<'a, 'b, L: Storage> {
     pub pass: &'a Pass<'b>,
-    pub logits: Lines<L>,
-    pub grad: Option<Lines<L>>,
+    pub logits: ContiguousRows<L>,
+    pub grad: Option<ContiguousRows<L>>,
     pub labels: &'a Labels,
-    pub found: &'a mut Softmaxes,
+    pub softmaxes: &'a mut Softmaxes,
     pub scratch: &'a mut RealScratch<L::Real>,
 }
 
 /// A kernel for rows whose classes lie side by side.
-pub(super) trait LineKernel<L: Storage> {
+pub(super) trait RowKernel<L: Storage> {
     /// As [`Kernel::run`], for the samples of the task's labels.
     ///
     /// # Safety
-    /// The logits can be read and the gradients written, by nobody else; they have rows for `losses.len()` samples of the pass.
-    unsafe fn run_lines<V: Vectors>(task: LineTask<'_, '_, L>, adder: &mut Adder<'_>, losses: &mut [f64]);
+    /// Logits and gradients have rows for `losses.len()` samples, stored as `L`. The logits can be read and the gradients written, and nothing else
+    /// writes those or accesses these. They may be the same memory: a row's gradient is written after the last use of its logits.
+    unsafe fn run_rows<V: Vectors>(task: RowTask<'_, '_, L>, accumulator: &mut Accumulator<'_>, losses: &mut [f64]);
 }
 
-/// Whether rows are copied before their kernel comes, 16 at a time: those whose classes do not lie side by side, and 16-bit ones of few classes.
+/// Whether rows are copied for their kernel, 16 at a time: those whose classes do not lie side by side, and 16-bit ones of few classes, which are
+/// widened once instead of in each sweep.
 pub(super) fn copies_rows(samples: &Samples) -> bool {
     let strided = samples.logits.class != 1 || samples.grad.is_some_and(|grad| grad.class != 1);
     strided || (samples.logits.dtype.size() == 2 && samples.classes <= CHAIN * f32::LANES)
 }
 
-/// Kernels of lines for rows stored as `L`, or for copies of rows that are not as the kernel needs them.
-struct Any<L, K>(PhantomData<L>, K);
+/// The row kernel `K`, on rows stored as `L` where they lie, or on copies of rows that are not stored so.
+struct RowAdapter<L, K>(PhantomData<L>, K);
 
-impl<L: Storage, K: LineKernel<L>> Kernel<L::Real> for Any<L, K> {
-    const MOST: usize = LANES;
+impl<L: Storage, K: RowKernel<L>> Kernel<L::Real> for RowAdapter<L, K> {
+    const MAX_SAMPLES: usize = LANES;
 
     #[inline(always)]
-    unsafe fn run<V: Vectors>(task: Task<'_, '_, L::Real>, adder: &mut Adder<'_>, losses: &mut [f64]) {
-        let Task { pass, first, logits, grad, labels, found, scratch } = task;
-        // SAFETY: the caller's promise, for all that follows.
-        unsafe {
-            labels.read(pass, first, losses.len());
-            // Gradients take the places of the copies, which `run` has read as what they are computed in.
-            let copied = copies_rows(pass.samples);
-            let mut copies = std::mem::take(&mut scratch.copies);
-            if copied {
-                logits.gather::<V>(&mut copies);
-            }
-            // One address for both: the kernel reads logits and writes gradients there.
-            let address = copies.as_mut_ptr();
-            let lines_of = |group: &Group<L::Real>| if copied { group.copied_lines::<L>(address) } else { group.lines::<L>() };
-            let (lines, grad_lines) = (lines_of(&logits), grad.as_ref().map(lines_of));
-            K::run_lines::<V>(LineTask { pass, logits: lines, grad: grad_lines, labels, found, scratch }, adder, losses);
-            if copied && let Some(grad) = grad {
-                grad.scatter::<V>(&copies);
-            }
-            scratch.copies = copies;
+    unsafe fn run<V: Vectors>(task: Task<'_, '_, L::Real>, accumulator: &mut Accumulator<'_>, losses: &mut [f64]) {
+        let Task { pass, first, logits, grad, labels, softmaxes, scratch } = task;
+        // SAFETY: the caller promises a validated batch with these samples.
+        unsafe { labels.read(pass, first, losses.len()) };
+        // `Blocks::run` has chosen `L = L::Real` for rows that are copied.
+        let copied = copies_rows(pass.samples);
+        let mut copies = std::mem::take(&mut scratch.copies);
+        if copied {
+            // SAFETY: the caller promises that nothing writes the logits.
+            unsafe { logits.gather::<V>(&mut copies) };
         }
+        // Gradients are written in place of the copies, so that both have one address.
+        let address = copies.as_mut_ptr();
+        let rows_of = |group: &Group<L::Real>| if copied { group.copied_rows::<L>(address) } else { group.rows::<L>() };
+        let (rows, grad_rows) = (rows_of(&logits), grad.as_ref().map(rows_of));
+        // SAFETY: these are the group's own rows, of which the caller promises that nothing writes the logits and accesses the gradients, or
+        // copies of them, which are this function's.
+        unsafe { K::run_rows::<V>(RowTask { pass, logits: rows, grad: grad_rows, labels, softmaxes, scratch }, accumulator, losses) };
+        if copied && let Some(grad) = grad {
+            // SAFETY: the caller promises exclusive access to the gradients.
+            unsafe { grad.scatter::<V>(&copies) };
+        }
+        scratch.copies = copies;
     }
 }
 
-/// Picks the scratch of an arithmetic type.
+/// An arithmetic type and its working memory.
 pub(super) trait HasScratch: Arithmetic {
     fn of(worker: &mut Worker) -> &mut RealScratch<Self>;
 }
@@ -128,16 +132,22 @@ pub(super) struct Blocks<'a, 'b> {
     /// One for each block: becomes the sum of its losses.
     partials: &'a mut [f64],
     worker: &'a mut Worker,
-    adder: &'a mut Adder<'b>,
+    accumulator: &'a mut Accumulator<'b>,
 }
 
 impl<'a, 'b> Blocks<'a, 'b> {
     /// The blocks from number `first` on, one for each of `partials`.
     ///
     /// # Safety
-    /// As `pass::run`, and no other thread has any of these blocks. The worker was prepared for the pass.
-    pub unsafe fn new(pass: &'a Pass<'a>, first: usize, partials: &'a mut [f64], worker: &'a mut Worker, adder: &'a mut Adder<'b>) -> Self {
-        Self { pass, first, partials, worker, adder }
+    /// As [`pass::run`](super::pass::run), and no other thread computes any of these blocks.
+    pub unsafe fn new(
+        pass: &'a Pass<'a>,
+        first: usize,
+        partials: &'a mut [f64],
+        worker: &'a mut Worker,
+        accumulator: &'a mut Accumulator<'b>,
+    ) -> Self {
+        Self { pass, first, partials, worker, accumulator }
     }
 
     /// Computes them by the kernel that suits the batch.
@@ -152,7 +162,7 @@ impl<'a, 'b> Blocks<'a, 'b> {
         }
     }
 
-    /// Any number of classes, computed in `R` and stored as `R` too, unless a kernel converts them or they are copied.
+    /// RowAdapter number of classes, computed in `R` and stored as `R` too, unless a kernel converts them or they are copied.
     fn run_as<R: HasScratch>(self) {
         let classes = self.pass.samples.classes;
         if columns::suits(self.pass.samples) {
@@ -160,20 +170,20 @@ impl<'a, 'b> Blocks<'a, 'b> {
         } else if classes > CHAIN * R::LANES {
             self.run_many::<R>();
         } else if self.is_general() {
-            self.run_kernel::<R, Any<R, Few<true>>>();
+            self.run_kernel::<R, RowAdapter<R, ShortRows<true>>>();
         } else if classes > R::LANES {
-            self.run_kernel::<R, Any<R, Few<false>>>();
+            self.run_kernel::<R, RowAdapter<R, ShortRows<false>>>();
         } else {
-            self.run_kernel::<R, Any<R, Single>>();
+            self.run_kernel::<R, RowAdapter<R, SingleVector>>();
         }
     }
 
     /// Many classes, stored as `L` unless they are copied.
     fn run_many<L: Storage<Real: HasScratch>>(self) {
         if self.is_general() {
-            self.run_kernel::<L::Real, Any<L, Rows<true>>>();
+            self.run_kernel::<L::Real, RowAdapter<L, LongRows<true>>>();
         } else {
-            self.run_kernel::<L::Real, Any<L, Rows<false>>>();
+            self.run_kernel::<L::Real, RowAdapter<L, LongRows<false>>>();
         }
     }
 
@@ -196,54 +206,71 @@ struct WithKernel<'a, 'b, R, K> {
 impl<R: HasScratch, K: Kernel<R>> Vectorized for WithKernel<'_, '_, R, K> {
     #[inline(always)]
     fn run<V: Vectors>(self) {
-        let Blocks { pass, first, partials, worker, adder } = self.blocks;
-        let samples = pass.samples;
-        let scratch = R::of(worker);
-        // Too many for the stack, whose zeros would be written anew for each call.
-        let mut many_losses = std::mem::take(&mut scratch.columns.losses);
-        let mut few_losses = [0.0; LANES];
-        let all_losses: &mut [f64] = if K::MOST > LANES { &mut many_losses } else { &mut few_losses };
-        let (mut labels, mut found) = (Labels::new(pass), Softmaxes::new());
-        let along_inner = samples.inner != 1;
-        let (mut index, end) = (first * BLOCK, samples.count.min((first + partials.len()) * BLOCK));
-        partials.fill(0.0);
-        while index < end {
-            let place = samples.place(index);
-            // Samples that are taken together share the outer index, or have none but it.
-            let neighbours = if along_inner { samples.inner - place.inner } else { usize::MAX };
-            let count = K::MOST.min(end - index).min(neighbours);
-            let losses = &mut all_losses[..count];
-            // SAFETY: `Blocks::new` was promised tensors that were checked, so these samples have entries in both.
-            let group = |rows| unsafe { Group::<R>::new(rows, samples.classes, place, count, along_inner) };
-            let task = Task {
-                pass,
-                first: place,
-                logits: group(&samples.logits),
-                grad: samples.grad.as_ref().map(group),
-                labels: &mut labels,
-                found: &mut found,
-                scratch: &mut *scratch,
-            };
-            // SAFETY: `Blocks::new` was promised a pass as for `pass::run`, and that no other thread has these samples.
-            unsafe { K::run::<V>(task, adder, losses) };
-            if pass.each
-                && let Some(to) = samples.loss
-            {
-                for (lane, &loss) in losses.iter().enumerate() {
-                    // SAFETY: as above: the losses of these samples can be written, by this thread alone.
-                    unsafe { to.write(samples.after(place, lane), loss) };
-                }
-            }
-            let mut left = &*losses;
-            while !left.is_empty() {
-                let at = index + count - left.len();
-                let (of_block, rest) = left.split_at(left.len().min(BLOCK - at % BLOCK));
-                let partial = &mut partials[at / BLOCK - first];
-                *partial = of_block.iter().fold(*partial, |sum, loss| sum + loss);
-                left = rest;
-            }
-            index += count;
-        }
-        scratch.columns.losses = many_losses;
+        let Blocks { pass, first, partials, worker, accumulator } = self.blocks;
+        // SAFETY: the promises of `run_kernel` are those that `Blocks::new` was given.
+        unsafe { run_kernel::<R, K, V>(pass, first, partials, worker, accumulator) };
     }
+}
+
+/// Computes the blocks from number `first` on. The parameters are not [`Blocks`], because the compiler knows that references do not alias where
+/// they are parameters, but not where they are fields.
+///
+/// # Safety
+/// As [`Blocks::new`].
+#[inline(always)]
+unsafe fn run_kernel<R: HasScratch, K: Kernel<R>, V: Vectors>(
+    pass: &Pass<'_>,
+    first: usize,
+    partials: &mut [f64],
+    worker: &mut Worker,
+    accumulator: &mut Accumulator<'_>,
+) {
+    let samples = pass.samples;
+    let scratch = R::of(worker);
+    // Those of many samples are not on the stack, where they would be zeroed in each call.
+    let mut many_losses = std::mem::take(&mut scratch.columns.losses);
+    let mut few_losses = [0.0; LANES];
+    let all_losses: &mut [f64] = if K::MAX_SAMPLES > LANES { &mut many_losses } else { &mut few_losses };
+    let (mut labels, mut softmaxes) = (Labels::new(pass), Softmaxes::new());
+    let along_inner = samples.inner != 1;
+    let (mut index, end) = (first * BLOCK, samples.count.min((first + partials.len()) * BLOCK));
+    partials.fill(0.0);
+    while index < end {
+        let place = samples.place(index);
+        // The samples of a group follow each other along one index: the inner one, where there is one.
+        let neighbours = if along_inner { samples.inner - place.inner } else { usize::MAX };
+        let count = K::MAX_SAMPLES.min(end - index).min(neighbours);
+        let losses = &mut all_losses[..count];
+        // SAFETY: the caller promises tensors that were checked, so these samples have entries in both.
+        let group = |rows| unsafe { Group::<R>::new(rows, samples.classes, place, count, along_inner) };
+        let task = Task {
+            pass,
+            first: place,
+            logits: group(&samples.logits),
+            grad: samples.grad.as_ref().map(group),
+            labels: &mut labels,
+            softmaxes: &mut softmaxes,
+            scratch: &mut *scratch,
+        };
+        // SAFETY: the caller promises a validated batch, exclusive access to its outputs, and that no other thread has these samples.
+        unsafe { K::run::<V>(task, accumulator, losses) };
+        if pass.each
+            && let Some(to) = samples.loss
+        {
+            for (lane, &loss) in losses.iter().enumerate() {
+                // SAFETY: the losses have an element for each sample, to which the caller promises exclusive access.
+                unsafe { to.write(samples.after(place, lane), loss) };
+            }
+        }
+        let mut left = &*losses;
+        while !left.is_empty() {
+            let at = index + count - left.len();
+            let (of_block, rest) = left.split_at(left.len().min(BLOCK - at % BLOCK));
+            let partial = &mut partials[at / BLOCK - first];
+            *partial = of_block.iter().fold(*partial, |sum, loss| sum + loss);
+            left = rest;
+        }
+        index += count;
+    }
+    scratch.columns.losses = many_losses;
 }

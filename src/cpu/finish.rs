@@ -1,22 +1,29 @@
-//! The end of every kernel: losses, and what rows without a gradient get instead.
+//! The last step of every kernel: losses, and what is written where a gradient cannot be computed.
 #![allow(unsafe_code, reason = "gradients are the caller's memory")]
 
-use super::adder::Adder;
+use super::accumulator::Accumulator;
 use super::labels::{Labels, lanes};
 use super::lanes::Real;
-use super::memory::Lines;
+use super::memory::ContiguousRows;
 use super::pass::Pass;
 use super::softmax::Softmaxes;
 use super::storage::Storage;
 
 /// Writes the losses, times the sample weights, and counts the rows that are not finite. Those that are have a bit in `finite`.
 #[inline(always)]
-pub(super) fn write_losses(pass: &Pass<'_>, labels: &Labels, found: &Softmaxes, finite: u32, adder: &mut Adder<'_>, losses: &mut [f64]) {
+pub(super) fn write_losses(
+    pass: &Pass<'_>,
+    labels: &Labels,
+    softmaxes: &Softmaxes,
+    finite: u32,
+    accumulator: &mut Accumulator<'_>,
+    losses: &mut [f64],
+) {
     let silent = labels.silent(pass);
     for (lane, loss) in losses.iter_mut().enumerate() {
-        *loss = if silent & (1 << lane) != 0 { 0.0 } else { labels.weights[lane] * found.loss[lane] };
+        *loss = if silent & (1 << lane) != 0 { 0.0 } else { labels.weights[lane] * softmaxes.loss[lane] };
     }
-    adder.skip((labels.active & !finite).count_ones());
+    accumulator.skip((labels.active & !finite).count_ones());
 }
 
 /// The entries of a gradient that cannot be computed, and the lanes of such gradients among the first `count`: 0 for a sample without influence on
@@ -27,17 +34,17 @@ pub(super) fn without_gradient<R: Real>(pass: &Pass<'_>, labels: &Labels, finite
     lanes(!finite & ((1u32 << count) - 1)).map(move |lane| (lane, if silent & (1 << lane) != 0 { R::default() } else { R::NAN }))
 }
 
-/// Both for a kernel of rows.
+/// The last step of a kernel for rows: losses, and the gradients that cannot be computed.
 ///
 /// # Safety
 /// `grad` has rows for as many samples as `losses`, which can be written and which nothing else accesses.
 #[inline(always)]
 pub(super) unsafe fn finish_rows<L: Storage>(
     pass: &Pass<'_>,
-    grad: Option<&Lines<L>>,
+    grad: Option<&ContiguousRows<L>>,
     labels: &Labels,
-    adder: &mut Adder<'_>,
-    found: &Softmaxes,
+    accumulator: &mut Accumulator<'_>,
+    softmaxes: &Softmaxes,
     finite: u32,
     losses: &mut [f64],
 ) {
@@ -47,5 +54,5 @@ pub(super) unsafe fn finish_rows<L: Storage>(
             unsafe { grad.row_mut(lane) }.fill(L::narrow(entry));
         }
     }
-    write_losses(pass, labels, found, finite, adder, losses);
+    write_losses(pass, labels, softmaxes, finite, accumulator, losses);
 }

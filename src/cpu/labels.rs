@@ -1,17 +1,17 @@
-//! What comes with the logits of a group of samples, a lane for each.
+//! The labels and weights of a group of samples, one sample to a lane.
 #![allow(unsafe_code, reason = "targets are read through the caller's addresses, after all checks")]
 
 use super::lanes::{Lanes, Real, Vectors};
 use super::pass::Pass;
 use crate::samples::{Place, Sample};
 
-/// Samples of a group, at most: lanes of the widest vector.
+/// The most samples of a group: as many as the widest vector has lanes.
 pub(super) const LANES: usize = 16;
 
-/// A number for each lane.
+/// One number per lane.
 pub(super) type PerLane = [f64; LANES];
 
-/// A bit for each lane in which both have the same number.
+/// A bit for each lane in which `a` and `b` are equal.
 #[inline(always)]
 pub(super) fn equal_lanes<R: Real, V: Vectors>(a: &[R; LANES], b: &[R; LANES]) -> u32 {
     let width = R::Lanes::<V>::WIDTH;
@@ -22,53 +22,56 @@ pub(super) fn equal_lanes<R: Real, V: Vectors>(a: &[R; LANES], b: &[R; LANES]) -
     bits
 }
 
-/// The labels of up to [`LANES`] samples; lanes without one have class 0.
+/// The labels of up to [`LANES`] samples. Lanes without a sample have class 0.
 pub(super) struct Labels {
+    /// Samples.
     pub count: usize,
-    /// Which lanes' samples take part, a bit for each.
+    /// A bit for each lane whose sample takes part.
     pub active: u32,
-    /// Whether any sample has two targets that differ.
-    pub two: bool,
-    /// By target: the classes, lam and 1 - lam (1 and 0 where both are the same), and the hard label's weights `alpha * w[y]`, times those.
+    /// Whether any sample has two targets that differ (Mixup, CutMix).
+    pub mixed: bool,
+    /// The classes of the first and of the second target.
     pub classes: [[usize; LANES]; 2],
+    /// The weights of the two targets: lam and `1 - lam`; 1 and 0 where both are the same class.
     pub lams: [PerLane; 2],
+    /// The weights of the two hard labels: `alpha * w[y]`, times those of the targets.
     pub hard: [PerLane; 2],
-    /// The class that the statistics mean.
-    pub own: [usize; LANES],
+    /// The class of the target with the larger weight, for which a sample counts in the statistics.
+    pub dominant: [usize; LANES],
     /// The sample weights.
     pub weights: PerLane,
-    /// What gradients are multiplied by: the reduction's factor, times the incoming gradient and the sample weight.
-    pub factors: PerLane,
+    /// The factor of the gradient: that of the reduction, times the incoming gradient and the sample weight.
+    pub grad_scales: PerLane,
 }
 
 impl Labels {
-    /// Of no samples yet.
+    /// Labels without samples.
     #[inline(always)]
     pub fn new(pass: &Pass<'_>) -> Self {
         Self {
             count: 0,
             active: 0,
-            two: false,
+            mixed: false,
             classes: [[0; LANES]; 2],
             lams: [[1.0; LANES], [0.0; LANES]],
             hard: [[pass.alpha; LANES], [0.0; LANES]],
-            own: [0; LANES],
+            dominant: [0; LANES],
             weights: [1.0; LANES],
-            factors: [if pass.divisor == 0.0 { 0.0 } else { 1.0 / pass.divisor }; LANES],
+            grad_scales: [if pass.divisor == 0.0 { 0.0 } else { 1.0 / pass.divisor }; LANES],
         }
     }
 
-    /// Reads those of `count` samples that follow `first`.
+    /// Reads the labels of `count` samples from `first` on.
     ///
     /// # Safety
-    /// The batch of the pass, which is that of [`new`](Self::new), was validated, can be read, and has these samples.
+    /// The batch of the pass was validated, can be read, and has these samples. It is the pass that [`new`](Self::new) was given.
     #[inline(always)]
     pub unsafe fn read(&mut self, pass: &Pass<'_>, first: Place, count: usize) {
         self.count = count;
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller promises a validated batch with these samples.
         unsafe {
             if pass.samples.is_plain() && pass.class_weights.is_none() {
-                // The rest is the same for all samples.
+                // What else there is, is the same for all samples.
                 self.read_plain(pass, first);
             } else {
                 *self = Self { count, ..Self::new(pass) };
@@ -77,6 +80,8 @@ impl Labels {
         }
     }
 
+    /// As [`read`](Self::read), for samples with one target and no weights.
+    ///
     /// # Safety
     /// As [`read`](Self::read).
     #[inline(always)]
@@ -84,32 +89,34 @@ impl Labels {
         let (ignore_index, offset) = (pass.samples.ignore_index, pass.samples.target_offset);
         // Lanes without a sample have class 0.
         let mut targets = [offset; LANES];
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller promises that the batch has these samples, whose targets can be read.
         unsafe { pass.samples.targets_of(first, &mut targets[..self.count]) };
         let mut ignored = 0;
-        for (own, &target) in self.own.iter_mut().zip(&targets) {
-            *own = target.wrapping_sub(offset) as usize;
+        for (dominant, &target) in self.dominant.iter_mut().zip(&targets) {
+            *dominant = target.wrapping_sub(offset) as usize;
             ignored += usize::from(target == ignore_index);
         }
         self.active = (1 << self.count) - 1;
         if ignored != 0 {
-            for (lane, own) in self.own.iter_mut().enumerate().filter(|(lane, _)| targets[*lane] == ignore_index) {
+            for (lane, dominant) in self.dominant.iter_mut().enumerate().filter(|(lane, _)| targets[*lane] == ignore_index) {
                 self.active &= !(1 << lane);
-                *own = 0;
+                *dominant = 0;
             }
         }
-        self.classes = [self.own; 2];
+        self.classes = [self.dominant; 2];
     }
 
+    /// As [`read`](Self::read), for any samples.
+    ///
     /// # Safety
     /// As [`read`](Self::read).
     #[inline(never)]
     unsafe fn read_any(&mut self, pass: &Pass<'_>, first: Place) {
         for lane in 0..self.count {
             let place = pass.samples.after(first, lane);
-            // SAFETY: the caller's promise.
+            // SAFETY: the caller promises that the batch was validated and has this sample.
             let Some(sample) = (unsafe { pass.samples.sample(place) }) else { continue };
-            // SAFETY: as above.
+            // SAFETY: as above: an incoming gradient has an element for each sample.
             let grad_loss = pass.samples.grad_loss.map_or(1.0, |grad_loss| unsafe { grad_loss.real(place) });
             self.set(lane, &sample, pass, grad_loss);
         }
@@ -117,18 +124,18 @@ impl Labels {
 
     fn set(&mut self, lane: usize, sample: &Sample, pass: &Pass<'_>, grad_loss: f64) {
         self.active |= 1u32 << lane;
-        (self.classes[0][lane], self.classes[1][lane], self.own[lane]) = (sample.first, sample.second, sample.class());
-        // With one target twice lam has no effect on q.
+        (self.classes[0][lane], self.classes[1][lane], self.dominant[lane]) = (sample.first, sample.second, sample.class());
+        // Where both targets are the same class, lam has no effect on q.
         if sample.first != sample.second {
-            (self.lams[0][lane], self.lams[1][lane], self.two) = (sample.lam, 1.0 - sample.lam, true);
+            (self.lams[0][lane], self.lams[1][lane], self.mixed) = (sample.lam, 1.0 - sample.lam, true);
         }
         for target in 0..2 {
             let weight = pass.class_weights.map_or(1.0, |weights| weights[self.classes[target][lane]]);
             self.hard[target][lane] = self.lams[target][lane] * (pass.alpha * weight);
         }
         self.weights[lane] = sample.weight;
-        // In this order a divisor of tiny weights is met by a tiny weight.
-        self.factors[lane] = if pass.divisor == 0.0 { 0.0 } else { (sample.weight / pass.divisor) * grad_loss };
+        // In this order: a divisor that is the sum of tiny weights would overflow a quotient that no tiny weight is a factor of.
+        self.grad_scales[lane] = if pass.divisor == 0.0 { 0.0 } else { (sample.weight / pass.divisor) * grad_loss };
     }
 
     /// A bit for each lane whose loss and gradient are 0: samples that take no part, and all of them where the divisor is 0.

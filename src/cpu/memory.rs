@@ -1,4 +1,4 @@
-//! Rows of logits and gradients where the caller keeps them.
+//! Logits and gradients in the memory of the caller: their layouts, and copies between these and what kernels work on.
 #![allow(unsafe_code, reason = "rows are read and written through the caller's addresses, after all checks")]
 
 use std::marker::PhantomData;
@@ -9,11 +9,11 @@ use super::storage::{Arithmetic, Storage};
 use crate::samples::{Place, Rows};
 use crate::tensor::DType;
 
-/// Asks for the cache line of an address that will soon be used; any address will do.
+/// Prefetches the cache line of an address, which may be any.
 #[inline(always)]
 pub(super) fn prefetch<T>(address: *const T) {
     #[cfg(target_arch = "x86_64")]
-    // SAFETY: a prefetch changes nothing that a program can see, wherever it points.
+    // SAFETY: a prefetch has no effect that a program can observe, and does not fault, whatever the address.
     unsafe {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         _mm_prefetch::<{ _MM_HINT_T0 }>(address.cast());
@@ -22,59 +22,59 @@ pub(super) fn prefetch<T>(address: *const T) {
     let _ = address;
 }
 
-/// How the entries of the samples of a group lie.
+/// The memory layout of a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Layout {
-    /// The classes of a sample side by side.
+    /// The classes of a sample lie side by side.
     Rows,
-    /// The samples side by side, for each class.
+    /// The samples lie side by side, for each class.
     Columns,
-    /// Anyhow.
+    /// Neither.
     Scattered,
 }
 
-/// Logits or gradients of samples that follow each other, as they are stored.
+/// The logits or gradients of samples that follow each other, where and as they are stored.
 #[derive(Clone, Copy)]
 pub(super) struct Group<R> {
-    /// Class 0 of the first sample.
+    /// The entry of class 0 of the first sample.
     base: *mut u8,
     dtype: DType,
     /// Bytes from one sample to the next.
-    step: isize,
+    sample_stride: isize,
     count: usize,
     pub classes: usize,
     /// Bytes from one class to the next.
-    class_step: isize,
+    class_stride: isize,
     pub layout: Layout,
     real: PhantomData<R>,
 }
 
 impl<R: Arithmetic> Group<R> {
-    /// The rows of `count` samples that follow `first`, along the inner index or the outer one.
+    /// The rows of `count` samples from `first` on, along the inner index or the outer one.
     ///
     /// # Safety
-    /// `rows` has entries of a type that is computed in `R`, `classes` for each of the samples, which can be read, and written where
-    /// [`scatter`](Self::scatter) and its like are used, as long as the group is.
+    /// `rows` has an entry, of a type that is computed in `R`, for each of the samples and each of `classes`. All of these can be read for as
+    /// long as the group is used.
     #[inline(always)]
     pub unsafe fn new(rows: &Rows, classes: usize, first: Place, count: usize, along_inner: bool) -> Self {
-        let step = if along_inner { rows.inner } else { rows.outer };
+        let sample_stride = if along_inner { rows.inner } else { rows.outer };
         let layout = if rows.class == 1 {
             Layout::Rows
-        } else if step == 1 || count == 1 {
+        } else if sample_stride == 1 || count == 1 {
             Layout::Columns
         } else {
             Layout::Scattered
         };
         let bytes = |elements: i64| elements as isize * rows.dtype.size() as isize;
-        let (base, step, class_step) = (rows.at(first), bytes(step), bytes(rows.class));
-        Self { base, dtype: rows.dtype, step, count, classes, class_step, layout, real: PhantomData }
+        let (base, sample_stride, class_stride) = (rows.at(first), bytes(sample_stride), bytes(rows.class));
+        Self { base, dtype: rows.dtype, sample_stride, count, classes, class_stride, layout, real: PhantomData }
     }
 
     /// The address of an entry.
     #[inline(always)]
     fn at(&self, lane: usize, class: usize) -> *mut u8 {
         debug_assert!(lane < self.count && class < self.classes);
-        self.base.wrapping_offset(lane as isize * self.step + class as isize * self.class_step)
+        self.base.wrapping_offset(lane as isize * self.sample_stride + class as isize * self.class_stride)
     }
 
     /// One entry.
@@ -87,31 +87,31 @@ impl<R: Arithmetic> Group<R> {
         unsafe { R::read(self.dtype, self.at(lane, class)) }
     }
 
-    /// The rows where they are, which are stored as `L`.
+    /// The rows where they lie, stored as `L`.
     #[inline(always)]
-    pub fn lines<L: Storage>(&self) -> Lines<L> {
+    pub fn rows<L: Storage>(&self) -> ContiguousRows<L> {
         debug_assert!(self.layout == Layout::Rows && self.dtype == L::DTYPE);
-        let Self { base, step, count, classes, .. } = *self;
-        Lines { base: base.cast(), step: step / size_of::<L>() as isize, count, classes }
+        let Self { base, sample_stride, count, classes, .. } = *self;
+        ContiguousRows { base: base.cast(), stride: sample_stride / size_of::<L>() as isize, count, classes }
     }
 
-    /// The copies of the rows that [`gather`](Self::gather) makes at an address; `L` is what they are computed in.
+    /// The copies of the rows that [`gather`](Self::gather) made at an address. `L` is the type that they are computed in.
     #[inline(always)]
-    pub fn copied_lines<L: Storage<Real = R>>(&self, copies: *mut R) -> Lines<L> {
+    pub fn copied_rows<L: Storage<Real = R>>(&self, copies: *mut R) -> ContiguousRows<L> {
         debug_assert!(L::DTYPE == R::DTYPE);
         let Self { count, classes, .. } = *self;
-        Lines { base: copies.cast(), step: classes as isize, count, classes }
+        ContiguousRows { base: copies.cast(), stride: classes as isize, count, classes }
     }
 
-    /// How many stretches without a gap [`Layout::Rows`] is made of, and the entries of each: all rows are one where none is between them.
+    /// The number of contiguous runs that a group in [`Layout::Rows`] consists of, and the entries of each: one run where no gap is between rows.
     #[inline(always)]
-    fn stretches(&self) -> (usize, usize) {
+    fn runs(&self) -> (usize, usize) {
         debug_assert!(self.layout == Layout::Rows);
-        let is_dense = self.step == self.class_step * self.classes as isize;
+        let is_dense = self.sample_stride == self.class_stride * self.classes as isize;
         if is_dense { (1, self.count * self.classes) } else { (self.count, self.classes) }
     }
 
-    /// Copies all entries, widened, to rows without a gap. `to` has room for a vector more.
+    /// Copies all entries, widened, to contiguous rows. `to` is longer than these by a vector.
     ///
     /// # Safety
     /// Nothing writes the entries meanwhile.
@@ -125,14 +125,14 @@ impl<R: Arithmetic> Group<R> {
             // SAFETY: as above.
             Layout::Scattered => return unsafe { self.gather_any(to) },
         }
-        let (stretches, length) = self.stretches();
-        for row in 0..stretches {
-            // SAFETY: the stretch is of entries that `new` was promised can be read, and the caller promises that nothing writes them.
-            unsafe { R::widen_all::<V>(self.dtype, self.at(row, 0), length, &mut to[row * length..], width, None) };
+        let (runs, length) = self.runs();
+        for run in 0..runs {
+            // SAFETY: the run is of entries that `new` was promised can be read, and the caller promises that nothing writes them.
+            unsafe { R::widen_all::<V>(self.dtype, self.at(run, 0), length, &mut to[run * length..], width, None) };
         }
     }
 
-    /// As [`gather`](Self::gather), from columns: a square of samples and classes after the other is turned around.
+    /// As [`gather`](Self::gather), from [`Layout::Columns`]: transposes one square tile of samples and classes after the other.
     ///
     /// # Safety
     /// As [`gather`](Self::gather).
@@ -144,8 +144,8 @@ impl<R: Arithmetic> Group<R> {
             let (lanes, classes) = (width.min(self.count - lane), width.min(self.classes - class));
             let mut square = R::Lanes::<V>::square();
             for (index, vector) in square.as_mut().iter_mut().enumerate().take(classes) {
-                // The next square.
-                let ahead = Some(width as isize * self.class_step);
+                // The same place in the next tile.
+                let ahead = Some(width as isize * self.class_stride);
                 // SAFETY: `lanes` entries of the group, which `new` was promised can be read and the caller that nothing writes.
                 unsafe { R::widen_all::<V>(self.dtype, self.at(lane, class + index), lanes, &mut column, width, ahead) };
                 *vector = Lanes::load(&column);
@@ -158,7 +158,7 @@ impl<R: Arithmetic> Group<R> {
         }
     }
 
-    /// The first lane and class of each square.
+    /// The first lane and class of each square tile.
     #[inline(always)]
     fn squares(&self, width: usize) -> impl Iterator<Item = (usize, usize)> {
         let (count, classes) = (self.count, self.classes);
@@ -179,10 +179,10 @@ impl<R: Arithmetic> Group<R> {
         }
     }
 
-    /// The reverse of [`gather`](Self::gather).
+    /// The inverse of [`gather`](Self::gather): rounds to the stored type.
     ///
     /// # Safety
-    /// The entries can be written, and nothing else uses them meanwhile.
+    /// The entries can be written, and nothing else accesses them meanwhile.
     #[inline(always)]
     pub unsafe fn scatter<V: Vectors>(&self, from: &[R]) {
         let width = R::Lanes::<V>::WIDTH;
@@ -193,14 +193,14 @@ impl<R: Arithmetic> Group<R> {
             // SAFETY: as above.
             Layout::Scattered => return unsafe { self.scatter_any(from) },
         }
-        let (stretches, length) = self.stretches();
-        for row in 0..stretches {
-            // SAFETY: the stretch is of the group's entries, to which the caller promises exclusive access.
-            unsafe { R::narrow_all::<V>(self.dtype, &from[row * length..], width, self.at(row, 0), length, None) };
+        let (runs, length) = self.runs();
+        for run in 0..runs {
+            // SAFETY: the run is of the group's entries, to which the caller promises exclusive access.
+            unsafe { R::narrow_all::<V>(self.dtype, &from[run * length..], width, self.at(run, 0), length, None) };
         }
     }
 
-    /// The reverse of [`gather_columns`](Self::gather_columns).
+    /// The inverse of [`gather_columns`](Self::gather_columns).
     ///
     /// # Safety
     /// As [`scatter`](Self::scatter).
@@ -217,7 +217,7 @@ impl<R: Arithmetic> Group<R> {
             }
             let square = R::Lanes::<V>::transpose(square);
             for (index, vector) in square.as_ref().iter().enumerate().take(classes) {
-                let ahead = Some(width as isize * self.class_step);
+                let ahead = Some(width as isize * self.class_stride);
                 vector.store(&mut column);
                 // SAFETY: `lanes` entries of the group, to which the caller promises exclusive access.
                 unsafe { R::narrow_all::<V>(self.dtype, &column, width, self.at(lane, class + index), lanes, ahead) };
@@ -239,7 +239,8 @@ impl<R: Arithmetic> Group<R> {
         }
     }
 
-    /// Brings the entries, which lie in [`Layout::Columns`], into the order (vector of samples, class, lane), widened; a vector after `size` numbers.
+    /// Copies the entries, in [`Layout::Columns`], to the order (vector of samples, class, lane), widened, with a stride of `size` numbers from
+    /// vector to vector.
     ///
     /// # Safety
     /// Nothing writes the entries meanwhile.
@@ -248,48 +249,48 @@ impl<R: Arithmetic> Group<R> {
         debug_assert!(self.layout == Layout::Columns);
         for class in 0..self.classes {
             let to = &mut to[class * R::Lanes::<V>::WIDTH..];
-            // The processor sees a stretch too late; the same place in the next class's is what comes a stretch later.
+            // The hardware prefetcher would notice each new run too late, so the same place in the run of the next class is prefetched.
             // SAFETY: the entries of a class, side by side, which `new` was promised can be read and the caller that nothing writes.
-            unsafe { R::widen_all::<V>(self.dtype, self.at(0, class), self.count, to, size, Some(self.class_step)) };
+            unsafe { R::widen_all::<V>(self.dtype, self.at(0, class), self.count, to, size, Some(self.class_stride)) };
         }
     }
 
-    /// The reverse of [`load_columns`](Self::load_columns).
+    /// The inverse of [`load_columns`](Self::load_columns): rounds to the stored type.
     ///
     /// # Safety
-    /// The entries can be written, and nothing else uses them meanwhile.
+    /// The entries can be written, and nothing else accesses them meanwhile.
     #[inline(always)]
     pub unsafe fn store_columns<V: Vectors>(&self, size: usize, from: &[R]) {
         debug_assert!(self.layout == Layout::Columns);
         for class in 0..self.classes {
             let from = &from[class * R::Lanes::<V>::WIDTH..];
             // SAFETY: the entries of a class, side by side, to which the caller promises exclusive access.
-            unsafe { R::narrow_all::<V>(self.dtype, from, size, self.at(0, class), self.count, Some(self.class_step)) };
+            unsafe { R::narrow_all::<V>(self.dtype, from, size, self.at(0, class), self.count, Some(self.class_stride)) };
         }
     }
 }
 
-/// Rows whose classes lie side by side, stored as `L`.
+/// Rows whose classes lie side by side, stored as `L`: addresses alone.
 #[derive(Clone, Copy)]
-pub(super) struct Lines<L> {
+pub(super) struct ContiguousRows<L> {
     base: *mut L,
     /// Elements from one row to the next.
-    step: isize,
+    stride: isize,
     count: usize,
     pub classes: usize,
 }
 
-impl<L: Storage> Lines<L> {
+impl<L: Storage> ContiguousRows<L> {
     /// The address of a row.
     #[inline(always)]
     pub fn start(&self, lane: usize) -> *mut L {
-        self.base.wrapping_offset(lane as isize * self.step)
+        self.base.wrapping_offset(lane as isize * self.stride)
     }
 
     /// A row, to read.
     ///
     /// # Safety
-    /// The lines have this row, stored as `L`; it can be read, and nothing writes it, for all of `'a`.
+    /// The rows include this one, stored as `L`; it can be read, and nothing writes it, for all of `'a`.
     #[inline(always)]
     pub unsafe fn row<'a>(&self, lane: usize) -> &'a [L] {
         debug_assert!(lane < self.count);
@@ -300,7 +301,7 @@ impl<L: Storage> Lines<L> {
     /// A row, to write.
     ///
     /// # Safety
-    /// The lines have this row, stored as `L`; it can be written, and nothing else accesses it, for all of `'a`.
+    /// The rows include this one, stored as `L`; it can be written, and nothing else accesses it, for all of `'a`.
     #[inline(always)]
     pub unsafe fn row_mut<'a>(&self, lane: usize) -> &'a mut [L] {
         debug_assert!(lane < self.count);

@@ -85,7 +85,7 @@ impl Locks {
 }
 
 /// Adds the distributions of correctly classified samples to the statistics, for one thread.
-pub(super) struct Adder<'a> {
+pub(super) struct Accumulator<'a> {
     target: Target<'a>,
     /// Whether samples are taken back: subtracted instead of added.
     negate: bool,
@@ -103,34 +103,36 @@ enum Target<'a> {
     Tables { sums: Table<'a>, counts: Table<'a>, locks: Option<&'a Locks> },
 }
 
-impl<'a> Adder<'a> {
+impl<'a> Accumulator<'a> {
     /// Adds nothing.
-    pub fn leave() -> Self {
+    pub fn none() -> Self {
         Self { target: Target::Nothing, negate: false, skipped: 0 }
     }
 
     /// For the only thread of a pass.
-    pub fn of(statistics: &'a mut Statistics<'_>) -> Self {
+    pub fn new(statistics: &'a mut Statistics<'_>) -> Self {
         match statistics {
-            Statistics::Leave => Self::leave(),
+            Statistics::Leave => Self::none(),
             Statistics::Tally(tally) => Self { target: Target::Tally(tally), negate: false, skipped: 0 },
-            // SAFETY: this adder holds the exclusive borrow of both matrices.
-            Statistics::Apply { sums, counts, negate, .. } => unsafe { Self::apply(Table::new(sums), Table::new(counts), None, *negate) },
+            // SAFETY: this accumulator holds the exclusive borrow of both matrices.
+            Statistics::Apply { sums, counts, negate, .. } => unsafe {
+                Self::from_tables(Table::new(sums), Table::new(counts), None, *negate)
+            },
         }
     }
 
     /// For a thread with sums and counts of its own.
-    pub fn own((sums, counts): &'a mut (Matrix<i64>, Matrix<i64>), negate: bool) -> Self {
-        // SAFETY: this adder holds the exclusive borrow of both matrices.
-        unsafe { Self::apply(Table::new(sums), Table::new(counts), None, negate) }
+    pub fn private((sums, counts): &'a mut (Matrix<i64>, Matrix<i64>), negate: bool) -> Self {
+        // SAFETY: this accumulator holds the exclusive borrow of both matrices.
+        unsafe { Self::from_tables(Table::new(sums), Table::new(counts), None, negate) }
     }
 
     /// For a thread that shares sums and counts with others.
     ///
     /// # Safety
-    /// While the adder is alive, others access row `r` of `sums` and the count of class `r` only while they hold the lock of `r` in `locks`; without
-    /// `locks`, nobody else accesses the tables at all.
-    pub unsafe fn apply(sums: Table<'a>, counts: Table<'a>, locks: Option<&'a Locks>, negate: bool) -> Self {
+    /// While the accumulator is alive, others access row `r` of `sums` and the count of class `r` only while they hold the lock of `r` in
+    /// `locks`; without `locks`, nobody else accesses the tables at all.
+    pub unsafe fn from_tables(sums: Table<'a>, counts: Table<'a>, locks: Option<&'a Locks>, negate: bool) -> Self {
         Self { target: Target::Tables { sums, counts, locks }, negate, skipped: 0 }
     }
 
@@ -140,13 +142,20 @@ impl<'a> Adder<'a> {
         self.skipped += i64::from(rows);
     }
 
+    /// Whether samples are taken back.
+    #[inline(always)]
+    pub fn negates(&self) -> bool {
+        self.negate
+    }
+
     /// A probability of 1 in the units of the statistics; negative where samples are taken back.
     #[inline(always)]
     pub fn unit<R: Real>(&self) -> f64 {
         if self.negate { -R::UNITS.to_f64() } else { R::UNITS.to_f64() }
     }
 
-    /// The address of the sums of class 0 and the distance to those of the next class, in elements: for prefetching alone. Null where there are none.
+    /// The address of the sums of class 0 and the distance to those of the next class, in elements: for prefetching alone. Null where there are
+    /// none.
     #[inline(always)]
     pub fn addresses(&self) -> (*const i64, usize) {
         match &self.target {
@@ -164,8 +173,8 @@ impl<'a> Adder<'a> {
             _ => None,
         };
         match &mut self.target {
-            // SAFETY: `apply` was promised that nobody else accesses the class's row and count while its lock is held, or at all without locks. The
-            // row borrows this adder, so this thread has no other one.
+            // SAFETY: `from_tables` was promised that nobody else accesses the class's row and count while its lock is held, or at all without
+            // locks. The row borrows this accumulator, so this thread has no other one.
             Target::Tables { sums, counts, .. } => unsafe {
                 counts.count(class, self.negate).then(|| Row { sums: sums.row_mut(class), _lock: lock })
             },
@@ -177,10 +186,10 @@ impl<'a> Adder<'a> {
         }
     }
 
-    /// The same adder, for a kernel that counts many samples before it adds any of them.
+    /// The same accumulator, for a kernel that counts many samples before it adds any of them.
     ///
     /// # Panics
-    /// Where the adder has locks.
+    /// Where the accumulator has locks.
     #[inline(always)]
     pub fn unshared(&mut self) -> Unshared<'_, 'a> {
         assert!(!matches!(self.target, Target::Tables { locks: Some(_), .. }), "the statistics are shared with other threads");
@@ -188,8 +197,8 @@ impl<'a> Adder<'a> {
     }
 }
 
-/// An adder to statistics that no other thread uses meanwhile.
-pub(super) struct Unshared<'a, 'b>(&'a mut Adder<'b>);
+/// An accumulator to statistics that no other thread uses meanwhile.
+pub(super) struct Unshared<'a, 'b>(&'a mut Accumulator<'b>);
 
 impl Unshared<'_, '_> {
     /// Counts a correctly classified sample of `class`, and says whether its distribution is to be added to [`sums`](Self::sums).
@@ -201,7 +210,7 @@ impl Unshared<'_, '_> {
                 tally[class] += 1;
                 false
             }
-            // SAFETY: `apply` was promised that without locks, which `unshared` made sure of, nobody else accesses the tables.
+            // SAFETY: `from_tables` was promised that without locks, which `unshared` made sure of, nobody else accesses the tables.
             Target::Tables { counts, .. } => unsafe { counts.count(class, self.0.negate) },
         }
     }
@@ -210,16 +219,10 @@ impl Unshared<'_, '_> {
     #[inline(always)]
     pub fn sums(&mut self, class: usize) -> &mut [i64] {
         match &mut self.0.target {
-            // SAFETY: as in `count`; the slice borrows this adder, so this thread has no other one.
+            // SAFETY: as in `count`; the slice borrows this accumulator, so this thread has no other one.
             Target::Tables { sums, .. } => unsafe { sums.row_mut(class) },
             Target::Nothing | Target::Tally(_) => &mut [],
         }
-    }
-
-    /// Whether samples are taken back.
-    #[inline(always)]
-    pub fn negates(&self) -> bool {
-        self.0.negate
     }
 }
 
