@@ -13,7 +13,7 @@ fn cuda_tiny_soft_labels_of_far_logits_count() {
             for weighted in [false, true] {
                 let mut options = Options::new(classes).alpha(0.0);
                 if weighted {
-                    options = options.class_weights((0..classes).map(|class| 1.0 + (class % 3) as f64).collect());
+                    options = options.class_weights((0..classes).map(|class| 1.0 + (class % 3) as f64).collect::<Vec<_>>());
                 }
                 let mut soft_labels = vec![0f32; classes * classes];
                 soft_labels[0] = 1.0;
