@@ -1,4 +1,5 @@
-//! What a kernel is handed: the structs and numbers of `cuda/kernels/arguments.h`. A test compares each field's offset and each number with the kernels'.
+//! Kernel arguments: the structs and constants of `cuda/kernels/arguments.h`. A test compares every offset and every
+//! constant with those of the kernels.
 
 use crate::options::Reduction;
 use crate::samples;
@@ -6,20 +7,21 @@ use crate::state::State;
 use crate::statistics::{COUNTERS, Counter, FRACTION_BITS, FULL_CLASS};
 use crate::tensor::DType;
 
-/// Blocks of the kernel over the targets, as `OLS_DIVISOR_BLOCKS`.
+/// The most blocks of the divisor kernel; `OLS_DIVISOR_BLOCKS`.
 pub(super) const DIVISOR_BLOCKS: usize = 512;
-/// As `OLS_DIVISOR_IN_BLOCK`.
+/// `OLS_DIVISOR_IN_BLOCK`.
 pub(super) const DIVISOR_IN_BLOCK: usize = 1024;
-/// Pieces of large losses, as `OLS_FAR_PIECES`.
+/// Pieces of the sum of large losses; `OLS_FAR_PIECES`.
 const FAR_PIECES: usize = 68;
-/// As `OLS_LOSSES_IN_ONE`.
+/// `OLS_LOSSES_IN_ONE`.
 const LOSSES_IN_ONE: usize = 16384;
-/// Bits of a sum of losses: of so many, as `OLS_SUM_BITS`, and of more.
+/// Bits available to a sum of losses: up to [`LOSSES_IN_ONE`] samples (`OLS_SUM_BITS`), and beyond.
 const SUM_BITS: [i32; 2] = [52, 63];
-/// A loss of 1 has so many bits, as `OLS_LOSS_ONE`.
+/// Fraction bits of a loss, the logarithm of `OLS_LOSS_ONE`.
 const LOSS_BITS: i32 = 30;
 
-/// Slices of so many targets: their length, one or two per lane of a warp where it may be, and how many there are.
+/// Splits `count` targets into slices: (targets per slice, number of slices). A slice has two targets per lane of a
+/// warp, or more if there would otherwise be too many slices.
 pub(super) fn slices(count: usize) -> (u32, u32) {
     const LEAST: usize = 64;
     const MOST_SLICES: usize = 4096;
@@ -27,7 +29,7 @@ pub(super) fn slices(count: usize) -> (u32, u32) {
     (slice as u32, count.div_ceil(slice) as u32)
 }
 
-/// The largest loss that so many samples may have each for their sum to fit its bits; a power of two.
+/// The largest loss, a power of two, that each of `count` samples may have without their sum overflowing its bits.
 pub(super) fn near_loss(count: usize) -> f64 {
     let bits = SUM_BITS[usize::from(count > LOSSES_IN_ONE)] - LOSS_BITS;
     2f64.powi(bits - count.max(1).next_power_of_two().ilog2() as i32 - 1)
@@ -48,12 +50,12 @@ pub(super) enum Statistics {
     TakeBack = 3,
 }
 
-/// Where the row of a class comes from that was not measured.
+/// Where the soft label of a class that was not measured comes from.
 pub(super) const POLICY_KEEP: i32 = 0;
 pub(super) const POLICY_CONSTANT: i32 = 1;
 pub(super) const POLICY_MATRIX: i32 = 2;
 
-/// Places in `Scratch.report`.
+/// Indices into `Scratch.report`.
 pub(super) const REPORT_KEPT: i32 = 2;
 pub(super) const REPORT_UNIFORM: i32 = 3;
 pub(super) const REPORT_INITIAL: i32 = 4;
@@ -63,7 +65,7 @@ pub(super) const REPORT_REFUSED: usize = 12;
 pub(super) const REPORT_BAD_SOFT_LABELS: usize = 14;
 pub(super) const REPORT_LENGTH: usize = 16;
 
-/// The number of a type that values per sample, or soft labels, may have.
+/// The number by which kernels know the type of a per-sample value or of soft labels.
 pub(super) fn number(dtype: DType) -> i32 {
     match dtype {
         DType::I64 => 0,
@@ -74,7 +76,7 @@ pub(super) fn number(dtype: DType) -> i32 {
     }
 }
 
-/// The number of a reduction.
+/// The number by which kernels know a reduction.
 pub(super) fn reduction(reduction: Reduction) -> i32 {
     match reduction {
         Reduction::None => 0,
@@ -147,7 +149,7 @@ impl StateArguments {
     }
 }
 
-/// Only its size and places are needed here.
+/// Lives on the device; only its size and some offsets are needed here.
 #[repr(C)]
 pub(super) struct Scratch {
     divisors: [f64; DIVISOR_BLOCKS],
@@ -190,7 +192,7 @@ pub(super) struct Pass {
     pub divisor: i32,
     pub count_targets: i32,
     pub cached: i32,
-    /// Targets of a slice, and slices, where all blocks count them.
+    /// With `DIVISOR_BY_ALL_BLOCKS`: targets per slice, and number of slices.
     pub slice: u32,
     pub slices: u32,
     pub targets2: PerSample,
@@ -239,19 +241,20 @@ pub(super) struct Fill {
     pub unused: i32,
 }
 
-/// What a kernel may be handed: a struct by value.
+/// A kernel argument: a struct passed by value.
 pub(super) trait Argument: Copy {}
 impl Argument for Pass {}
 impl Argument for Epoch {}
 impl Argument for Fill {}
 
-/// Sizes and offsets by name, and the numbers that both sides have, for the test that compares them with the kernels'.
+/// Sizes and offsets by name, and the constants that both sides share, for the test that compares them with those of
+/// the kernels.
 #[doc(hidden)]
 pub fn layout() -> Vec<(String, usize)> {
     let mut all = Vec::new();
     macro_rules! fields {
         ($rust:ident = $name:literal: $($field:ident)+) => {{
-            // A field that is not listed does not compile.
+            // Exhaustive pattern: a field that is not listed is a compile error.
             let _ = |$rust { $($field: _),+ }: $rust| {};
             all.push(($name.to_owned(), size_of::<$rust>()));
             all.extend([$((concat!($name, ".", stringify!($field)).to_owned(), std::mem::offset_of!($rust, $field))),+]);

@@ -1,4 +1,4 @@
-//! The end of an epoch, its report, and soft labels from the caller.
+//! The end of an epoch, its report, and soft labels set by the caller.
 
 use std::mem::offset_of;
 
@@ -19,7 +19,7 @@ use crate::stream::CudaStream;
 use crate::tensor::RawTensor;
 
 impl Backend {
-    /// Enqueues the end of epoch `epoch`, the number of epochs that ended before.
+    /// Enqueues the end of an epoch; `epoch` is the number of epochs that ended before it.
     pub fn next_epoch(&self, options: &Options, state: &State, epoch: i64, stream: CudaStream) -> Result<()> {
         let current = self.enter()?;
         let (policy, initial, policy_report) = match options.empty_class {
@@ -50,7 +50,8 @@ impl Backend {
         };
         let stream = Stream::new(stream);
         let blocks = options.classes.min(MOST_BLOCKS) as u32;
-        // SAFETY: the state and the scratch memory live as long as the criterion, which waits for the device before it goes.
+        // SAFETY: the state and the scratch memory live as long as the criterion, which waits for the device before
+        // it frees them.
         unsafe {
             self.device.launch(variants::other(Other::EpochBegin), Grid::new(1, OTHER_THREADS), stream, &argument)?;
             self.device.launch(variants::other(Other::EpochRows), Grid::new(blocks, OTHER_THREADS), stream, &argument)?;
@@ -58,10 +59,10 @@ impl Backend {
         current.leave()
     }
 
-    /// The reports of the last epoch that ended and of the running one. Waits for the stream.
+    /// The reports of the last epoch that ended and of the running one. Synchronises the stream.
     ///
     /// # Errors
-    /// What the device found wrong in an epoch: a batch that could not be taken back, soft labels that were refused.
+    /// Errors found on the device: a batch that could not be taken back, or soft labels that were refused.
     pub fn reports(&self, state: &State, epoch: i64, stream: CudaStream) -> Result<(Report, Report)> {
         let current = self.enter()?;
         let stream = Stream::new(stream);
@@ -69,7 +70,7 @@ impl Backend {
         let mut numbers = [0i64; REPORT_LENGTH];
         let mut counts = try_vec::<i64>("counts", state.counts.columns())?;
         let mut counters = [0i64; COUNTERS];
-        // SAFETY: the sizes are those of the memory on the device; the stream is waited for.
+        // SAFETY: the sizes match the memory on the device; the stream is synchronised below.
         let enqueued = unsafe {
             driver::download(&mut numbers, self.report_address(), stream)
                 .and_then(|()| driver::download(&mut counts, state.counts.as_raw().data as u64, stream))
@@ -79,15 +80,15 @@ impl Backend {
         enqueued.and(waited)?;
         if numbers[REPORT_BAD_SOFT_LABELS] != 0 {
             let at = self.report_address() + (REPORT_BAD_SOFT_LABELS * size_of::<i64>()) as u64;
-            // SAFETY: one number of the report.
+            // SAFETY: clears one number of the report.
             unsafe { driver::clear(at, size_of::<i64>(), stream)? };
-            fail!(InvalidArgument, "soft_labels that were given before have an entry that is not a finite number >= 0, and were not taken");
+            fail!(InvalidArgument, "soft_labels of an earlier call have an entry that is not a finite number >= 0, and were not applied");
         }
         for (what, refused) in
             [("epoch that ended", numbers[REPORT_REFUSED]), ("running epoch", counters[Counter::TakeBacksRefused as usize])]
         {
             if refused > 0 {
-                fail!(InvalidState, "take back: in the {what}, {refused} samples were not taken back, because fewer were accumulated");
+                fail!(InvalidState, "take back: in the {what}, {refused} samples were not taken back, because fewer had been accumulated");
             }
         }
         current.leave()?;
@@ -109,10 +110,11 @@ impl Backend {
         Ok((finished, soft_labels::running_report(&counts, &counters, epoch)))
     }
 
-    /// Enqueues the replacement of S by a matrix that was checked but for its values; these are checked on the device.
+    /// Enqueues the replacement of S by a matrix whose shape and type have been checked; its values are checked on
+    /// the device.
     ///
     /// # Safety
-    /// `matrix` can be read until the work has run.
+    /// `matrix` stays readable until the work has run.
     pub unsafe fn set_soft_labels(&self, state: &State, matrix: &RawTensor, stream: CudaStream) -> Result<()> {
         let current = self.enter()?;
         self.device.check("soft_labels", matrix)?;
@@ -132,7 +134,7 @@ impl Backend {
             checked: 1,
             unused: 0,
         };
-        // SAFETY: one number of the scratch memory.
+        // SAFETY: clears one number of the scratch memory.
         unsafe { driver::clear(self.scratch + offset_of!(Scratch, bad_soft_labels) as u64, size_of::<u32>(), stream)? };
         self.launch_fill(Other::CheckSoftLabels, &fill, stream)?;
         self.launch_fill(Other::FillSoftLabels, &fill, stream)?;

@@ -1,11 +1,11 @@
-//! The compiled kernels: PTX, which every newer device compiles for itself, and machine code of the common architectures, which needs no compiler. Made
-//! by `cuda/build`, packed by zlib, and unpacked when a device wants them.
+//! The compiled kernels, as written by `cuda/build`: machine code for common architectures, and PTX that the driver
+//! compiles for newer ones. Compressed with zlib, and decompressed when a device needs them.
 
 use std::sync::OnceLock;
 
 use super::variants::Module;
 
-/// The kernels of a module in one form.
+/// One module, as PTX or as machine code for one architecture.
 pub(super) struct Image {
     packed: &'static [u8],
     unpacked: OnceLock<Vec<u8>>,
@@ -16,7 +16,7 @@ impl Image {
         Self { packed, unpacked: OnceLock::new() }
     }
 
-    /// What the driver takes: PTX, or an ELF file; with a 0 behind it, as text is to have.
+    /// The image to pass to the driver: PTX or an ELF file, with a terminating 0, which PTX requires.
     pub fn bytes(&self) -> &[u8] {
         self.unpacked.get_or_init(|| {
             let unpacked = miniz_oxide::inflate::decompress_to_vec_zlib(self.packed);
@@ -33,7 +33,8 @@ static SM_75: Image = Image::new(include_bytes!("../../cuda/compiled/sm_75.zz"))
 static SM_80: Image = Image::new(include_bytes!("../../cuda/compiled/sm_80.zz"));
 static SM_90: Image = Image::new(include_bytes!("../../cuda/compiled/sm_90.zz"));
 
-/// A module's kernels for a device. Machine code runs on devices of the same major capability, and of the same minor one or a higher.
+/// The image of a module for a device. Machine code runs on devices of the same major compute capability with the
+/// same or a higher minor one.
 pub(super) fn image(module: Module, capability: (i32, i32)) -> &'static Image {
     match (module, capability) {
         (Module::Ols, (7, 5..)) => &SM_75,

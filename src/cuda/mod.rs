@@ -1,7 +1,8 @@
-//! The CUDA backend: state and scratch memory on a device, and kernels that are enqueued on the caller's stream.
+//! The CUDA backend: state and scratch memory on a device, and kernels enqueued on the caller's stream.
 //!
-//! Nothing is allocated, and nobody waits, in passes and at the end of an epoch. What a captured graph points to stays where it is until the
-//! criterion is dropped. Calls leave the caller's context current, and use no stream but the caller's.
+//! Passes and the end of an epoch neither allocate nor synchronise. Memory that a captured graph refers to stays at
+//! the same address until the criterion is dropped. Calls preserve the caller's current context, and use no stream
+//! but the caller's, except that creating a criterion uses the thread's default stream.
 #![allow(unsafe_code, reason = "the driver is a C library, and device memory has no type")]
 
 mod arguments;
@@ -34,11 +35,12 @@ pub fn kernel_names() -> [(&'static str, Vec<String>); 2] {
     ["ols", "hopper"].map(|file| (file, variants::kernels().map(|listed| listed.name).collect()))
 }
 
-/// What a criterion has on a device beside its state.
+/// What a criterion keeps on a device beside its state.
 #[derive(Debug)]
 pub(crate) struct Backend {
     device: Arc<Device>,
-    /// All that is ours; freed when the criterion is dropped, never before, because captured graphs may point to it.
+    /// All memory allocated by the criterion. Freed only when the criterion is dropped, since captured graphs may
+    /// refer to it.
     memory: Vec<DeviceMemory>,
     scratch: u64,
     tally: u64,
@@ -46,17 +48,18 @@ pub(crate) struct Backend {
     initial: Option<u64>,
 }
 
-/// w, and w divided by `scale`, a power of two, so that no weight is too small or too large for a row's type.
+/// Class weights w, and w / `scale`, where `scale` is a power of two that keeps every weight in the range of the
+/// row's type.
 #[derive(Clone, Copy, Debug)]
 struct Weights {
     plain: u64,
     scaled: u64,
     scaled32: u64,
-    /// `None` where the options have no class weights: a load may take them away.
+    /// `None` if the options have no class weights; loading a state may remove them.
     scale: Option<f64>,
 }
 
-/// Sources of copies that may be under way, and what holds once they have arrived.
+/// Sources of copies that may be in flight, and the scale that holds once they have arrived.
 #[derive(Default)]
 struct Uploads {
     scaled: Vec<f64>,
@@ -68,7 +71,8 @@ impl Backend {
     /// Backend and state of a new criterion.
     ///
     /// # Safety
-    /// What `memory` names is memory of the device, used by nobody else while work of the criterion runs, until it is dropped.
+    /// `memory` refers to memory of the device that nobody else uses while work of the criterion runs, until the
+    /// criterion is dropped.
     pub unsafe fn new(options: &Options, memory: &StateMemory) -> Result<(Self, State)> {
         let path = Path::wanted()?;
         let device = Device::get(options.device, path)?;
@@ -77,20 +81,20 @@ impl Backend {
         let mut this = Self { device, memory: Vec::new(), scratch: 0, tally: 0, weights: None, initial: None };
         let given = [("soft_labels", memory.soft_labels), ("sums", memory.sums), ("counts", memory.counts), ("counters", memory.counters)];
         for (name, tensor) in &given {
-            // One that says it is elsewhere is refused for that, below.
+            // A tensor that claims another device is rejected for that reason below.
             if let Some(tensor) = tensor.filter(|tensor| tensor.device == options.device) {
                 this.device.check(name, &tensor)?;
             }
         }
         let classes = options.classes;
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         let state = unsafe { State::on_device(classes, memory, options.device, |name, bytes| this.allocate(name, bytes))? };
         this.scratch = this.allocate("scratch memory", Some(size_of::<Scratch>()))?;
         this.tally = this.allocate("scratch memory", classes.checked_mul(size_of::<i64>()))?;
         let stream = Stream::per_thread();
         stream.check_not_captured()?;
         if given.iter().any(|(_, tensor)| tensor.is_some()) {
-            // Whoever used the caller's memory before may still be at it, on a stream that we do not know.
+            // Earlier work on the caller's memory may still be running on a stream unknown to us.
             driver::wait_for_device()?;
         }
         // SAFETY: memory of these sizes was allocated above.
@@ -100,7 +104,7 @@ impl Backend {
         }
         let uploads = this.upload_options(options, stream);
         let enqueued = uploads.and_then(|uploads| this.initialise_state(options, &state, memory, stream).map(|()| uploads));
-        // Also after a failure: a copy may be on its way from memory that is about to go.
+        // Even after a failure: a copy may be in flight from memory that is about to be freed.
         let waited = stream.wait();
         let uploads = enqueued?;
         waited?;
@@ -110,7 +114,7 @@ impl Backend {
         Ok((this, state))
     }
 
-    /// Device memory that lives as long as the criterion; the context is current.
+    /// Allocates device memory that lives as long as the criterion; the context must be current.
     fn allocate(&mut self, name: &str, bytes: Option<usize>) -> Result<u64> {
         let memory = DeviceMemory::new(name, bytes)?;
         let address = memory.address;
@@ -118,8 +122,9 @@ impl Backend {
         Ok(address)
     }
 
-    /// Enqueues copies of class weights and initial soft labels to the device, to where they were before if they were; the context is current. Memory
-    /// comes first, so that nothing has changed where there is not enough. [`take`](Self::take) what this gives once the stream was waited for.
+    /// Enqueues copies of the class weights and the initial soft labels to the device, into the memory allocated
+    /// earlier, if any; the context must be current. Allocates first, so that nothing has changed if memory runs out.
+    /// Pass the result to [`take`](Self::take) once the stream has been synchronised.
     fn upload_options(&mut self, options: &Options, stream: Stream) -> Result<Uploads> {
         let classes = options.classes;
         let matrix = match &options.initial {
@@ -147,7 +152,8 @@ impl Backend {
                 *scaled32 = *scaled as f32;
             }
             uploads.scale = Some(scale);
-            // SAFETY: there is room for `classes` numbers of 8 bytes in each. The sources live until the stream was waited for.
+            // SAFETY: each has room for `classes` numbers of 8 bytes. The sources live until the stream has been
+            // synchronised.
             unsafe {
                 driver::upload(weights.plain, values, stream)?;
                 driver::upload(weights.scaled, &uploads.scaled, stream)?;
@@ -155,20 +161,20 @@ impl Backend {
             }
         }
         if let (Some(matrix), Some(initial)) = (matrix, self.initial) {
-            // SAFETY: there is room for classes * classes entries, and the options were checked to have as many.
+            // SAFETY: there is room for classes * classes entries, and the options have been checked to have as many.
             unsafe { driver::upload(initial, matrix, stream)? };
         }
         Ok(uploads)
     }
 
-    /// From now on passes use the class weights that were copied, or none.
+    /// Makes later passes use the class weights that were copied, or none.
     fn take(&mut self, uploads: Uploads) {
         if let Some(weights) = &mut self.weights {
             weights.scale = uploads.scale;
         }
     }
 
-    /// The class weights on the device, where the options have some.
+    /// The class weights on the device, if the options have any.
     fn class_weights(&self) -> Option<Weights> {
         self.weights.filter(|weights| weights.scale.is_some())
     }
@@ -178,7 +184,7 @@ impl Backend {
         self.scratch + offset_of!(Scratch, report) as u64
     }
 
-    /// Forgets the last epoch's report.
+    /// Clears the last epoch's report.
     fn clear_report(&self, stream: Stream) -> Result<()> {
         // SAFETY: the report is part of the scratch memory.
         unsafe { driver::clear(self.report_address(), REPORT_LENGTH * size_of::<i64>(), stream) }
@@ -195,14 +201,14 @@ impl Backend {
 
 impl Drop for Backend {
     fn drop(&mut self) {
-        // In a child after a fork the memory is the parent's.
+        // In the child of a fork, the memory belongs to the parent.
         if !self.device.is_of_this_process() {
             return;
         }
         if let Ok(current) = self.device.enter() {
             let _relaxed = RelaxedCapture::enter();
-            // The first one waits for the device, on which work with the caller's memory may still be under way. To wait by `cuCtxSynchronize` would
-            // break the captures of others.
+            // The first free waits for the device, where work on the caller's memory may still be running.
+            // `cuCtxSynchronize` would invalidate captures in progress elsewhere.
             self.memory.drain(..).for_each(DeviceMemory::free);
             let _ = current.leave();
         }

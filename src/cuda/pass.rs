@@ -1,4 +1,4 @@
-//! Passes over a batch: what to launch, and with what.
+//! Passes over a batch: selects the kernels and launches them.
 
 use super::Backend;
 use super::arguments::{
@@ -18,20 +18,21 @@ use crate::tensor::RawTensor;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Call {
     Forward,
-    /// The gradient alone; touches no state.
+    /// Only the gradient; does not change the state.
     Backward,
     /// Statistics from given probabilities.
     Accumulate,
 }
 
-/// The most blocks of a kernel over rows that is not a pass.
+/// The most blocks of the `accumulate` kernel.
 const MOST_BLOCKS: usize = 4096;
 
 impl Backend {
-    /// Enqueues a pass over a batch that [`Samples::new`] found right.
+    /// Enqueues a pass over a batch that [`Samples::new`] has validated.
     ///
     /// # Safety
-    /// The tensors can be read, and `outputs` written, until the work has run; nobody else uses them meanwhile.
+    /// The tensors stay readable, and `outputs` writable, until the work has run; nobody else writes to them, or uses
+    /// `outputs`, meanwhile.
     #[expect(clippy::too_many_arguments, reason = "a criterion's own parts, borrowed one by one")]
     pub unsafe fn run(
         &self,
@@ -66,15 +67,15 @@ impl Backend {
         let mut pass = self.arguments(options, state, samples);
         let launch = variants::choose(samples, self.class_weights().is_some() || statistics == Statistics::TakeBack);
         if statistics == Statistics::TakeBack {
-            // First how many samples of each class that is, so that nothing is touched if it cannot be.
+            // First count the samples of each class, so that nothing is changed if the batch cannot be taken back.
             let tally = Pass { statistics: Statistics::Tally as i32, divisor: DIVISOR_ONE, ..pass }.without_outputs();
-            // SAFETY: the caller's promise.
+            // SAFETY: guaranteed by the caller.
             unsafe { self.launch(launch, samples, &tally, call, stream)? };
         }
         let outputs = samples.loss.is_some() || samples.grad.is_some();
         if outputs || statistics != Statistics::Leave {
             pass.statistics = statistics as i32;
-            // A wrong target is counted once: not by a second look at the same batch.
+            // Count each target out of range once, not again in a second pass over the same batch.
             pass.count_targets = i32::from(call != Call::Backward && batch.update == Update::Add);
             if outputs && options.reduction == Reduction::Mean {
                 pass.divisor = DIVISOR_BY_EACH_BLOCK;
@@ -84,11 +85,11 @@ impl Backend {
                 } else if samples.count > DIVISOR_IN_BLOCK {
                     pass.divisor = DIVISOR_FROM_KERNEL;
                     let (kernel, blocks) = (variants::other(Other::Divisor), variants::divisor_blocks(samples.count));
-                    // SAFETY: the caller's promise.
+                    // SAFETY: guaranteed by the caller.
                     unsafe { self.device.launch(kernel, Grid::new(blocks, OTHER_THREADS), stream, &pass)? };
                 }
             }
-            // SAFETY: the caller's promise.
+            // SAFETY: guaranteed by the caller.
             unsafe { self.launch(launch, samples, &pass, call, stream)? };
         }
         current.leave()
@@ -99,7 +100,7 @@ impl Backend {
     unsafe fn launch(&self, launch: Launch, samples: &Samples, pass: &Pass, call: Call, stream: Stream) -> Result<()> {
         if call == Call::Accumulate {
             let (kernel, blocks) = (variants::accumulate(samples.logits.dtype), samples.count.clamp(1, MOST_BLOCKS) as u32);
-            // SAFETY: the caller's promise.
+            // SAFETY: guaranteed by the caller.
             return unsafe { self.device.launch(kernel, Grid::new(blocks, ACCUMULATE_THREADS), stream, pass) };
         }
         let Launch { kernel, threads, .. } = launch;
@@ -108,7 +109,7 @@ impl Backend {
         let shared = shared.unwrap_or(0);
         let blocks = launch.blocks(samples.count, || self.device.blocks_at_once(kernel, threads, shared))?;
         let grid = Grid { blocks, threads, shared };
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { self.device.launch(kernel, grid, stream, &pass) }
     }
 
@@ -149,7 +150,7 @@ impl Backend {
 }
 
 impl Pass {
-    /// The same pass, to look alone.
+    /// The same pass without loss and gradient.
     fn without_outputs(self) -> Self {
         Self { loss: PerSample::default(), grad: Rows::default(), ..self }
     }

@@ -1,4 +1,4 @@
-//! The state on the device: its first content, and its way to the host and back.
+//! The state on the device: initialisation, and transfers to and from the host.
 
 use super::Backend;
 use super::arguments::{Fill, number};
@@ -11,11 +11,11 @@ use crate::state::{Matrix, State, StateMemory};
 use crate::stream::CudaStream;
 use crate::tensor::{Element, RawTensor};
 
-/// The most blocks of a kernel that walks over classes.
+/// The most blocks of a kernel with one block per class; it loops over the remaining classes.
 pub(super) const MOST_BLOCKS: usize = 65_535;
 
 impl Backend {
-    /// Gives memory of our own, and the caller's where it is not to be adopted, the content of a new criterion.
+    /// Initialises the state of a new criterion, except for memory of the caller's that is to be adopted.
     pub(super) fn initialise_state(&self, options: &Options, state: &State, memory: &StateMemory, stream: Stream) -> Result<()> {
         let adopted = |given: &Option<RawTensor>| given.is_some() && memory.adopt;
         if !adopted(&memory.soft_labels) {
@@ -45,14 +45,14 @@ impl Backend {
 
     pub(super) fn launch_fill(&self, kernel: Other, fill: &Fill, stream: Stream) -> Result<()> {
         let blocks = (fill.classes as usize).min(MOST_BLOCKS) as u32;
-        // SAFETY: `fill` names S, the scratch memory, and a matrix that its maker vouches for.
+        // SAFETY: `fill` refers to S, to the scratch memory, and to a matrix that the caller vouches for.
         unsafe { self.device.launch(variants::other(kernel), Grid::new(blocks, OTHER_THREADS), stream, fill) }
     }
 
-    /// A copy of the state in host memory. Waits for the stream.
+    /// A copy of the state in host memory. Synchronises the stream.
     pub fn download(&self, state: &State, stream: CudaStream) -> Result<State> {
         let current = self.enter()?;
-        // SAFETY: no memory of the caller's.
+        // SAFETY: none of it is memory of the caller's.
         let mut copy = unsafe { State::new(state.counts.columns(), &StateMemory::default())? };
         let stream = Stream::new(stream);
         stream.check_not_captured()?;
@@ -60,24 +60,24 @@ impl Backend {
             .and_then(|()| download(&state.sums, &mut copy.sums, stream))
             .and_then(|()| download(&state.counts, &mut copy.counts, stream))
             .and_then(|()| download(&state.counters, &mut copy.counters, stream));
-        // Also after a failure: a copy may be on its way to memory that is about to go.
+        // Even after a failure: a copy may be in flight to memory that is about to be freed.
         let waited = stream.wait();
         enqueued.and(waited)?;
         current.leave()?;
         Ok(copy)
     }
 
-    /// Replaces options and state by those of a file. Waits for the stream.
+    /// Replaces options and state by those of a file. Synchronises the stream.
     pub fn load(&mut self, options: &Options, from: &State, state: &State, stream: CudaStream) -> Result<()> {
         let current = self.enter()?;
         let stream = Stream::new(stream);
-        // Before anything changes.
+        // Before anything is changed.
         stream.check_not_captured()?;
         let relaxed = RelaxedCapture::enter()?;
         let uploads = self.upload_options(options, stream);
         drop(relaxed);
         let enqueued = uploads.and_then(|uploads| self.upload_state(from, state, stream).map(|()| uploads));
-        // Also after a failure: a copy may be on its way from memory that is about to go.
+        // Even after a failure: a copy may be in flight from memory that is about to be freed.
         let waited = stream.wait();
         let uploads = enqueued?;
         waited?;
@@ -85,7 +85,7 @@ impl Backend {
         current.leave()
     }
 
-    /// Enqueues copies of a state to the device, and forgets the last epoch's report.
+    /// Enqueues copies of a state to the device, and clears the last epoch's report.
     fn upload_state(&self, from: &State, state: &State, stream: Stream) -> Result<()> {
         upload(&from.soft_labels, &state.soft_labels, stream)
             .and_then(|()| upload(&from.sums, &state.sums, stream))
@@ -95,7 +95,7 @@ impl Backend {
     }
 }
 
-/// The parts of a matrix that lie together: all of it, or its rows.
+/// The contiguous pieces of a matrix: all of it, or its rows.
 fn pieces<T: Element + bytemuck::Zeroable>(matrix: &Matrix<T>) -> impl Iterator<Item = (u64, std::ops::Range<usize>)> {
     let raw = matrix.as_raw();
     let (rows, columns) = (matrix.rows(), matrix.columns());
@@ -112,7 +112,7 @@ fn clear<T: Element + bytemuck::Zeroable>(matrix: &Matrix<T>, adopted: bool, str
         return Ok(());
     }
     for (address, rows) in pieces(matrix) {
-        // SAFETY: the rows are memory of the matrix.
+        // SAFETY: these rows belong to the matrix.
         unsafe { driver::clear(address, rows.len() * matrix.columns() * size_of::<T>(), stream)? };
     }
     Ok(())
@@ -120,7 +120,7 @@ fn clear<T: Element + bytemuck::Zeroable>(matrix: &Matrix<T>, adopted: bool, str
 
 fn download<T: Element + bytemuck::Zeroable>(from: &Matrix<T>, to: &mut Matrix<T>, stream: Stream) -> Result<()> {
     for (address, rows) in pieces(from) {
-        // SAFETY: as many elements on both sides; whoever calls waits for the stream.
+        // SAFETY: both sides have the same number of elements; the caller synchronises the stream.
         unsafe { driver::download(to.rows_mut(rows), address, stream)? };
     }
     Ok(())
@@ -130,7 +130,7 @@ fn upload<T: Element + bytemuck::Zeroable>(from: &Matrix<T>, to: &Matrix<T>, str
     for (address, rows) in pieces(to) {
         for row in rows.clone() {
             let at = address + ((row - rows.start) * to.columns() * size_of::<T>()) as u64;
-            // SAFETY: as many elements on both sides.
+            // SAFETY: both sides have the same number of elements.
             unsafe { driver::upload(at, from.row(row), stream)? };
         }
     }

@@ -1,48 +1,48 @@
-//! Which kernel passes over a batch, and in how many blocks: one table by the number of classes, the layout, the dtype and the device. The reasons
-//! are in docs/cuda.md.
+//! Selects the kernel for a batch and its number of blocks, from one table by number of classes, layout, dtype and
+//! device. See docs/cuda.md for the reasons.
 
 use super::arguments::DIVISOR_BLOCKS;
 use crate::error::{Result, fail};
 use crate::samples::Samples;
 use crate::tensor::DType;
 
-/// How a kernel goes over a batch.
+/// How a kernel distributes a batch over threads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
-    /// A thread per sample, where neighbouring samples lie side by side.
+    /// A thread per sample, where neighbouring samples are adjacent in memory.
     Samples,
-    /// A thread per row, where rows lie one behind the other: a usual kernel alone.
+    /// A thread per row, for contiguous rows; usual form only.
     Staged,
-    /// A warp per row of few classes, where there are few rows: a usual kernel alone.
+    /// A warp per row of few classes, for few rows; usual form only.
     Few,
-    /// Some threads per row.
+    /// `lanes` threads per row.
     Rows,
-    /// As `Rows`, with fewer threads that have more to do, where there are many rows: a usual kernel alone.
+    /// As `Rows`, but with fewer threads and more work for each, for many rows; usual form only.
     Wide,
 }
 
-/// Compiled kernels. A device has one of the modules.
+/// A set of compiled kernels. Each device loads one of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Module {
-    /// For every device.
+    /// For all devices.
     Ols,
-    /// For compute capability 9.0 on: the same kernels, compiled for it.
+    /// The same kernels compiled for compute capability 9.0 and newer.
     Hopper,
 }
 
-/// Which kernels a criterion may use. All give the same bits.
+/// Which module a criterion uses. All give the same bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Path {
-    /// Those that are thought the fastest on the device.
+    /// The module that is expected to be the fastest on the device.
     Default,
-    /// Those of every device.
+    /// The module for all devices.
     Plain,
-    /// Those for compute capability 9.0.
+    /// The module for compute capability 9.0 and newer.
     Hopper,
 }
 
 impl Path {
-    /// What the environment variable `OLS_CUDA_PATH` asks for.
+    /// What the environment variable `OLS_CUDA_PATH` selects.
     pub fn wanted() -> Result<Self> {
         let Some(name) = std::env::var_os("OLS_CUDA_PATH") else { return Ok(Self::Default) };
         Ok(match name.to_str() {
@@ -53,7 +53,8 @@ impl Path {
         })
     }
 
-    /// The module to load; `newer`: whether the device runs [`Module::Hopper`]. `None`: it would have to.
+    /// The module to load; `newer`: whether the device can run [`Module::Hopper`]. `None` if it cannot but would have
+    /// to.
     pub fn module(self, newer: bool) -> Option<Module> {
         match self {
             Self::Plain => Some(Module::Ols),
@@ -67,19 +68,20 @@ impl Path {
 struct Row {
     way: Way,
     name: &'static str,
-    /// More classes than this, and at most so many.
+    /// Takes more than `above` and at most `most` classes.
     above: usize,
     most: usize,
     threads: u32,
-    /// Threads that have a sample.
+    /// Threads per row.
     lanes: u32,
 }
 
-/// No limit to the number of classes.
+/// No limit on the number of classes.
 const ANY: usize = usize::MAX;
 
-/// The first row that fits is taken. `Way::Samples` is for layouts alone; the bits of a row depend on the number of classes, so no other property of
-/// a batch may choose between variants but where they give the same bits: rows8, samples, staged and few32; rows128 and wide32.
+/// The first entry that fits is used. The bits of a row may depend on the number of classes and the dtype only, so
+/// other properties of a batch may only choose between variants that give the same bits: rows8, samples, staged and
+/// few32; rows128 and wide32.
 const TABLE: [Row; 9] = [
     Row { way: Way::Samples, name: "samples", above: 0, most: 32, threads: 256, lanes: 1 },
     Row { way: Way::Few, name: "few32", above: 0, most: 32, threads: 128, lanes: 32 },
@@ -92,16 +94,17 @@ const TABLE: [Row; 9] = [
     Row { way: Way::Rows, name: "rows512", above: 2048, most: ANY, threads: 512, lanes: 512 },
 ];
 
-/// From so many rows on a warp per row beats a block per row: there are enough of them for every multiprocessor.
+/// From this many rows on, a warp per row beats a block per row: there are enough rows to occupy every
+/// multiprocessor.
 const WIDE_PAYS: usize = 1024;
 
-/// Up to so many rows of few classes a warp per row beats a thread per row: more of the device is at work.
+/// Up to this many rows of few classes, a warp per row beats a thread per row: it occupies more of the device.
 const FEW_ROWS: usize = 2048;
 
-/// The dtypes in the kernels' names.
+/// Logits dtypes, and their names in those of the kernels.
 const DTYPES: [(DType, &str); 4] = [(DType::F32, "f32"), (DType::F64, "f64"), (DType::F16, "f16"), (DType::Bf16, "bf16")];
 
-/// Kernels beside the passes.
+/// Kernels other than passes.
 #[derive(Clone, Copy, Debug)]
 #[repr(usize)]
 pub(super) enum Other {
@@ -113,33 +116,34 @@ pub(super) enum Other {
 }
 const OTHERS: [&str; 5] = ["ols_divisor", "ols_epoch_begin", "ols_epoch_rows", "ols_check_soft_labels", "ols_fill_soft_labels"];
 
-/// Threads of a block of the `Other` kernels, and of `accumulate`.
+/// Threads per block of the `Other` kernels, and of `accumulate`.
 pub(super) const OTHER_THREADS: u32 = 256;
 pub(super) const ACCUMULATE_THREADS: u32 = 128;
 
-/// A kernel, as its place among [`KERNELS`].
+/// A kernel, as an index into the kernels of a module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct KernelId(pub usize);
 
-/// The ids of a dtype: of the usual and the general passes, and of `accumulate`.
+/// Ids per dtype: the usual and the general form of each variant, and `accumulate`.
 const OF_DTYPE: usize = 2 * TABLE.len() + 1;
-/// As many ids as there are; the kernels beside the passes have the last ones. Some have no kernel.
+/// The number of ids. The `Other` kernels come last. Some ids have no kernel.
 pub(super) const KERNELS: usize = DTYPES.len() * OF_DTYPE + OTHERS.len();
 
-/// What a kernel can do.
+/// The two forms of a kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Form {
-    /// What most training needs, and nothing that it would pay for: no weights, second targets or gradients of the loss, no batch to be taken back,
-    /// fewer than 2^31 samples, as small an offset, and (but for `samples`) one index per sample and its classes side by side.
+    /// What most training needs, without the cost of anything else: no weights, second targets or gradients of the
+    /// loss, no batch to be taken back, fewer than 2^31 samples, a target offset below 2^31 in magnitude, and (except
+    /// for `samples`) one sample index per row with adjacent classes.
     Usual,
     /// Everything.
     General,
 }
 
-/// Whether there is such a kernel.
+/// Whether the table's variant has a kernel of this form and dtype.
 fn exists(row: &Row, form: Form, dtype: DType) -> bool {
     match form {
-        // Rows of few classes that do not lie one behind the other are rare enough.
+        // rows8 has no usual form: rows of few classes that are not contiguous are rare.
         Form::Usual => dtype != DType::F64 && row.lanes != 8,
         Form::General => matches!(row.way, Way::Samples | Way::Rows),
     }
@@ -149,13 +153,13 @@ fn exists(row: &Row, form: Form, dtype: DType) -> bool {
 pub(super) struct Listed {
     pub id: KernelId,
     pub name: String,
-    /// Of a pass: the threads of its blocks.
+    /// For passes: threads per block.
     pub threads: Option<u32>,
-    /// Whether rows may lie in shared memory.
+    /// Whether the kernel may keep rows in shared memory.
     pub long_rows: bool,
 }
 
-/// The kernels of each module.
+/// All kernels; each module has the same ones.
 pub(super) fn kernels() -> impl Iterator<Item = Listed> {
     let passes = TABLE.iter().enumerate().flat_map(|(at, row)| {
         [(Form::Usual, ""), (Form::General, "any_")].into_iter().flat_map(move |(form, infix)| {
@@ -191,41 +195,42 @@ pub(super) fn other(kernel: Other) -> KernelId {
     KernelId(KERNELS - OTHERS.len() + kernel as usize)
 }
 
-/// How a pass is launched.
+/// How to launch a pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Launch {
     pub kernel: KernelId,
-    /// Whether its blocks can count many targets together.
+    /// The usual form, whose blocks can count the targets of a large batch together.
     pub usual: bool,
     pub threads: u32,
-    /// Bytes of a row that a block would keep in shared memory.
+    /// For long rows: the bytes of shared memory that a row would take.
     pub row_bytes: Option<usize>,
-    /// Samples that a block works on at once.
+    /// Samples per block at a time.
     samples: usize,
 }
 
 impl Launch {
-    /// Blocks for so many samples, each of which goes on until no sample is left; `at_once` gives the blocks that the device runs at once. The bits
-    /// do not depend on them.
+    /// The number of blocks for `samples` samples. Blocks are persistent: each loops until no sample is left, so
+    /// there are never more than are resident at once, which `at_once` returns. The bits do not depend on the number
+    /// of blocks.
     pub fn blocks(&self, samples: usize, at_once: impl FnOnce() -> Result<usize>) -> Result<u32> {
         let wanted = samples.div_ceil(self.samples).max(1);
         Ok(if wanted == 1 { 1 } else { wanted.min(at_once()?).clamp(1, i32::MAX as usize) as u32 })
     }
 }
 
-/// What of a batch chooses between the kernels.
+/// The properties of a batch that select a kernel.
 #[derive(Clone, Copy, Debug)]
 struct Kind {
     classes: usize,
     dtype: DType,
     samples: usize,
-    /// Classes apart and neighbouring samples side by side: the pixels of (N, K, inner).
+    /// Strided classes and adjacent samples: the pixels of (N, K, inner).
     side_by_side: bool,
-    /// Something that the usual kernels do not know, whatever the layout.
+    /// Whether the batch needs the general form for another reason than its layout.
     rare: bool,
-    /// One index per sample, and the classes of a row side by side in the logits and in the gradient.
+    /// One sample index per row, and adjacent classes in the logits and in the gradient.
     dense: bool,
-    /// And the rows one behind the other.
+    /// Rows contiguous as well, in the logits and in the gradient.
     compact: bool,
 }
 
@@ -236,7 +241,7 @@ impl Kind {
     }
 }
 
-/// The row of the table for a batch, and the form of its kernel.
+/// The entry of the table for a batch, and the form of its kernel.
 fn find(kind: Kind) -> (usize, Form) {
     let fits = |row: &Row| {
         (row.above < kind.classes && kind.classes <= row.most)
@@ -261,7 +266,7 @@ fn launch(kind: Kind) -> Launch {
     Launch { kernel, usual: form == Form::Usual, threads: row.threads, row_bytes, samples }
 }
 
-/// The pass over a batch; `rare`: with class weights, or to take it back.
+/// How to launch the pass over a batch; `rare`: it has class weights, or is to be taken back.
 pub(super) fn choose(samples: &Samples, rare: bool) -> Launch {
     let (logits, classes) = (&samples.logits, samples.classes as i64);
     let kind = Kind {
@@ -283,7 +288,7 @@ pub(super) fn choose(samples: &Samples, rare: bool) -> Launch {
     launch(kind)
 }
 
-/// Blocks of the kernel over the targets: four targets per thread, then more.
+/// Blocks of the divisor kernel: at four targets per thread, up to [`DIVISOR_BLOCKS`].
 pub(super) fn divisor_blocks(count: usize) -> u32 {
     count.div_ceil(4 * OTHER_THREADS as usize).clamp(1, DIVISOR_BLOCKS) as u32
 }
@@ -295,12 +300,12 @@ mod tests {
     const ROWS: Kind = Kind { classes: 0, dtype: DType::F32, samples: 1000, side_by_side: false, rare: false, dense: true, compact: true };
     const PIXELS: Kind = Kind { side_by_side: true, dense: false, compact: false, ..ROWS };
 
-    /// The name of a launch's kernel.
+    /// The name of the kernel of a launch.
     fn name(launch: Launch) -> String {
         kernels().find(|listed| listed.id == launch.kernel).map(|listed| listed.name).unwrap()
     }
 
-    /// Both sides of every limit, in every dtype, for what most training needs and for what else there is.
+    /// Both sides of every limit of the table, in every dtype, in the usual and in the general form.
     #[test]
     fn cuda_table_at_its_limits() {
         let rows = |classes| match classes {
@@ -339,11 +344,11 @@ mod tests {
                 for kind in [Kind { rare: true, ..ROWS }, apart, Kind { rare: true, ..apart }] {
                     assert_eq!(found(kind), format!("ols_{way}_any_{text}"), "{kind:?}");
                 }
-                // Few rows may lie apart; many of few classes may not, but for the general kernel.
+                // A few non-contiguous rows have a usual kernel; many rows of few classes need the general one.
                 assert_eq!(found(Kind { compact: false, ..ROWS }), best(way));
                 let padded = if classes <= 32 { format!("ols_rows8_any_{text}") } else { found(Kind { samples: 2049, ..ROWS }) };
                 assert_eq!(found(Kind { compact: false, samples: 2049, ..ROWS }), padded);
-                // Their classes lie apart, which the kernel for them is made for.
+                // Strided classes with adjacent samples: the kernel `samples`.
                 let expected = if pixels == "samples" { usual(pixels) } else { format!("ols_{way}_any_{text}") };
                 assert_eq!(found(PIXELS), expected);
                 assert_eq!(found(Kind { rare: true, ..PIXELS }), format!("ols_{pixels}_any_{text}"));
@@ -351,7 +356,7 @@ mod tests {
         }
     }
 
-    /// As many blocks as there is work for, or as the device runs at once.
+    /// As many blocks as there is work for, or as are resident at once.
     #[test]
     fn cuda_grids_at_their_limits() {
         let blocks = |kind: Kind, at_once: usize| {
@@ -366,7 +371,7 @@ mod tests {
             (Kind { rare: true, ..rows(10, 128) }, 6, (256, 4)),
             (Kind { dtype: DType::F64, ..rows(10, 128) }, 6, (256, 4)),
             (rows(33, 128), 600, (128, 32)),
-            // The device.
+            // Limited by the device.
             (rows(10, 2048), 600, (128, 512)),
             (rows(10, 2049), 600, (256, 9)),
             (rows(10, 2049), 6, (256, 6)),
@@ -393,7 +398,7 @@ mod tests {
         }
     }
 
-    /// Rows may lie in shared memory where there is no limit to them, and nowhere else.
+    /// Only kernels without a limit on the number of classes keep rows in shared memory.
     #[test]
     fn cuda_long_rows_have_their_bytes() {
         for (classes, dtype, bytes) in
@@ -406,7 +411,7 @@ mod tests {
         }
     }
 
-    /// Every kernel has an id of its own.
+    /// Every kernel has its own id.
     #[test]
     fn cuda_kernels_have_their_ids() {
         let names: Vec<String> = kernels().map(|listed| listed.name).collect();
@@ -418,7 +423,7 @@ mod tests {
         assert!(ids.len() == names.len() && ids.iter().all(|&id| id < KERNELS));
     }
 
-    /// What each way to ask gives on older and on newer devices.
+    /// The modules that each path selects on older and on newer devices.
     #[test]
     fn cuda_paths_choose_modules() {
         for (path, older, newer) in [

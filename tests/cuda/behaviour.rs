@@ -414,10 +414,10 @@ fn cuda_refuses_machines_that_cannot() {
     refused(2, 5, STATUS_INVALID_DEVICE, "device_id = 2 is outside [0, 2)");
     refused(-1, 5, STATUS_INVALID_DEVICE, "device_id = -1");
     standin.set("driver_version", 11_080);
-    refused(0, 5, ols_status_t::OLS_STATUS_UNSUPPORTED, "the CUDA driver is of CUDA 11.8, but 12.0 or newer is needed");
+    refused(0, 5, ols_status_t::OLS_STATUS_UNSUPPORTED, "the driver supports CUDA 11.8, but 12.0 or newer is required");
     standin.set("driver_version", 12_000);
     standin.set("capability", 70);
-    refused(0, 5, ols_status_t::OLS_STATUS_UNSUPPORTED, "compute capability 7.0, but 7.5 or newer is needed");
+    refused(0, 5, ols_status_t::OLS_STATUS_UNSUPPORTED, "compute capability 7.0, but 7.5 or newer is required");
     standin.set("capability", 90);
     for (limit, classes) in [(0, 100), (50_000, 100), (120_500, 100), (1 << 40, 1_000_000)] {
         standin.set("memory_limit", live + limit);

@@ -440,7 +440,7 @@ fn cuda_paths_are_those_that_are_asked_for() {
     refused(ols_status_t::OLS_STATUS_INVALID_ARGUMENT, "OLS_CUDA_PATH = \"fast\" is neither plain nor hopper");
     standin.set("capability", 89);
     standin.path("hopper");
-    refused(ols_status_t::OLS_STATUS_UNSUPPORTED, "compute capability 8.9, but what OLS_CUDA_PATH asks for needs 9.0");
+    refused(ols_status_t::OLS_STATUS_UNSUPPORTED, "compute capability 8.9, but OLS_CUDA_PATH = hopper requires 9.0");
     for path in ["", "plain"] {
         assert_eq!(launched(path, 300, DType::F32, false), ("ols_rows128_f32".to_owned(), 80), "{path}");
     }

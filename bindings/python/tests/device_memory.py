@@ -194,7 +194,7 @@ def devices():
 
     liar = Elsewhere(logits, DEVICE)
     liar.address = logits.ctypes.data
-    raises(RuntimeError, "is memory of the host, but logits.device = cuda:1", there, liar, y)
+    raises(RuntimeError, "is host memory, but logits.device = cuda:1", there, liar, y)
     other = Array(logits, 0)
     liar.address = other.memory
     raises(RuntimeError, "is memory of cuda:0, but the criterion is on cuda:1", there, liar, y)

@@ -1,4 +1,4 @@
-//! The CUDA driver: found when it is asked for, its errors in this library's words, its contexts left as they were.
+//! The CUDA driver API: loaded on demand, with its errors translated and the caller's context preserved.
 
 mod context;
 mod device;
@@ -16,14 +16,14 @@ use super::variants::{Module, Path};
 use crate::error::{Error, ErrorKind, Result, fail};
 use crate::tensor::Device as DeviceName;
 
-/// The oldest driver that reads the kernels, as `cuDriverGetVersion` counts.
+/// The oldest driver that accepts the kernels, in the format of `cuDriverGetVersion`.
 const OLDEST_DRIVER: i32 = 12_000;
-/// The oldest compute capability.
+/// The oldest supported compute capability.
 const OLDEST_CAPABILITY: (i32, i32) = (7, 5);
-/// The oldest that runs the kernels of [`Module::Hopper`].
+/// The oldest compute capability that runs the kernels of [`Module::Hopper`].
 const HOPPER_CAPABILITY: (i32, i32) = (9, 0);
 
-/// A driver's error as ours; `what` is what was tried.
+/// Translates a driver error; `what` is what failed.
 fn failed(what: &str) -> impl Fn(DriverError) -> Error {
     move |error| {
         let kind = if error.0 == sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY { ErrorKind::OutOfMemory } else { ErrorKind::Cuda };
@@ -31,28 +31,29 @@ fn failed(what: &str) -> impl Fn(DriverError) -> Error {
     }
 }
 
-/// `100 (CUDA_ERROR_NO_DEVICE): no CUDA-capable device is detected`
+/// For example `100 (CUDA_ERROR_NO_DEVICE): no CUDA-capable device is detected`.
 fn describe(error: DriverError) -> String {
     let text =
         |text: std::result::Result<&std::ffi::CStr, DriverError>| text.map_or("unknown".into(), |text| text.to_string_lossy().into_owned());
     format!("{} ({}): {}", error.0 as u32, text(error.error_name()), text(error.error_string()))
 }
 
-/// Finds the driver, or says why there is none.
+/// Loads and initialises the driver, or returns why that is impossible.
 fn start(device: DeviceName) -> Result<()> {
-    // SAFETY: asks the dynamic loader for libcuda, and keeps nothing.
+    // SAFETY: only asks the dynamic loader for libcuda.
     if !unsafe { sys::is_culib_present() } {
-        fail!(Unsupported, "device = {device}: there is no CUDA driver here (libcuda cannot be loaded)");
+        fail!(Unsupported, "device = {device}: no CUDA driver was found (libcuda cannot be loaded)");
     }
     let mut version = 0;
     // SAFETY: writes one number.
     unsafe { sys::cuDriverGetVersion(&raw mut version) }.result().map_err(failed("cuDriverGetVersion"))?;
     if version < OLDEST_DRIVER {
         let (major, minor) = (version / 1000, version % 1000 / 10);
-        fail!(Unsupported, "device = {device}: the CUDA driver is of CUDA {major}.{minor}, but 12.0 or newer is needed");
+        fail!(Unsupported, "device = {device}: the driver supports CUDA {major}.{minor}, but 12.0 or newer is required");
     }
-    result::init()
-        .map_err(|error| Error::new(ErrorKind::Unsupported, format!("device = {device}: CUDA cannot be used: error {}", describe(error))))
+    result::init().map_err(|error| {
+        Error::new(ErrorKind::Unsupported, format!("device = {device}: CUDA cannot be initialised: error {}", describe(error)))
+    })
 }
 
 fn ask(device: sys::CUdevice, attribute: sys::CUdevice_attribute) -> Result<i32> {
@@ -60,13 +61,13 @@ fn ask(device: sys::CUdevice, attribute: sys::CUdevice_attribute) -> Result<i32>
     unsafe { result::device::get_attribute(device, attribute) }.map_err(failed("cuDeviceGetAttribute"))
 }
 
-/// The device `name`, and the module that `path` has for it.
+/// The device `name`, and the module and image that `path` selects for it.
 fn find(name: DeviceName, path: Path) -> Result<(sys::CUdevice, Module, &'static Image)> {
     use sys::CUdevice_attribute_enum as Attribute;
     start(name)?;
     let count = result::device::get_count().map_err(failed("cuDeviceGetCount"))?;
     if !(0..count).contains(&name.id) {
-        fail!(InvalidDevice, "device_id = {} is outside [0, {count}), the CUDA devices there are", name.id);
+        fail!(InvalidDevice, "device_id = {} is outside [0, {count}), the available CUDA devices", name.id);
     }
     let device = result::device::get(name.id).map_err(failed("cuDeviceGet"))?;
     let (major, minor) = (
@@ -75,13 +76,13 @@ fn find(name: DeviceName, path: Path) -> Result<(sys::CUdevice, Module, &'static
     );
     if (major, minor) < OLDEST_CAPABILITY {
         let (least, of_least) = OLDEST_CAPABILITY;
-        fail!(Unsupported, "device = {name} has compute capability {major}.{minor}, but {least}.{of_least} or newer is needed");
+        fail!(Unsupported, "device = {name} has compute capability {major}.{minor}, but {least}.{of_least} or newer is required");
     }
     let Some(module) = path.module((major, minor) >= HOPPER_CAPABILITY) else {
         let (least, of_least) = HOPPER_CAPABILITY;
         fail!(
             Unsupported,
-            "device = {name} has compute capability {major}.{minor}, but what OLS_CUDA_PATH asks for needs {least}.{of_least}"
+            "device = {name} has compute capability {major}.{minor}, but OLS_CUDA_PATH = hopper requires {least}.{of_least} or newer"
         );
     };
     Ok((device, module, images::image(module, (major, minor))))
