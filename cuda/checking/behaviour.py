@@ -1,4 +1,5 @@
-"""What a training loop relies on beside the numbers: capture and replay across epochs, streams, no synchronisation, errors that leave all usable."""
+"""What training loops rely on apart from numerical results: capture and replay across epochs, streams, the absence of
+synchronisation, and errors that leave everything usable."""
 
 import ctypes
 
@@ -27,7 +28,8 @@ def state(criterion):
 
 
 def capture_across_epochs(library, device, quick):
-    """A captured step, replayed over three epochs, gives the bits of eager calls; so does a captured end of an epoch."""
+    """A captured step, replayed over three epochs, gives the same bits as eager calls; so does a captured end of an
+    epoch."""
     for n, classes in ((128, 10), (8, 300), (4, 2500)) if quick else ((128, 10), (4096, 1000), (64, 5003)):
         logits, targets, loss, grad = step(n, classes, device)
         captured, eager = Criterion(library, classes, device), Criterion(library, classes, device)
@@ -58,7 +60,8 @@ def capture_across_epochs(library, device, quick):
 
 
 def captures_of_others(library, device, quick):
-    """Criteria with memory of their own come, are used and go while somebody captures a stream; the graph stays right."""
+    """Criteria with their own memory are created, used and destroyed while a stream is being captured; the graph
+    stays valid."""
     logits, targets, loss, grad = step(128, 10, device)
     captured, eager = Criterion(library, 10, device), Criterion(library, 10, device)
     eager_loss, eager_grad = torch.zeros_like(loss), torch.empty_like(grad)
@@ -79,7 +82,8 @@ def captures_of_others(library, device, quick):
 
 
 def nothing_waits(library, device, quick):
-    """Calls return while the device is still busy with earlier work, and PyTorch's own detector of synchronisations sees none."""
+    """Calls return while the device is still busy with earlier work, and PyTorch's detection of synchronisations
+    reports none."""
     logits, targets, loss, grad = step(8 if quick else 4096, 1000, device)
     criterion = Criterion(library, 1000, device)
     criterion.forward(logits, targets, loss, grad)
@@ -88,7 +92,7 @@ def nothing_waits(library, device, quick):
     torch.cuda.set_sync_debug_mode("error")
     try:
         busy, done = torch.cuda.Event(), torch.cuda.Event()
-        torch.cuda._sleep(400_000_000)  # some tenths of a second
+        torch.cuda._sleep(400_000_000)  # a few tenths of a second
         busy.record()
         criterion.forward(logits, targets, loss, grad)
         criterion.backward(logits, targets, grad)
@@ -108,7 +112,7 @@ def nothing_waits(library, device, quick):
 
 
 def streams(library, device, quick):
-    """Two criteria on two streams at once, and one on a stream of its own, give the bits of the default stream."""
+    """Two criteria on two streams at once give the same bits as one on the default stream."""
     logits, targets, loss, grad = step(16 if quick else 1024, 300, device)
     wanted = Criterion(library, 300, device)
     for _ in range(20):
@@ -131,7 +135,7 @@ def streams(library, device, quick):
 
 
 def wrong_targets(library, device, _):
-    """Targets out of range: no loss, no gradient, counted once; the context stays usable."""
+    """Targets out of range have no loss and no gradient, and are counted once; the context stays usable."""
     for shape in ((6, 5), (2, 5, 40)):
         logits = torch.randn(shape, device=device)
         targets = torch.randint(5, (shape[0], *shape[2:]), device=device)
@@ -146,7 +150,7 @@ def wrong_targets(library, device, _):
 
 
 def refused_take_back(library, device, _):
-    """More is taken back than was added: nothing changes, and the report says so."""
+    """Taking back more than was added changes nothing, and the report fails."""
     logits, targets, loss, grad = step(256, 100, device)
     criterion = Criterion(library, 100, device)
     criterion.forward(logits[:64], targets[:64])
@@ -165,7 +169,8 @@ def refused_take_back(library, device, _):
 
 
 def bad_pointers(library, device, _):
-    """Host memory where device memory belongs, unknown devices: errors that name the argument, and the context stays usable."""
+    """Host memory in place of device memory, and unknown devices: errors name the argument, and the context stays
+    usable."""
     logits, targets, loss, grad = step(8, 5, device)
     criterion = Criterion(library, 5, device)
     for name, change in (("logits.data", "logits"), ("targets.data", "targets")):
@@ -181,7 +186,7 @@ def bad_pointers(library, device, _):
         assert "device" in str(error), error
     else:
         raise AssertionError("device 77 was accepted")
-    # More than there is, in memory of the library's own.
+    # More memory than there is, allocated by the library.
     raw = library.options()
     raw.num_classes, raw.device_type = 1_000_000, abi.DEVICE_CUDA
     handle = ctypes.c_void_p()
@@ -192,7 +197,7 @@ def bad_pointers(library, device, _):
 
 
 def deterministic(library, device, quick):
-    """Twenty runs of a batch with many collisions: the same bits in loss, gradient and state."""
+    """Twenty runs of a batch with many collisions give the same bits in loss, gradient and state."""
     for shape in ((64, 10), (8, 300), (2, 21, 8, 8)) if quick else ((4096, 10), (4096, 1000), (4, 21, 128, 128)):
         make = torch.Generator().manual_seed(1)
         logits = torch.randn(shape, generator=make).to(device)
@@ -214,7 +219,7 @@ CHECKS = [capture_across_epochs, captures_of_others, nothing_waits, streams, wro
 
 
 def attempt(check, library, device, quick):
-    """What is wrong, as a list of one text or none."""
+    """Runs one check; returns its failure as a list of one text, or an empty list."""
     try:
         check(library, device, quick)
         torch.cuda.synchronize()

@@ -1,4 +1,5 @@
-"""Every variant of the kernels against the oracle: random inputs, every boundary size, every dtype, layouts, options."""
+"""Compares every variant of the kernels with the oracle: random inputs, every boundary size, every dtype, layouts and
+options."""
 
 import random
 import time
@@ -9,31 +10,33 @@ import torch
 from . import oracle
 from .library import NO_UPDATE, TAKE_BACK, Criterion, Library
 
-# Both sides of each limit of the table of variants, and sizes that people use.
+# Both sides of each limit of the table of variants, and sizes used in practice.
 SIZES = [
     2, 3, 7, 8, 9, 10, 21, 31, 32, 33, 64, 100, 255, 256, 257, 1000, 1023, 1024, 1025, 1500, 2047, 2048, 2049, 4096, 5003, 21841, 32768,
 ]  # fmt: skip
-# K and N, both sides of the numbers of rows of few classes that a block of the general kernel takes, and that have a warp each.
+# (K, N): both sides of the number of rows of few classes per block of the general kernel, and of the most rows that
+# get a warp each.
 FEW_CLASSES = [(8, 127), (9, 128), (9, 129), (32, 128), (32, 129), (33, 129), (9, 2048), (9, 2049), (32, 2049)]
 QUICK_FEW_CLASSES = [(9, 129), (9, 2049)]
-# K and N: more samples than a grid takes at once, however large the device (each multiprocessor has 2048 threads at most), and both sides of the number
-# of samples whose losses are added up in one number with the blocks.
+# (K, N): more samples than a grid processes at once on any device (a multiprocessor has at most 2048 threads), and
+# both sides of the number of samples whose losses and blocks are accumulated in a single word.
 MANY = [(9, 4096), (9, 4098), (9, 16_384), (9, 16_386), (9, 131_074), (100, 4096), (100, 16_384), (100, 16_386), (300, 4096), (300, 4098),
         (1500, 4098), (2049, 4098)]  # fmt: skip
-# Pixels, more than have their losses in one number, and than most grids take at once.
+# Numbers of pixels: more than have their losses in a single word, and more than most grids process at once.
 MANY_PIXELS = [131_072, 131_074, 262_146]
 QUICK_SIZES = [3, 32, 33, 257, 1025, 2049]
 DTYPES = [torch.float32, torch.bfloat16, torch.float16, torch.float64]
 LAYOUTS = ["rows", "padded", "odd", "images", "class last", "in place"]
-# Those that take an odd number of samples.
+# Layouts that allow an odd number of samples.
 ROW_LAYOUTS = ["rows", "padded", "odd", "in place"]
-# Of a 16-bit gradient: half a unit in the last place.
+# Rounding error of a gradient: for 16-bit types half a unit in the last place, relative to the value.
 ROUNDING = {torch.float32: 2.0**-23, torch.float64: 2.0**-52, torch.float16: 2.0**-11, torch.bfloat16: 2.0**-8}
 TINY = {torch.float32: 1e-38, torch.float64: 0.0, torch.float16: 2.0**-24, torch.bfloat16: 1e-38}
 
 
 def place(values, layout):
-    """Rows (N, K) as a tensor in this layout, and the function that brings it back to rows; N is even for images."""
+    """Returns rows (N, K) as a tensor in this layout, and the function that converts it back to rows; for images N
+    must be even."""
     n, classes = values.shape
     if layout == "padded":
         memory = torch.zeros(n, classes + 5, dtype=values.dtype, device=values.device)
@@ -50,8 +53,8 @@ def place(values, layout):
 
 
 def random_case(device, classes, dtype, layout, seed, usual, n=None, quick=False):
-    """A batch in a layout, with the options and arguments for it; `usual`: with nothing beside the targets, else with class weights or second targets and
-    whatever else there is."""
+    """A random batch in a layout, with its options and arguments. `usual`: with nothing but targets; otherwise with
+    class weights or second targets, and at random with the other arguments."""
     choose = random.Random(seed)
     make = torch.Generator(device="cpu").manual_seed(seed)
     if n is None and quick:
@@ -86,7 +89,7 @@ def random_case(device, classes, dtype, layout, seed, usual, n=None, quick=False
     if not usual and choose.random() < 0.5:
         others["grad_loss"] = torch.rand(n, generator=make) if reduction == "none" else torch.tensor(3.5)
     weights = torch.rand(classes, generator=make) if not usual and (not mixed or choose.random() < 0.4) else None
-    # Large matrices are made where they are needed; values depend on the row and the column there, too.
+    # Create large matrices on the device; their values depend on the row and the column as well.
     if classes <= 1024:
         soft = (torch.rand(classes, classes, generator=make) * (2 / classes)).to(device)
     else:
@@ -106,7 +109,7 @@ def random_case(device, classes, dtype, layout, seed, usual, n=None, quick=False
 
 
 def case(library, device, classes, dtype, layout, seed, usual, **size):
-    """One random case: what differs from the oracle, as texts."""
+    """Runs one random case; returns the differences from the oracle as texts."""
     it = random_case(device, classes, dtype, layout, seed, usual, **size)
     weights = None if it.weights is None else it.weights.to(device)
     expected = oracle.loss_and_gradient(it.rows, it.row_targets, it.soft, class_weights=weights, **it.row_arguments, **it.options)
@@ -160,7 +163,7 @@ def compare(criterion, expected, loss, grad, dtype, weights, logits, targets, ra
     if int(criterion.counters[0]) != expected["skipped"]:
         problems.append(f"skipped {int(criterion.counters[0])}, oracle {expected['skipped']}")
 
-    # The same call again: the same bits; then backward; then everything taken back.
+    # The same call again must give the same bits, and so must backward; taking everything back must leave zeros.
     first, again = (raw_grad.clone(), torch.full_like(logits, 55.0))
     state = criterion.sums[present]
     second_loss = torch.full_like(loss, 55.0)
@@ -180,8 +183,9 @@ def compare(criterion, expected, loss, grad, dtype, weights, logits, targets, ra
 
 
 def around_shared_memory():
-    """(classes, dtype) on both sides of the longest row that a block keeps in shared memory (its own needs take less than 4 KB of that), and of those
-    the ones that have no room here: A has 8 bytes for each two classes, S four. Longer 16-bit rows would need 160 GB."""
+    """(classes, dtype) on both sides of the longest row that fits a block's shared memory (the kernel itself needs
+    less than 4 KB of that), and descriptions of those for which there is not enough device memory: A takes 8 bytes
+    per pair of classes, S 4. Longer 16-bit rows would need 160 GB."""
     shared, free = torch.cuda.get_device_properties(0).shared_memory_per_block_optin, torch.cuda.mem_get_info()[0]
     wanted = [(classes, dtype) for dtype, size in ((torch.float32, 4), (torch.float64, 8)) for classes in ((shared - 4096) // size, shared // size + 1)]
     fits = [it for it in wanted if it[0] ** 2 * 12 * 1.15 < free]
@@ -189,14 +193,15 @@ def around_shared_memory():
 
 
 def plan(cuda, quick):
-    """(classes, dtype, layout, samples or None, usual or not) of the cases that are always run, and those that no room is left for."""
+    """The cases that always run, as (classes, dtype, layout, samples or None, usual or not), and descriptions of
+    those that do not fit into memory."""
     sizes = QUICK_SIZES if quick else SIZES if cuda else [size for size in SIZES if size <= 5003]
     cases = [
         (classes, dtype, LAYOUTS[(at // 2 + number) % len(LAYOUTS)], None, (at + number) % 2 == 0)
         for at, classes in enumerate(sizes) for number, dtype in enumerate(DTYPES)
     ]  # fmt: skip
     left_out = []
-    # Each with the usual kernel, which f64 does not have, and with the general one.
+    # Each with the usual kernel, which f64 does not have, and with the general kernel.
     of_kernel = [lambda at: (DTYPES[at % 3], True), lambda at: (DTYPES[(at + 1) % 4], False)]
     for at, (classes, n) in enumerate(QUICK_FEW_CLASSES if quick else FEW_CLASSES):
         cases += [(classes, dtype, ROW_LAYOUTS[(at + usual) % len(ROW_LAYOUTS)], n, usual) for dtype, usual in (choice(at) for choice in of_kernel)]
@@ -218,7 +223,7 @@ def plan(cuda, quick):
 
 
 def is_gone(problem):
-    """Whether an error says that nothing more can be done with the device in this process."""
+    """Whether an error means that this process can no longer use the device."""
     return "CUDA error" in problem or "AcceleratorError" in problem
 
 
@@ -229,7 +234,7 @@ def run(arguments):
     result = {"ok": False, "cases": 0, "failures": (failures := [])}
     if arguments.device == "cuda":
         result["kernels_loaded_s"] = library.load()
-    # Every size in every dtype, then at random for the time that is left.
+    # First the planned cases, then random ones for the remaining time.
     cases, left_out = plan(arguments.device == "cuda", quick)
     if left_out:
         result["left_out"] = f"no memory for {', '.join(left_out)}"
@@ -246,7 +251,7 @@ def run(arguments):
         except Exception as error:
             problems = [f"{type(error).__name__}: {error}"]
         if classes > 16384 and arguments.device == "cuda":
-            torch.cuda.empty_cache()  # the library's own memory comes from the driver
+            torch.cuda.empty_cache()  # the library allocates from the driver, not from PyTorch's cache
         result["cases"] += 1
         name = f"K={classes} {str(dtype)[6:]} {layout} {'usual' if usual else 'general'} seed={seed}" + (f" N={n}" if n else "")
         failures += [f"{name}: {problem}" for problem in problems]

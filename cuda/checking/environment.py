@@ -1,4 +1,4 @@
-"""What the results are of: device, driver, versions."""
+"""Records what the results apply to: device, driver and versions."""
 
 import hashlib
 import os
@@ -17,7 +17,7 @@ def output(*command):
 
 
 def header():
-    """What is known without PyTorch; OLS_COMMIT names the commit, or git does."""
+    """What is known without PyTorch. OLS_COMMIT names the commit; otherwise git is asked."""
     root = pathlib.Path(__file__).resolve().parents[2]
     return {
         "commit": os.environ.get("OLS_COMMIT") or output("git", "-C", str(root), "rev-parse", "--short", "HEAD") or "unknown",
@@ -46,7 +46,8 @@ def run(arguments):
             "nvcc": output("nvcc", "--version").split("\n")[-1],
         }  # fmt: skip
         arguments.save({**found, "ok": False})
-        # Seconds; without machine code for the device, the driver compiles the kernels, and keeps them for the other parts.
+        # In seconds. Without machine code for the device, the driver compiles the kernels now, and caches them for
+        # the other parts.
         found["kernels_loaded_s"] = {"default": library.load()}
         if torch.cuda.get_device_capability() >= (9, 0):
             found["kernels_loaded_s"]["plain"] = library.load("plain")

@@ -1,5 +1,6 @@
-"""libols through its C ABI by ctypes, with PyTorch's tensors on any device. Structs and numbers are those of the Python package, which a test
-compares with the header; its file is loaded alone, since the package itself wants NumPy and looks for a library of its own."""
+"""libols through its C ABI with ctypes, for PyTorch tensors on any device. Structs and constants are those of the
+Python package, which a test compares with the header. Only that file is loaded, since the package itself requires
+NumPy and looks for a library of its own."""
 
 import contextlib
 import ctypes
@@ -25,7 +26,7 @@ REDUCTIONS = {"none": abi.Reduction.NONE, "mean": abi.Reduction.MEAN, "sum": abi
 
 
 class Error(RuntimeError):
-    """A status that is not OK, with the library's text."""
+    """A status other than OK, with the library's message."""
 
     def __init__(self, status, text):
         super().__init__(text)
@@ -33,7 +34,7 @@ class Error(RuntimeError):
 
 
 def dtypes():
-    """Of torch, by the names that the ABI's have."""
+    """PyTorch dtypes and their names in the ABI."""
     import torch
 
     return {torch.float32: "F32", torch.float64: "F64", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64", torch.int32: "I32",
@@ -41,13 +42,13 @@ def dtypes():
 
 
 def code_and_bits(name):
-    """DLPack's code and bits of a dtype by its name."""
+    """DLPack's type code and bits for the name of a dtype."""
     number = abi.Dtype[name]
     return number & 0xFF, number >> 8
 
 
 def view(tensor):
-    """A view of a torch tensor of up to three dimensions; the tensor must outlive it. None: not given."""
+    """A view of a PyTorch tensor of up to three dimensions; the tensor must outlive it. None: not given."""
     if tensor is None:
         return Tensor()
     found = Tensor(data=tensor.data_ptr(), device_type=abi.DEVICE_CUDA if tensor.is_cuda else abi.DEVICE_CPU, dtype_lanes=1, ndim=tensor.dim())
@@ -60,7 +61,7 @@ def view(tensor):
 
 @contextlib.contextmanager
 def using(path=None):
-    """Criteria that are made meanwhile use these kernels; without a path the device's own, which everybody has."""
+    """Criteria created in this context use the kernels of `path`; if None, the default for the device."""
     before = os.environ.pop("OLS_CUDA_PATH", None)
     if path is not None:
         os.environ["OLS_CUDA_PATH"] = path
@@ -98,8 +99,9 @@ class Library:
             raise Error(status, self.c.ols_last_error().decode())
 
     def load(self, path=None, device_type=abi.DEVICE_CUDA):
-        """Seconds for the first criterion with these kernels: without machine code for the device, the driver compiles them. They stay loaded, as that
-        criterion is kept."""
+        """Creates a criterion with these kernels; returns the seconds that it took, most of them for loading the
+        kernels and, without machine code for the device, compiling them. The criterion is kept, so that the kernels
+        stay loaded."""
         raw, handle, start = self.options(), c_void_p(), time.perf_counter()
         raw.num_classes, raw.device_type = 2, device_type
         with using(path):
@@ -118,7 +120,7 @@ class Library:
 
 
 class Criterion:
-    """A criterion whose state lies in torch tensors on `device`."""
+    """A criterion whose state is in PyTorch tensors on `device`."""
 
     def __init__(self, library, classes, device, *, soft_labels=None, class_weights=None, **options):
         import torch
@@ -168,7 +170,7 @@ class Criterion:
         self.library.check(self.library.c.ols_accumulate(self.handle, ctypes.byref(batch)))
 
     def prepared(self, logits, targets, loss, grad):
-        """A forward call with all that it points to made before: (function, arguments). Tensors must outlive it."""
+        """A forward call with all its structs built in advance: (function, arguments). The tensors must outlive it."""
         structs = self.raw_batch(logits, targets), view(loss), view(grad)
         self.keep = (*getattr(self, "keep", ()), structs)
         return self.library.c.ols_forward, (self.handle, *(c_void_p(ctypes.addressof(struct)) for struct in structs))

@@ -1,5 +1,5 @@
-"""What libols computes, in f64 and PyTorch: loss, gradient and statistics of a batch of rows (N, K). Written from the definitions in
-src/reference.rs, one line per definition."""
+"""What libols computes, in PyTorch and f64: loss, gradient and statistics of a batch of rows (N, K). Written from the
+definitions in src/reference.rs, one line per definition."""
 
 import torch
 
@@ -8,7 +8,8 @@ UNITS = 2.0**30
 
 def loss_and_gradient(z, targets, soft_labels, *, alpha=0.5, reduction="mean", class_weights=None, sample_weights=None, targets2=None, lam=None,
                       grad_loss=None, ignore_index=-100, target_offset=0):  # fmt: skip
-    """Rows in; a dict of the reduced loss, per-sample losses (times v), the gradient, who counts for the statistics and what it adds."""
+    """Takes rows; returns a dict of the reduced loss, the losses per sample (times v), the gradient, the samples that
+    count for the statistics, and what these add."""
     z = z.double()
     n, classes = z.shape
     one = torch.ones((), dtype=torch.float64, device=z.device)
@@ -56,7 +57,7 @@ def loss_and_gradient(z, targets, soft_labels, *, alpha=0.5, reduction="mean", c
 
 
 def statistics(found, classes):
-    """The classes that were counted, their rows of A in units of 2^-30 (each p rounded in f64), and c."""
+    """The classes with samples, their rows of A in units of 2^-30 (each p rounded in f64), and c."""
     right = found["right"]
     present, row = found["counted"][right].unique(return_inverse=True)
     sums = torch.zeros(len(present), classes, dtype=torch.int64, device=right.device)
@@ -65,7 +66,7 @@ def statistics(found, classes):
 
 
 def next_soft_labels(soft_labels, sums, counts):
-    """S of the next epoch for the default policies: a measured row is a mean, the others keep theirs."""
+    """S of the next epoch with the default policies: the rows of measured classes become means, the others stay."""
     totals = sums.sum(1, keepdim=True)
     measured = (counts > 0)[:, None] & (totals > 0)
     return torch.where(measured, (sums.double() / totals.double()).float(), soft_labels)

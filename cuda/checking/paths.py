@@ -1,5 +1,6 @@
-"""The kernels for compute capability 9.0 and those for older devices, asked for by name (OLS_CUDA_PATH): whether they give the same bits, also in a captured
-step, and how fast those for older devices are. A part of its own, and the last one: nothing else is lost where its time runs out."""
+"""Compares the kernels for compute capability 9.0 with those for all devices, selected with OLS_CUDA_PATH: same bits,
+also in a captured step, and speed. A part of its own, and the last one, so that nothing else is lost if time runs
+out."""
 
 import functools
 import time
@@ -11,16 +12,16 @@ from .correctness import DTYPES, as_bits, is_gone, random_case
 from .library import TAKE_BACK, Criterion, Library, using
 
 PATHS = ("plain", "hopper")
-# Beside the default.
+# Measured in addition to the default.
 MEASURED = ("plain",)
-# Both sides of the limits of the table of variants, odd ones, and rows (of f64) that are longer than a block's shared memory.
+# Both sides of the limits of the table of variants, odd sizes, and (f64) rows that exceed a block's shared memory.
 SIZES = [8, 9, 32, 33, 100, 255, 256, 257, 300, 1000, 1023, 1024, 1025, 1500, 2047, 2048, 2049, 4097, 5003, 16384, 21841, 32768, 32769]
 QUICK_SIZES = [9, 33, 257, 1025, 2049]
 LAYOUTS = ["rows", "odd", "images", "class last", "padded"]
 
 
 def same_bits(library, device, classes, dtype, layout, seed, quick):
-    """What differs from the plain path, as texts."""
+    """Returns the differences from the plain path as texts."""
     it = random_case(device, classes, dtype, layout, seed, usual=seed % 4 != 0, quick=quick)
     plain, problems = None, []
     for path in PATHS:
@@ -38,7 +39,7 @@ def same_bits(library, device, classes, dtype, layout, seed, quick):
 
 
 def correctness(library, device, end, result, arguments):
-    """Adds to the result's cases and failures; whether the device can go on."""
+    """Adds cases and failures to the result; returns whether the device is still usable."""
     sizes = QUICK_SIZES if arguments.quick else SIZES
     plan = [(classes, DTYPES[(at + turn) % len(DTYPES)], LAYOUTS[(at + 2 * turn) % len(LAYOUTS)]) for turn in range(4) for at, classes in enumerate(sizes)]
     for seed, (classes, dtype, layout) in enumerate(plan):

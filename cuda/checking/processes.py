@@ -1,4 +1,4 @@
-"""Programs that get a time, and leave nothing behind."""
+"""Runs programs with a time limit, without leaving any processes behind."""
 
 import os
 import signal
@@ -7,8 +7,8 @@ import tempfile
 
 
 def run(command, limit, environment=None, catch=True):
-    """(exit status or None where it did not end within `limit` seconds, what it printed if `catch`). With it go all processes that it started: a debugger's
-    program, a compiler's workers."""
+    """Returns (exit status, or None if it did not end within `limit` seconds; its output, if `catch`). All processes
+    that it has started are killed with it, such as a compiler's workers."""
     with tempfile.TemporaryFile("w+", errors="replace") as output:
         streams = {"stdout": output, "stderr": subprocess.STDOUT} if catch else {}
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, env={**os.environ, **(environment or {})}, start_new_session=True, **streams)

@@ -1,9 +1,10 @@
-"""The race: libols against PyTorch, whatever peers are installed, a device copy of the same bytes and an empty kernel.
+"""The benchmark: libols against PyTorch, the peers that are installed, a device copy of the same bytes and an empty
+kernel.
 
-Device time is that of a replayed graph with many steps in it, divided by the steps; each step has buffers of its own as far as 256 MB go, so that
-large shapes do not find theirs in the L2 cache; those up to 256x1000 do. Eager time is that of a loop without synchronisation, per step, from its
-start until the device is done; host time until the last call has returned. On the CPU there is no graph and no kernel: that is for trying this
-program."""
+Device time is measured by replaying a graph of many steps, per step. Each step has its own buffers, up to 256 MB in
+total, so that large shapes do not find theirs in the L2 cache; shapes up to 256x1000 do. Eager time is that of a loop
+without synchronisation, per step, from its start until the device has finished; host time ends when the last call has
+returned. There are no graphs and no empty kernels on the CPU, which is only for testing this program."""
 
 import functools
 import gc
@@ -16,7 +17,7 @@ import torch.nn.functional as F
 
 from .library import Criterion, Library, abi, using
 
-# The contestants of the race on the processor.
+# The contestants of the CPU benchmark.
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "benches" / "race"))
 import inputs as of_race  # noqa: E402
 import peers  # noqa: E402
@@ -30,18 +31,19 @@ SMALL_SHAPES = [((128, 10), True), ((2, 5, 16, 16), True), ((16, 300), False)]
 DTYPES = of_race.DTYPES
 BYTES_APART = 256e6
 STEPS = 20
-# Seconds that so many steps may take together: slower contestants do fewer.
+# The most seconds for one run of the steps: slower contestants run fewer of them.
 STEPS_TAKE, STEPS_TAKE_QUICK = 0.1, 0.01
-# Cycles that the device sleeps before a graph's first timestamp: some 100 us, in which the host submits the graph.
+# Cycles for which the device sleeps before a graph's first timestamp: about 100 us, in which the host submits the
+# graph.
 HEAD_START = 200_000
-# Seconds of work that bring the clocks of an idle device up.
+# Seconds of work to bring an idle device up to its clock rate.
 WARM_UP = 1.0
-# Seconds that a compilation may take; it is not begun with fewer left.
+# Seconds that a compilation may take; with less time left, it is skipped.
 TO_COMPILE = 25
 
 
 class Device:
-    """The device of the race, and its clocks."""
+    """The device of the benchmark, and how time is measured on it."""
 
     def __init__(self, name, quick):
         self.name, self.cuda, self.steps_take = name, name.startswith("cuda"), STEPS_TAKE_QUICK if quick else STEPS_TAKE
@@ -51,7 +53,8 @@ class Device:
             torch.cuda.synchronize()
 
     def as_many_as_fit(self, steps):
-        """Of the steps, as many as the device's `steps_take` has time for, and how often they are to be repeated; runs some before."""
+        """Returns as many of the steps as fit into `steps_take`, and how often to repeat them; runs a few as a
+        warm-up."""
         for step in steps[:2]:
             step()
         self.wait()
@@ -62,7 +65,7 @@ class Device:
         return steps[: max(1, int(self.steps_take / once))], 3 if once > self.steps_take else 11
 
     def eager_time(self, steps):
-        """(microseconds per step until the device is done, until the host is)."""
+        """Microseconds per step: (until the device has finished, until the last call has returned)."""
         steps, repeated = self.as_many_as_fit(steps)
         best, host = float("inf"), float("inf")
         for _ in range((repeated + 1) // 2):
@@ -75,8 +78,8 @@ class Device:
         return best / len(steps) * 1e6, host / len(steps) * 1e6
 
     def graph_time(self, steps):
-        """Microseconds of the device per step, in a replayed graph: (best, median)."""
-        # What is captured must have run before, on a stream that is not the default one: PyTorch's rule.
+        """Device time per step in a replayed graph, in microseconds: (best, median)."""
+        # PyTorch requires a warm-up on a side stream before a capture.
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
@@ -115,14 +118,15 @@ class Device:
 
 
 def counted_bytes(inputs, counting):
-    """Bytes that must move: logits and gradient, the rows of S that are used, and of A, read and written, those that are added to."""
+    """The least number of bytes to move: logits and gradient, the rows of S that are used, and the rows of A that are
+    updated (read and written)."""
     size = inputs.logits.element_size() * inputs.logits.numel() * 2
     present = int(torch.bincount(inputs.targets.reshape(-1), minlength=inputs.classes).count_nonzero())
     return size + present * inputs.classes * (4 + (16 if counting else 0))
 
 
 class Ours:
-    """libols on a case: the call as Python makes it, and as a compiled language does."""
+    """libols in one case: called from Python, and with prepared arguments, as from a compiled language."""
 
     def __init__(self, library, inputs, device, counting, path=None):
         with using(path):
@@ -132,7 +136,7 @@ class Ours:
         self.made = {}
 
     def tensors(self, logits, targets):
-        """Logits, targets, loss and gradient as the library takes them, the last two made once for a buffer."""
+        """Logits, targets, loss and gradient as the library takes them; the last two are created once per buffer."""
         if logits.data_ptr() not in self.made:
             self.made[logits.data_ptr()] = torch.zeros((), device=logits.device), torch.empty_like(logits)
         loss, grad = self.made[logits.data_ptr()]
@@ -143,12 +147,12 @@ class Ours:
 
     def step(self, logits, targets):
         tensors = self.tensors(logits, targets)
-        # The stream is that of the moment: a graph's while it is captured.
+        # The stream is that at the time of the call: that of the graph during a capture.
         return lambda: self.criterion.forward(*tensors)
 
     def prepared(self, logits, targets):
         function, arguments = self.criterion.prepared(*self.tensors(logits, targets))
-        self.criterion.library.check(function(*arguments))  # nobody looks at the status while it is timed
+        self.criterion.library.check(function(*arguments))  # the status is not checked while time is measured
         return lambda: function(*arguments)
 
 
@@ -158,9 +162,10 @@ def with_gradient(forward, logits):
 
 
 def contestants(inputs, counting, device):
-    """Name to a function of logits and targets that gives a step; made for each buffer. Those who are not there: name to a reason."""
+    """Returns {name: function of logits and targets that makes a step}, to be called for each buffer, and {name:
+    reason} for those that are not available."""
 
-    # 16-bit logits are widened, as autocast does for a loss; compiled, that is a part of the kernels.
+    # 16-bit logits are converted to f32, as autocast does for a loss; the compiler fuses the conversion.
     def rewrite(leaf, y):
         return peers.rewrite(peers.rows(leaf).float(), y.reshape(-1), inputs.blended, inputs.sums, inputs.counts)
 
@@ -188,15 +193,15 @@ def contestants(inputs, counting, device):
         found["compiled"] = rewritten(torch.compile(rewrite, dynamic=False))
     try:
         from liger_kernel.transformers.functional import liger_cross_entropy
-    except Exception as error:  # not installed, or not for this machine's Triton
+    except Exception as error:  # not installed, or not compatible with the installed Triton
         absent["liger"] = f"{type(error).__name__}: {error}"
     else:
-        # It writes the gradient over the logits.
+        # It overwrites the logits with the gradient.
         found["liger"] = lambda z, y: with_gradient(lambda leaf: liger_cross_entropy(peers.rows(leaf), y.reshape(-1)), z.clone())
     return found, absent
 
 
-# Those who ask the device for numbers, which a graph cannot: the eager module picks samples by a mask.
+# These read values back from the device, which a graph cannot: the eager module selects samples with a mask.
 NOT_FOR_GRAPHS = ("eager", "liger")
 
 
@@ -241,12 +246,12 @@ def measure_ours(library, inputs, device, counting, buffers, path=None):
 
 
 def attempt(results, name, device, measuring):
-    """Measures one contestant. What goes wrong is its result, unless the device has gone with it."""
+    """Measures one contestant. A failure becomes its result, unless the device is lost with it."""
     try:
         results[name] = measuring()
     except Exception as error:
         results[name] = {"error": f"{type(error).__name__}: {error}".splitlines()[0][:200]}
-    device.wait()  # raises where nothing more can be measured
+    device.wait()  # raises if the device is lost
     device.free()
 
 
@@ -257,7 +262,8 @@ def run_shape(library, device, shape, dtype, counting, results, compiled, enough
     results["counted_mb"], results["buffers"] = round(counted_bytes(inputs, counting) / 1e6, 3), len(buffers)
     others, absent = contestants(inputs, counting, device)
     if compiled:
-        # Forgets what it compiled for other shapes: after eight of them it would give up without a word.
+        # Clear what was compiled for other shapes: after eight recompilations Dynamo would silently fall back to
+        # eager mode.
         torch._dynamo.reset()
         attempt(results, "compiled", device, lambda: measure(device, others["compiled"], buffers))
         return
@@ -273,7 +279,7 @@ def run_shape(library, device, shape, dtype, counting, results, compiled, enough
 
 
 def plan(device, quick=False):
-    """(shape, whether statistics are added, dtype) of each case."""
+    """The cases: (shape, whether statistics are added, dtype)."""
     shapes, dtypes = (SHAPES if device.cuda and not quick else SMALL_SHAPES), (DTYPES if device.cuda else ["f32"])
     return [(shape, counting, dtype) for shape, counting in shapes for dtype in dtypes]
 
@@ -283,7 +289,7 @@ def key_of(shape, dtype):
 
 
 def times(found):
-    """For the terminal: the best time that each has."""
+    """For the terminal: the best time of each contestant."""
     return {name: it.get("graph_us", it.get("eager_us", "error")) for name, it in found.items() if isinstance(it, dict) and "absent" not in it}
 
 
@@ -297,7 +303,8 @@ def run(arguments):
         if not arguments.quick:
             device.warm_up()
     planned = plan(device, arguments.quick)
-    # All but the compiled ones first: compiling takes longer than everything else, and is killed with this part where it does not end.
+    # The compiled contestants come last: compiling takes longer than everything else, and is killed with this part if
+    # it does not finish.
     turns = [(case, False) for case in planned]
     if device.cuda:
         turns += [(case, True) for case in sorted(planned, key=lambda case: case[2] != "f32") if case[1]]
@@ -313,7 +320,7 @@ def run(arguments):
             failures.append(f"{key}: {type(error).__name__}: {error}"[:300])
             print(failures[-1], flush=True)
         print(key, times(cases[key]), flush=True)
-        arguments.save(result)  # what is known survives whatever comes
+        arguments.save(result)  # so that results survive whatever happens later
         device.free()
     wanted = "graph_us" if device.cuda else "eager_us"
     for shape, _, dtype in planned:

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""Launches every kernel on small batches, with device memory that is exactly as long as its tensor: for compute-sanitizer, which is quick where
-no framework is loaded. Usage: sanitized.py PATH/libols.so [--quick]"""
+"""Launches every kernel on small batches, with device memory exactly as long as each tensor.
+
+For compute-sanitizer, which is fast if no framework is loaded. Usage: sanitized.py PATH/libols.so [--quick]"""
 
 import ctypes
 import random
@@ -12,11 +13,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from checking.library import NO_UPDATE, TAKE_BACK, Library, Report, Tensor, abi, code_and_bits, using  # noqa: E402
 
-FORMATS = {"f32": "f", "f64": "d", "f16": "e", "i64": "q", "i32": "i", "u8": "B"}  # of struct
+FORMATS = {"f32": "f", "f64": "d", "f16": "e", "i64": "q", "i32": "i", "u8": "B"}  # formats of the module struct
 
 
 class Driver:
-    """As much of libcuda as memory needs."""
+    """The part of libcuda that memory management needs."""
 
     def __init__(self):
         self.c = ctypes.CDLL("libcuda.so.1")
@@ -48,7 +49,7 @@ def pack(dtype, values):
 
 
 class Made:
-    """Tensors of one case; their memory is given back at its end."""
+    """The tensors of one case; their memory is freed at its end."""
 
     def __init__(self, driver):
         self.driver, self.addresses = driver, []
@@ -72,7 +73,7 @@ class Made:
 
 
 def case(library, driver, classes, dtype, n, inner, rng, general, class_last=False):
-    """Launches the kernels for a batch; `general`: with weights, second targets and a gradient of the loss."""
+    """Launches the kernels for one batch; `general`: with weights, second targets and an upstream gradient."""
     made = Made(driver)
     shape, per_sample = ((n, classes), (n,)) if inner is None else ((n, classes, inner), (n, inner))
     samples = n * (inner or 1)
@@ -83,7 +84,7 @@ def case(library, driver, classes, dtype, n, inner, rng, general, class_last=Fal
         if sample % 3:
             place = sample * classes + target if class_last else (sample // width * classes + target) * width + sample % width
             values[place] = 6.0
-    targets[0] = classes + 5  # counted, not read from
+    targets[0] = classes + 5  # out of range: must be counted and never used as an index
     strides = (classes * width, 1, classes) if class_last else None
     raw = library.options()
     raw.num_classes, raw.device_type, raw.reduction = classes, abi.DEVICE_CUDA, samples % 3
@@ -129,15 +130,16 @@ def case(library, driver, classes, dtype, n, inner, rng, general, class_last=Fal
         raise SystemExit(f"sanitized.py: K={classes} {dtype}: {report.targets_out_of_range} wrong targets, {report.samples_accumulated} samples")
 
 
-# (K, N, inner) for each row of the table of variants; from 1024 rows on blocks count the targets together.
+# (K, N, inner) for each row of the table of variants. For large batches, of more than 1024 rows, the blocks count the
+# targets together.
 SIZES = [(5, 33, None), (31, 300, None), (4, 2100, None), (21, 2, 45), (100, 9, None), (300, 5, None), (300, 1030, None), (1100, 3, None), (2100, 3, None)]
 
 
 def cases(library, driver, quick, rng):
-    """Launches all kernels; how many cases that were."""
+    """Launches all kernels; returns the number of cases."""
     count = 0
     for classes, n, inner in SIZES:
-        # f64 has no usual kernels.
+        # There are no usual kernels for f64.
         usual, general = (("f32",), ("bf16",)) if quick else (("f32", "f16", "bf16"), ("f32", "f64", "f16", "bf16"))
         for dtype, is_general in [*((dtype, False) for dtype in usual), *((dtype, True) for dtype in general)]:
             case(library, driver, classes, dtype, n, inner, rng, is_general)
@@ -149,10 +151,10 @@ def cases(library, driver, quick, rng):
 def main():
     library, driver, rng = Library(sys.argv[1]), Driver(), random.Random(1)
     quick = "--quick" in sys.argv[2:]
-    # Those of this device, and those for older devices.
+    # The default kernels for this device, and those for all devices.
     for path in (None, "plain"):
         name = path or "default"
-        library.load(path)  # and keeps the kernels loaded
+        library.load(path)  # also keeps the kernels loaded
         with using(path):
             count = cases(library, driver, quick or path == "plain", rng)
         print(f"{name}: {count} cases through the driver: ok", flush=True)

@@ -1,5 +1,5 @@
-"""compute-sanitizer over a small program (sanitized.py) that launches every kernel through the driver alone: memcheck and racecheck, with the kernels
-for older devices behind the device's own."""
+"""Runs memcheck and racecheck of compute-sanitizer over a small program (sanitized.py) that launches every kernel
+through the driver API: first the device's default kernels, then those for all devices."""
 
 import pathlib
 import re
@@ -26,14 +26,14 @@ def find():
 def run(arguments):
     tool, failures, results = find(), [], {}
     end = time.monotonic() + arguments.seconds
-    # Name, and the command before the program.
+    # Name, and the command prefix.
     runs = [("program", [])]
     if tool:
         runs += [(name, [tool, "--tool", name, "--error-exitcode", "9"]) for name in CLEAN]
     else:
         failures.append("there is no compute-sanitizer here")
     for number, (name, prefix) in enumerate(runs):
-        # Who is early leaves time to the others.
+        # A run that finishes early leaves its time to the others.
         limit = max(end - time.monotonic(), 5) / (len(runs) - number) * (1 if number == len(runs) - 1 else 1.3)
         quick = ["--quick"] * (name == "racecheck" or arguments.quick)
         status, text = processes.run([*prefix, sys.executable, "-B", str(PROGRAM), arguments.library, *quick], limit)

@@ -1,6 +1,6 @@
-"""One table of everything, and the bars beside the measurements."""
+"""Formats all results as one table, with targets ("bars") beside the measurements."""
 
-# Device microseconds in a graph on an H200; "empty" and "copy" are measured in the same run.
+# Targets for device time in a graph on an H200, in microseconds; "empty" and "copy" are measured in the same run.
 BARS = {
     "128x10 f32": ("empty + 1.5", lambda it: it["empty"]["graph_us"] + 1.5), "128x10 bf16": ("empty + 1.5", lambda it: it["empty"]["graph_us"] + 1.5),
     "256x100 f32": ("empty + 1.5", lambda it: it["empty"]["graph_us"] + 1.5), "256x100 bf16": ("empty + 1.5", lambda it: it["empty"]["graph_us"] + 1.5),
@@ -10,22 +10,23 @@ BARS = {
     "8192x32000 bf16": ("90 % of copy", lambda it: of_copy(it, 0.90)),
 }  # fmt: skip
 COLUMNS = ["libols", "plain", "copy", "empty", "ce", "ce_smooth", "rewrite", "compiled", "eager", "liger"]
-# How many times as fast as these libols is to be, by shape; the eager module with the host's time, the others in a graph where both can be.
+# Target speedups of libols over these, by shape: for the eager module in eager time, for the others in graph time
+# where both have one.
 RATIOS = {
     "eager": {"128x10": 40, "256x100": 40, "256x1000": 40, "4096x1000": 15},
     "compiled": dict.fromkeys(("128x10", "256x100", "256x1000", "4096x1000", "1024x21841"), 5),
     "ce": dict.fromkeys(("128x10", "256x100", "256x1000", "4096x1000", "1024x21841"), 3),
-    "liger": {},  # 1 everywhere
+    "liger": {},  # 1 for every shape
 }
 
 
 def rate_of_copy(it):
-    """Bytes per microsecond of the copy, which reads and writes the logits."""
+    """Bytes per microsecond of the copy, which reads and writes as many bytes as the logits have."""
     return it["copied_mb"] * 1e6 / it["copy"]["graph_us"]
 
 
 def of_copy(it, share):
-    """The time in which all counted bytes move at this share of the copy's rate."""
+    """The time for all counted bytes at this fraction of the rate of the copy."""
     return it["counted_mb"] * 1e6 / (rate_of_copy(it) * share)
 
 
@@ -60,7 +61,7 @@ def bar_of(key, it, device):
 
 
 def ratios(key, it):
-    """`eager 45x (40)`: how many times as fast, and the bar."""
+    """Formats speedups and their targets: `eager 45x (40)`."""
     ours, found = it.get("libols", {}), []
     for name, bars in RATIOS.items():
         other = it.get(name, {})

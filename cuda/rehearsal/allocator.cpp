@@ -1,5 +1,5 @@
-// PyTorch's allocator for the CPU, replaced by one that takes memory from the stand-in for the CUDA driver while it is told to: such a tensor is one of the
-// host for PyTorch and one of the device for libols.
+// Replaces PyTorch's CPU allocator by one that, while told to, allocates from the stand-in for the CUDA driver: to
+// PyTorch such a tensor is on the host, to libols it is on the device.
 #include <cstring>
 
 #include <c10/core/CPUAllocator.h>
@@ -45,14 +45,14 @@ private:
 
 extern "C" {
 
-// Takes the place of PyTorch's allocator. `context`: the primary one of the first device, retained.
+// Replaces PyTorch's allocator. `of_device` is the retained primary context of the first device.
 void pretend_begin(void *of_driver, void *of_device) {
     driver = of_driver;
     context = of_device;
     c10::SetCPUAllocator(new Allocator(c10::GetCPUAllocator()), 255);
 }
 
-// Whether memory is that of the device from now on; how it was before.
+// Selects whether memory is allocated on the device from now on; returns the previous setting.
 int pretend_on_device(int wanted) {
     const bool before = on_device;
     on_device = wanted != 0;

@@ -1,4 +1,4 @@
-"""Whether the results that the rehearsal has left in a folder are all there."""
+"""Checks that the results that a rehearsal left in a folder are complete."""
 
 import json
 import sys

@@ -1,5 +1,6 @@
-// Runs CUDA kernel source on the CPU, for tests: a fiber per CUDA thread, blocks one after the other. It finds deadlocks, and, with the
-// order of the threads shuffled by a seed, missing barriers. Linux on x86-64 and aarch64, g++ or clang++, C++17.
+// Runs CUDA kernel source on the CPU, for tests: one fiber per CUDA thread, the blocks of a worker one after the
+// other. Detects deadlocks and, as a seed shuffles the order of the threads, missing barriers. Linux on x86-64 and
+// aarch64; g++ or clang++; C++17.
 #pragma once
 #include <setjmp.h>
 #include <ucontext.h>
@@ -88,7 +89,7 @@ inline void wait(Barrier &barrier, unsigned need) {
     me->waits_for = nullptr;
 }
 
-// A fiber runs its thread of one block after the other: making fibers takes longer than most blocks.
+// A fiber is reused by the following blocks, since creating fibers takes longer than most blocks do.
 inline void entry() {
     for (;;) {
         Block *b = block;
@@ -151,8 +152,8 @@ inline void run_block(Block &b, unsigned seed) {
     block = nullptr;
 }
 
-// Blocks in an order that the seed gives, on `workers` threads. Threads are new ones, so that __shared__ starts with zeros once, and with
-// the remains of another block from then on.
+// Runs the blocks in the order given by the seed, on `workers` threads. The threads are new, so __shared__ memory is
+// zero for the first block of each, and afterwards holds the leftovers of another block.
 template <class F> void launch(dim3 grid, dim3 size, size_t dynamic, F body, unsigned workers, unsigned seed) {
     unsigned total = grid.x * grid.y * grid.z;
     std::vector<unsigned> order(total);
@@ -189,7 +190,7 @@ template <class T> inline T unpack(uint64_t bits) {
     return value;
 }
 
-// All lanes of the mask put a value; afterwards each may read all of them.
+// Each lane in the mask contributes a value; afterwards each may read all of them.
 inline const uint64_t *exchange(unsigned mask, uint64_t value) {
     Fiber *me = block->current;
     unsigned lane = me->number % WARP;

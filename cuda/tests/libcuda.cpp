@@ -1,9 +1,10 @@
-// A stand-in for libcuda.so.1: two devices whose memory is host memory and whose kernels run in the block emulator. As the driver it runs
-// nothing before somebody waits: work is queued, arguments are copied when they are given. It keeps what tests ask about: which calls were
-// made, on which streams and contexts; and it refuses while a stream is captured what the driver refuses.
+// A stand-in for libcuda.so.1: two devices whose memory is host memory, and whose kernels run in the block emulator.
+// Like the driver, it is asynchronous: work is queued, with arguments copied at the call, and runs when somebody
+// synchronises. It records what tests ask about (calls, streams, contexts) and, while a stream is being captured,
+// rejects what the driver rejects.
 #define OLS_EMULATED
 #include "emulator.h"
-// after the emulator; it has all kernels
+// After the emulator; includes all kernels.
 #include "../kernels/hopper.cu"
 
 #include <deque>
@@ -60,7 +61,7 @@ std::recursive_mutex lock;
 Context contexts[DEVICES] = {{0, 0}, {1, 0}};
 std::set<Stream *> streams;
 std::map<Pointer, Allocation> allocations;
-std::deque<std::function<void()>> queue; // of all streams, in the order in which work came: one of the orders that are allowed
+std::deque<std::function<void()>> queue; // of all streams, in the order of submission, which is one of the valid orders
 thread_local Context *current;
 thread_local int capture_mode = CAPTURE_GLOBAL;
 bool initialised;
@@ -68,16 +69,16 @@ bool initialised;
 // What tests set and read.
 struct Log {
     int device_count = DEVICES, driver_version = 12000, capability = 90, shared_limit = 227 * 1024;
-    int multiprocessors = 3; // few, so that blocks have more than one row
+    int multiprocessors = 3; // few, so that blocks process more than one row
     long long allocations = 0, synchronisations = 0, copies = 0, launches = 0, live_bytes = 0, memory_limit = 1ll << 40;
     unsigned seed = 0, workers = 1;
-    bool spoils = true; // fresh memory, on whose zeros nobody may count; large matrices that are hardly touched need less without
+    bool spoils = true; // fill new memory with garbage; large matrices of which little is touched take less host memory without
     Pointer last_stream = 0;
     unsigned last_blocks = 0, last_threads = 0;
-    int last_module = 0; // compute capability
-    long long modules = 0, occupancies = 0; // loaded, asked for
-    int earlier_error = 0; // of work that ran before, told by the next call that tells such
-    std::string kernels; // launched, separated by spaces
+    int last_module = 0; // compute capability of the module loaded last
+    long long modules = 0, occupancies = 0; // modules loaded; occupancy queries
+    int earlier_error = 0; // an asynchronous error, reported by the next call that reports such errors
+    std::string kernels; // launched kernels, separated by spaces
 } state;
 
 typedef std::lock_guard<std::recursive_mutex> Guard;
@@ -98,7 +99,7 @@ Stream *find(void *handle) {
 
 bool is_legacy(void *handle) { return !handle || handle == LEGACY_HANDLE; }
 
-// A default stream, or one that was created here on the current context.
+// A default stream, or a stream that was created in the current context.
 bool usable(void *handle) {
     return current && (is_legacy(handle) || handle == PER_THREAD_HANDLE || (find(handle) && find(handle)->context == current));
 }
@@ -109,13 +110,14 @@ bool any_capture() {
     return false;
 }
 
-// What a call that a capture does not survive returns.
+// Invalidates all captures, as an illegal call does, and returns its error.
 Result break_captures(Result error) {
     for (Stream *stream : streams) stream->invalidated = stream->capturing;
     return error;
 }
 
-// Whether this thread may not do what could disturb a capture: where one was begun in global mode, by any thread, unless this one is relaxed.
+// Whether calls that could disturb a capture are illegal in this thread: a capture in global mode is in progress in
+// any thread, and this thread is not in relaxed mode.
 bool is_prohibited() {
     if (capture_mode == CAPTURE_RELAXED) return false;
     for (Stream *stream : streams)
@@ -126,14 +128,14 @@ bool is_prohibited() {
 Result enqueue(void *handle, std::function<void()> work) {
     if (!usable(handle)) return current ? INVALID_HANDLE : INVALID_CONTEXT;
     Stream *stream = find(handle);
-    if (is_legacy(handle) && any_capture()) return break_captures(CAPTURE_IMPLICIT); // it waits for all others
+    if (is_legacy(handle) && any_capture()) return break_captures(CAPTURE_IMPLICIT); // it synchronises with all other streams
     if (stream && stream->invalidated) return CAPTURE_INVALIDATED;
     if (stream && stream->capturing) stream->captured.work.push_back(std::move(work));
     else queue.push_back(std::move(work));
     return SUCCESS;
 }
 
-// Whether [pointer, pointer + bytes) is memory of a device.
+// Whether [pointer, pointer + bytes) is device memory.
 bool owns(Pointer pointer, size_t bytes, int *device = nullptr) {
     auto at = allocations.upper_bound(pointer);
     if (at == allocations.begin()) return false;
@@ -195,7 +197,7 @@ Result cuModuleLoadData(void **module, const void *image) {
     const bool machine = memcmp(text, "\x7f" "ELF", 4) == 0;
     int needed;
     if (machine) {
-        // The low byte of the flags; machine code runs within a major capability.
+        // The low byte of the ELF flags. Machine code runs within a major compute capability.
         needed = (unsigned char)text[48];
         if (needed / 10 != state.capability / 10) return NO_BINARY;
     } else {
@@ -206,13 +208,13 @@ Result cuModuleLoadData(void **module, const void *image) {
     if (needed > state.capability) return NO_BINARY;
     state.last_module = needed;
     ++state.modules;
-    // The same image comes again and again, and has millions of characters.
+    // Cached: the same images are loaded again and again, and have millions of characters.
     static std::map<const void *, std::set<std::string>> images;
     auto at = images.find(image);
     if (at == images.end()) {
         at = images.emplace(image, std::set<std::string>()).first;
         if (machine) {
-            // A section per kernel, whose headers are at the end of the file.
+            // There is a section per kernel; the section headers are at the end of the file.
             const size_t headers = *reinterpret_cast<const uint64_t *>(text + 40), count = *reinterpret_cast<const uint16_t *>(text + 60);
             const std::string_view file(text, headers + 64 * count), section(".text.ols_");
             for (size_t found = 0; (found = file.find(section, found)) != file.npos; found += section.size())
@@ -230,11 +232,11 @@ Result cuModuleGetFunction(void **function, void *module, const char *name) {
     auto at = kernels.find(name);
     Module *in = static_cast<Module *>(module);
     if (at == kernels.end() || !in->kernels->count(name)) return NOT_FOUND;
-    *function = new Function{&at->second, in, name}; // a few bytes per function and test
+    *function = new Function{&at->second, in, name}; // leaks a few bytes per function and test
     return SUCCESS;
 }
 Result cuFuncGetAttribute(int *value, int attribute, void *) {
-    *value = attribute == 1 ? 1024 : 0; // SHARED_SIZE_BYTES, as if each kernel had as much
+    *value = attribute == 1 ? 1024 : 0; // SHARED_SIZE_BYTES: pretend that each kernel uses 1 KiB
     return SUCCESS;
 }
 Result cuFuncSetAttribute(void *function, int attribute, int value) {
@@ -351,7 +353,7 @@ Result cuPointerGetAttributes(unsigned count, const int *attributes, void **data
     int device = -2;
     bool known = owns(pointer, 1, &device);
     for (unsigned i = 0; i < count; ++i) {
-        if (attributes[i] == 2) *static_cast<unsigned *>(data[i]) = known ? 2 : 0;      // MEMORY_TYPE: DEVICE, or nothing known
+        if (attributes[i] == 2) *static_cast<unsigned *>(data[i]) = known ? 2 : 0;      // MEMORY_TYPE: DEVICE, or 0 for unknown memory
         else if (attributes[i] == 9) *static_cast<int *>(data[i]) = device;             // DEVICE_ORDINAL
         else return INVALID_VALUE;
     }
@@ -372,7 +374,7 @@ Result cuLaunchKernel(void *handle, unsigned gx, unsigned gy, unsigned gz, unsig
     Kernel kernel = function->entry->run;
     return enqueue(stream, [=] { kernel(dim3(gx, gy, gz), dim3(bx, by, bz), dynamic, copy.data(), state.workers, state.seed); });
 }
-// As if two blocks filled a multiprocessor.
+// Pretends that two blocks occupy a multiprocessor.
 Result cuOccupancyMaxActiveBlocksPerMultiprocessor(int *blocks, void *handle, int threads, size_t dynamic) {
     Guard guard(lock);
     ++state.occupancies;
@@ -391,7 +393,7 @@ Result cuGetErrorString(int error, const char **text) {
     return SUCCESS;
 }
 
-// For tests.
+// The interface for tests.
 void standin_set(const char *name, long long value) {
     Guard guard(lock);
     std::string key = name;
@@ -425,7 +427,7 @@ long long standin_get(const char *name) {
     if (key == "references") return contexts[0].references + contexts[1].references;
     abort();
 }
-// The names of the kernels that were launched since the last time.
+// The names of the kernels launched since the last call.
 const char *standin_kernels() {
     Guard guard(lock);
     static std::string last;
@@ -433,7 +435,7 @@ const char *standin_kernels() {
     state.kernels.clear();
     return last.c_str();
 }
-// The kernels' structs and numbers: "name value" per line.
+// Sizes, offsets and constants of the kernel arguments: one "name value" per line.
 const char *standin_layout() {
     static std::string text;
     if (!text.empty()) return text.c_str();

@@ -1,8 +1,11 @@
-"""torch.cuda where there is no GPU: tensors "on cuda" are tensors of the host in memory of the stand-in for the driver, which libols takes for a device's.
-The CPU's operators do PyTorch's arithmetic; libols' kernels run in the stand-in's emulator, streams and graphs are the stand-in's. What a GPU would refuse is
-refused: operators over tensors of two devices, a wait in a capture or under set_sync_debug_mode, a call that the real torch.cuda would not take.
+"""torch.cuda without a GPU, for the rehearsal of cuda/check.
 
-A tensor is on the device if the stand-in says so of its address. No time that is measured here means anything."""
+Tensors "on cuda" are host tensors in memory of the stand-in for the driver, which libols takes for device memory.
+PyTorch's arithmetic is done by its CPU operators; libols' kernels run in the stand-in's emulator; streams and graphs
+are those of the stand-in. What a GPU would reject is rejected: operators on tensors of two devices, synchronisation
+during a capture or under set_sync_debug_mode, and calls that the real torch.cuda would not accept.
+
+A tensor is on the device if the stand-in owns its address. Times measured here are meaningless."""
 
 import ctypes
 import inspect
@@ -16,17 +19,17 @@ from torch.overrides import TorchFunctionMode
 
 DEVICE = torch.device("cuda", 0)
 HOST = torch.device("cpu")
-# Bytes of a block's shared memory: little, so that rows of a few thousand classes are long ones.
+# Shared memory per block in bytes: little, so that rows of a few thousand classes do not fit.
 SHARED = 16 * 1024
 # Operators whose result the host has to wait for.
 WAITING = {"item", "tolist", "nonzero", "unique", "bincount", "__bool__", "__int__", "__float__", "__index__", "equal", "masked_select", "repeat_interleave"}
-# Views of a tensor's properties, which touch no memory.
+# Properties of a tensor that can be read without touching its memory.
 PROPERTIES = {"shape", "dtype", "layout", "requires_grad", "ndim", "is_leaf", "grad_fn", "grad"}
 LOOKS = {"stride", "size", "dim", "numel", "element_size", "data_ptr", "storage_offset", "is_contiguous", "requires_grad_", "untyped_storage"}
 
 
 class Driver:
-    """The stand-in, as much of it as torch.cuda needs."""
+    """The part of the stand-in that torch.cuda needs."""
 
     def __init__(self):
         self.c = ctypes.CDLL("libcuda.so.1", mode=ctypes.RTLD_GLOBAL)
@@ -53,17 +56,17 @@ class Driver:
 
 
 class State:
-    """Of the device, as PyTorch keeps it."""
+    """The state that PyTorch keeps for the device."""
 
     def __init__(self):
         self.driver = Driver()
         self.allocator = ctypes.CDLL(os.environ["REHEARSAL_ALLOCATOR"])
         self.allocator.pretend_begin(ctypes.c_void_p(self.driver.c._handle), self.driver.context)
         self.strict, self.capturing = False, False
-        self.stream = None  # the default one
+        self.stream = None  # the default stream
 
     def wait(self):
-        # Work of the host's operators is done when they return; in a capture it is as well, and is not captured.
+        # The CPU's operators have completed when they return, in a capture as well, and are not captured.
         if not self.capturing:
             self.driver.call("cuCtxSynchronize")
 
@@ -98,12 +101,12 @@ def tensors_in(values):
 
 
 def on_device(tensor):
-    # Of the storage, as an empty tensor has no address.
+    # By the storage, since an empty tensor has no address.
     return state.driver.owns(tensor.untyped_storage().data_ptr())
 
 
 def as_device(value):
-    """A device that an argument names, else None."""
+    """The device that an argument names, or None."""
     if isinstance(value, torch.device):
         return value
     return torch.device(value) if isinstance(value, str) and value.partition(":")[0] in ("cpu", "cuda") else None
@@ -139,7 +142,7 @@ class Operators(TorchFunctionMode):
             return function(*arguments, **options)
 
     def place(self, name, arguments, options, wanted):
-        """The device where an operator runs; an error where its tensors are not together."""
+        """The device on which an operator runs; raises if its tensors are on different devices."""
         given = list(tensors_in((*arguments, *options.values())))
         devices = {DEVICE if on_device(it) else HOST for it in given}
         first = DEVICE if given and on_device(given[0]) else HOST
@@ -148,7 +151,7 @@ class Operators(TorchFunctionMode):
                 raise RuntimeError("indices should be either on cpu or on the same device as the indexed tensor (cpu)")
             devices = {first}
         elif len(devices) > 1:
-            # A number in memory of the host goes everywhere.
+            # A scalar in host memory may be combined with tensors on any device.
             devices = {DEVICE if on_device(it) else HOST for it in given if it.dim()} or {DEVICE}
         if len(devices) > 1:
             raise RuntimeError(f"Expected all tensors to be on the same device, but found at least two devices, cuda:0 and cpu! ({name})")
@@ -175,7 +178,7 @@ class Operators(TorchFunctionMode):
 
 
 def as_real(real):
-    """A stand-in for `real` that takes what that takes, and nothing else."""
+    """Decorates a replacement of `real`, which then accepts exactly the arguments that `real` accepts."""
 
     def wrap(function):
         signature = inspect.signature(real)
@@ -191,7 +194,7 @@ def as_real(real):
 
 
 def only_what_is_real(kind, real):
-    """A class in the place of a real one: whoever uses a name that the real one lacks gets an error here too."""
+    """Checks a replacement of the class `real`: it must not have a name that the real one lacks."""
     for name in vars(kind):
         if not name.startswith("_"):
             assert hasattr(real, name), f"{real.__name__} has no {name}"
@@ -226,7 +229,7 @@ class Event:
         self._time, self._waits = time.perf_counter(), state.driver.get("synchronisations")
 
     def query(self):
-        """Whether something has waited since."""
+        """Whether anything has synchronised since."""
         return state.driver.get("synchronisations") != self._waits
 
     def synchronize(self):
@@ -268,7 +271,7 @@ class StreamContext:
 
 
 class Capture:
-    """`torch.cuda.graph`."""
+    """The replacement of `torch.cuda.graph`."""
 
     def __init__(self, cuda_graph, pool=None, stream=None, capture_error_mode="global", **_):
         self.graph, self.context = cuda_graph, StreamContext(stream or Stream())
@@ -284,7 +287,7 @@ class Capture:
 
 
 class Generator(torch.Generator):
-    """Of the host in truth."""
+    """Claims its device, but is always on the host."""
 
     of_device = None
 
@@ -303,14 +306,14 @@ def properties():
 
 
 def compile_without_a_compiler(real):
-    """torch.compile as far as its graph; on the device's memory."""
+    """Replaces torch.compile: traces the graph and runs it eagerly, in device memory."""
 
     def compiled(model=None, **options):
         inner = real(model, backend="eager", **options)
 
         def call(*arguments):
             state.wait()
-            # Dynamo keeps the random state of every device that it believes in.
+            # Dynamo saves the random state of every device that it believes to exist.
             with state.memory_of_device(True), torch._C.DisableTorchFunction(), unittest.mock.patch("torch.cuda.is_available", lambda: False):
                 return inner(*arguments)
 

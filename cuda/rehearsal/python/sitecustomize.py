@@ -1,4 +1,5 @@
-"""Python loads this at its start, where this folder is in PYTHONPATH: the parts of cuda/check find a device, everybody else Python as it is."""
+"""Imported by Python at startup if this folder is in PYTHONPATH: gives the parts of cuda/check a pretended device,
+and leaves all other programs alone."""
 
 import os
 import sys
