@@ -1,5 +1,5 @@
-//! What a user of a device relies on beside the numbers: nothing waits, nothing is allocated, contexts and streams are the caller's, graphs stay
-//! right, and errors leave everything usable.
+//! What users of a device rely on apart from numerical results: nothing synchronises or allocates, contexts and
+//! streams are the caller's, graphs stay valid, and errors leave everything usable.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use crate::support::model::View;
 
 const STATUS_INVALID_DEVICE: ols_status_t = ols_status_t::OLS_STATUS_INVALID_DEVICE;
 
-/// The kernels' structs and names are those of the host, and the PTX has every kernel.
+/// Kernels and host code have the same structs and constants, and the PTX and the machine code contain every kernel.
 #[test]
 fn cuda_host_and_kernels_agree() {
     let standin = Standin::new();
@@ -45,7 +45,8 @@ fn unpacked(name: &str) -> Vec<u8> {
     miniz_oxide::inflate::decompress_to_vec_zlib(&packed).unwrap()
 }
 
-/// Drivers from CUDA 12.0 on read the PTX, devices from 7.5 on (and 9.0 on) run it, and it is that of the sources.
+/// Drivers from CUDA 12.0 on accept the PTX, which is for compute capabilities 7.5 and 9.0, and it was compiled from
+/// the present sources.
 #[test]
 fn cuda_ptx_is_for_old_drivers_and_not_stale() {
     let stated = format!("// Sources: crc32 {}\n", crate::standin::sources());
@@ -54,14 +55,14 @@ fn cuda_ptx_is_for_old_drivers_and_not_stale() {
         assert!(ptx.contains(&format!("\n.version 8.0\n.target {target}\n")), "{file}");
         assert!(ptx.contains(&stated), "cuda/compiled is stale: run cuda/build");
     }
-    // Machine code says what it is for in the low byte of its ELF header's flags.
+    // The architecture of machine code is in the low byte of the flags in its ELF header.
     for capability in [75, 80, 90] {
         let machine = unpacked(&format!("sm_{capability}"));
         assert_eq!((&machine[..4], machine[48]), (&b"\x7fELF"[..], capability));
     }
 }
 
-/// A fresh PTX is the committed one, and no kernel spills a register on any architecture.
+/// Compiling again gives the committed PTX and machine code, and no kernel spills registers on any architecture.
 #[test]
 fn cuda_ptx_can_be_made_again_without_spills() {
     let answer = std::process::Command::new(crate::standin::root().join("cuda/build")).arg("--check").output().expect("cuda/build runs");
@@ -69,7 +70,8 @@ fn cuda_ptx_can_be_made_again_without_spills() {
     println!("{}", String::from_utf8_lossy(&answer.stdout));
 }
 
-/// Forward, backward, statistics alone, take-back and the end of an epoch only enqueue: on the caller's stream, in no more kernels than promised.
+/// Forward, backward, statistics alone, taking back and the end of an epoch only enqueue work: on the caller's
+/// stream, and in no more kernels than documented.
 #[test]
 fn cuda_calls_only_enqueue() {
     let standin = Standin::new();
@@ -102,7 +104,7 @@ fn cuda_calls_only_enqueue() {
     assert!(report.samples_accumulated >= 1000 + 4);
 }
 
-/// The caller's context is current after every call, whichever it was.
+/// Every call preserves the caller's current context.
 #[test]
 fn cuda_calls_restore_the_context() {
     let standin = Standin::new();
@@ -132,7 +134,7 @@ fn cuda_calls_restore_the_context() {
     standin.enter(0);
 }
 
-/// What is refused leaves memory of the caller's as it was, whatever the reason.
+/// A rejected creation leaves the caller's memory unchanged, whatever the reason.
 #[test]
 fn cuda_refused_creation_writes_nothing() {
     let (passed, said) = alone::run_alone("behaviour::creation_is_refused", &[("OLS_ISA", "none")]);
@@ -153,7 +155,7 @@ fn creation_is_refused() {
     assert_eq!(sums.bytes(), [7; 72]);
 }
 
-/// The driver tells of failures of earlier work, such as a kernel of the caller's, wherever it is asked next.
+/// Errors of earlier work, such as a kernel of the caller's, are reported by the next call that asks the driver.
 #[test]
 fn cuda_earlier_errors_are_told() {
     let standin = Standin::new();
@@ -167,7 +169,7 @@ fn cuda_earlier_errors_are_told() {
     fixture.forward(&mut criterion, Update::Add);
 }
 
-/// Two criteria on two devices, or on two streams of one, used by two threads at once.
+/// Two criteria on two devices, or on two streams of one device, used by two threads at once.
 #[test]
 fn cuda_two_criteria_at_once() {
     let standin = Standin::new();
@@ -192,7 +194,8 @@ fn cuda_two_criteria_at_once() {
     standin.enter(0);
 }
 
-/// State in the caller's memory: strided rows, adopted or begun anew; nothing of it is copied, and gaps between rows stay.
+/// State in the caller's memory: strided rows, adopted or initialised; nothing is copied, and the gaps between rows
+/// are preserved.
 #[test]
 fn cuda_state_may_be_the_callers() {
     let standin = Standin::new();
@@ -236,7 +239,7 @@ fn cuda_state_may_be_the_callers() {
     assert_eq!(CudaCriterion::from_raw(&raw, &options).err().unwrap().status, STATUS_INVALID_DEVICE);
 }
 
-/// A run that is saved and goes on elsewhere, on a device or on the CPU, ends as the one that never stopped.
+/// A run that is saved and continued elsewhere, on a device or on the CPU, ends like an uninterrupted one.
 #[test]
 fn cuda_saved_runs_go_on() {
     let standin = Standin::new();
@@ -258,7 +261,7 @@ fn cuda_saved_runs_go_on() {
     }
     assert!(one.state(&standin) == other.state(&standin));
     assert_eq!(one.save(), other.save());
-    // Damaged bytes change nothing.
+    // Damaged bytes are rejected without changing anything.
     let state = other.state(&standin);
     let mut damaged = bytes;
     *damaged.last_mut().unwrap() ^= 1;
@@ -266,7 +269,7 @@ fn cuda_saved_runs_go_on() {
     assert!(other.state(&standin) == state);
 }
 
-/// A class with 2^32 samples takes no more; one short of it takes one more of a batch.
+/// A class with 2^32 samples is full; a class with one sample less accepts one more sample of a batch.
 #[test]
 fn cuda_full_classes_take_no_more() {
     let standin = Standin::new();
@@ -290,7 +293,7 @@ fn cuda_full_classes_take_no_more() {
     }
 }
 
-/// Wrong targets are counted once, have no loss and no gradient, and spoil nothing.
+/// Targets out of range are counted once, have no loss and no gradient, and affect nothing else.
 #[test]
 fn cuda_counts_wrong_targets() {
     let standin = Standin::new();
@@ -367,7 +370,7 @@ fn cuda_refuses_wrong_memory() {
     bad.stream = foreign_stream;
     refused(bad, grad, "stream: CUDA error 400 (CUDA_ERROR_INVALID_HANDLE)", ols_status_t::OLS_STATUS_CUDA);
 
-    // So for the other calls that take a tensor or a stream.
+    // Likewise for the other calls that take a tensor or a stream.
     let launches = standin.get("launches");
     let soft_labels =
         ols_tensor_t { data: on_host.as_mut_ptr().cast(), ..tensor(fixture.grad.memory.pointer(), DType::F32, &View::new(&[5, 5]), 0) };
@@ -384,7 +387,7 @@ fn cuda_refuses_wrong_memory() {
     let failure = checked(unsafe { ols_next_epoch(criterion.handle, foreign_stream) }).unwrap_err();
     assert!(failure.status == ols_status_t::OLS_STATUS_CUDA, "{failure:?}");
 
-    // Options are read by the host.
+    // Tensors in the options must be in host memory.
     let options = Options::new(5);
     let mut raw = raw_options(&options);
     raw.device_type = OLS_DEVICE_CUDA;
@@ -396,12 +399,12 @@ fn cuda_refuses_wrong_memory() {
     raw.soft_labels = tensor(vec![0u8; 100].leak().as_mut_ptr(), DType::F32, &View::new(&[5, 5]), 0);
     let failure = CudaCriterion::from_raw(&raw, &options).err().unwrap();
     assert!(failure.status == STATUS_INVALID_DEVICE && failure.text.contains("soft_labels.data = 0x"), "{failure:?}");
-    // And the criterion works on.
+    // The criterion is still usable.
     fixture.forward(&mut criterion, Update::Add);
     assert!(criterion.report().unwrap().running_samples_accumulated >= 2);
 }
 
-/// Machines that cannot run it are told apart, with nothing left behind.
+/// Unsuitable machines give distinct errors, and nothing is leaked.
 #[test]
 fn cuda_refuses_machines_that_cannot() {
     let standin = Standin::new();
@@ -434,13 +437,14 @@ fn cuda_refuses_machines_that_cannot() {
     assert_eq!((standin.get("live_bytes"), standin.get("references")), (live, 0));
 }
 
-/// A child after a fork is told so, may destroy what it got, and leaves the parent's alone.
+/// In the child of a fork, calls fail with a clear error; the child may destroy its copy, and the parent's criterion
+/// is unaffected.
 #[test]
 fn cuda_in_a_forked_child_is_an_error() {
     let standin = Standin::new();
     let criterion = CudaCriterion::new(&Options::new(5)).unwrap();
     let live = standin.get("live_bytes");
-    // SAFETY: the child calls the library on this thread alone, and leaves by _exit.
+    // SAFETY: the child calls the library on this thread only, and leaves by _exit.
     let child = unsafe { libc::fork() };
     assert!(child >= 0);
     if child == 0 {
@@ -460,8 +464,8 @@ fn cuda_in_a_forked_child_is_an_error() {
     assert!(criterion.report().is_ok());
 }
 
-/// Tests that together launch every kernel, once more with AddressSanitizer and UndefinedBehaviorSanitizer in the kernels and under all memory of
-/// the device.
+/// Runs tests that together launch every kernel once more under AddressSanitizer and UndefinedBehaviorSanitizer,
+/// which cover the kernels and all device memory.
 #[test]
 fn cuda_under_sanitizers() {
     if std::env::var_os(crate::standin::SANITIZED).is_some() {
@@ -489,7 +493,7 @@ fn cuda_under_sanitizers() {
         .env(crate::standin::SANITIZED, "1")
         .env("PROPTEST_CASES", "10")
         .env("LD_PRELOAD", runtime.trim())
-        // Fibers leave their stacks by longjmp; the test program's own globals are never freed.
+        // Fibers leave their stacks by longjmp, and globals of the test program are never freed.
         .env("ASAN_OPTIONS", "detect_leaks=0:detect_stack_use_after_return=0:allocator_may_return_null=1")
         .output()
         .unwrap();
@@ -498,7 +502,7 @@ fn cuda_under_sanitizers() {
     assert!(text.contains("test result: ok"), "{text}");
 }
 
-/// The sanitizer finds what it is there for: a gradient that is longer than its memory.
+/// The sanitizer does detect errors: here, a gradient that is longer than its memory.
 #[test]
 fn cuda_sanitizer_finds_writes_behind_the_end() {
     const CHILD: &str = "OLS_TEST_OVERFLOW";
@@ -529,7 +533,8 @@ fn cuda_sanitizer_finds_writes_behind_the_end() {
     assert!(!answer.status.success() && text.contains("heap-buffer-overflow"), "{text}");
 }
 
-/// What runs on a GPU machine is at least a program: its Python compiles, and the part that needs neither PyTorch nor a GPU runs on the stand-in.
+/// The program for GPU machines is at least valid: its Python compiles, and the part that needs neither PyTorch nor a
+/// GPU runs on the stand-in.
 #[test]
 fn cuda_check_program_runs_on_the_standin() {
     use std::process::Command;

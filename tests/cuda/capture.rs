@@ -1,4 +1,4 @@
-//! Stream capture: a captured step stays right, and captures and calls that wait leave each other alone.
+//! Stream capture: a captured step stays valid, and captures and synchronising calls do not disturb each other.
 
 use ols::capi::*;
 use ols::{EmptyClass, Options, Update};
@@ -7,7 +7,7 @@ use crate::device::CudaCriterion;
 use crate::fixture::Fixture;
 use crate::standin::Standin;
 
-/// A training step that was captured stays right across epochs, replayed as often as one likes.
+/// A captured training step stays valid across epochs, however often it is replayed.
 #[test]
 fn cuda_graphs_stay_right_across_epochs() {
     let standin = Standin::new();
@@ -35,7 +35,7 @@ fn cuda_graphs_stay_right_across_epochs() {
         assert!(accumulated >= 3 * 750 && accumulated == b.report().unwrap().samples_accumulated);
         assert!(a.state(&standin) == b.state(&standin));
     }
-    // The end of an epoch can be captured too.
+    // The end of an epoch can be captured as well.
     let end = standin.capture(a.stream, || a.next_epoch().unwrap());
     standin.replay(step, a.stream);
     standin.replay(end, a.stream);
@@ -46,7 +46,8 @@ fn cuda_graphs_stay_right_across_epochs() {
     standin.destroy_graph(end);
 }
 
-/// What waits for a stream is refused while that one is captured; neither the capture nor the criterion takes notice.
+/// Synchronising calls are rejected while their stream is being captured, without affecting the capture or the
+/// criterion.
 #[test]
 fn cuda_waiting_in_a_capture_is_an_error() {
     let standin = Standin::new();
@@ -68,7 +69,7 @@ fn cuda_waiting_in_a_capture_is_an_error() {
             }
             fixture.forward(&mut criterion, Update::None);
         });
-        // On the legacy stream, which would wait for the one that is captured.
+        // On the legacy default stream, which would wait for the stream that is being captured.
         let own = std::mem::replace(&mut criterion.stream, std::ptr::null_mut());
         let other = standin.stream();
         let unused = standin.capture(other, || {
@@ -93,7 +94,7 @@ fn cuda_waiting_in_a_capture_is_an_error() {
     }
 }
 
-/// Criteria come and go, and are loaded, while somebody captures another stream; the capture stays whole.
+/// Criteria can be created, loaded and destroyed while another stream is being captured; the capture stays valid.
 #[test]
 fn cuda_captures_survive_what_others_do() {
     let standin = Standin::new();

@@ -1,4 +1,5 @@
-//! The conformance cases of every language on the stand-in: all that the CPU does, but for errors that a device can only tell later.
+//! The conformance cases of all languages on the stand-in: like the CPU, except for errors that a device can only
+//! report later.
 
 use ols::ErrorKind;
 use ols::capi::ols_status_t;
@@ -8,18 +9,18 @@ use crate::standin::{Standin, root};
 use crate::support::model::{Action, Case, File};
 use crate::support::runner::{self, Outputs};
 
-/// How an error of the CPU shows on a device.
+/// How an error on the CPU shows on a device.
 #[derive(Debug, PartialEq)]
 enum Deferred {
-    /// It is one there too.
+    /// As the same error.
     No,
-    /// By its counter.
+    /// In the counter of targets out of range.
     Target,
-    /// By NaN in loss and gradient.
+    /// As NaN in the loss and the gradient.
     Weight,
-    /// By the report; nothing has changed.
+    /// In the report; nothing has changed.
     Report,
-    /// By the counter of rows that are kept out.
+    /// In the counter of skipped rows.
     Probability,
 }
 
@@ -79,7 +80,7 @@ fn run(standin: &Standin, case: &Case) -> Result<(), String> {
                 let bytes = criterion.save();
                 let fresh = ols::Options::new(options.classes).reduction(options.reduction).mode(ols::Mode::Train);
                 let mut next = CudaCriterion::new(&fresh).map_err(|failure| what(format!("{failure:?}")))?;
-                // The mode is the caller's; a case's last word on it is found by looking back.
+                // The mode belongs to the caller, not to the file; look back for the one set last.
                 let mode = case.steps[..number].iter().rev().find_map(|step| match &step.action {
                     Action::SetMode { mode } => Some(mode.0),
                     _ => None,
@@ -124,7 +125,7 @@ fn run(standin: &Standin, case: &Case) -> Result<(), String> {
                     if !right {
                         return Err(what(format!("{how:?} is not to be seen: {counters:?} {:?}", outputs.loss)));
                     }
-                    // The other samples of the batch were counted, unlike on the CPU: what follows differs.
+                    // Unlike on the CPU, the other samples of the batch have been counted, so later steps differ.
                     return Ok(());
                 }
             }
@@ -156,7 +157,7 @@ fn run_all(name: &str) {
     let file: File = serde_json::from_str(&text).unwrap();
     let mut failures = Vec::new();
     for (number, case) in file.cases.iter().enumerate() {
-        // Threads and blocks in another order each time.
+        // Shuffle threads and blocks differently each time.
         standin.set("seed", number as i64);
         if let Err(error) = run(&standin, case) {
             failures.push(format!("{name}/{}: {error}", case.name));

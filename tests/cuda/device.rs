@@ -1,4 +1,4 @@
-//! A criterion on a CUDA device, through the C ABI, with the tensors of the conformance cases.
+//! A criterion on a CUDA device through the C ABI, with the tensors of the conformance cases.
 
 use std::ffi::{CStr, c_void};
 
@@ -11,7 +11,7 @@ use crate::support::model::{CaseBatch, View};
 use crate::support::oracle::dtype_of_loss;
 use crate::support::runner::{Outputs, State, Tensors};
 
-/// A status that is not OK, with its text.
+/// A status other than OK, with its message.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Failure {
     pub status: ols_status_t,
@@ -24,12 +24,12 @@ pub fn checked(status: ols_status_t) -> Result<()> {
     if status == ols_status_t::OLS_STATUS_OK {
         return Ok(());
     }
-    // SAFETY: never NULL, and this thread's until its next call.
+    // SAFETY: never NULL, and valid until this thread's next call.
     let text = unsafe { CStr::from_ptr(ols_last_error()) }.to_str().unwrap().to_owned();
     Err(Failure { status, text })
 }
 
-/// A number of `DLDataType` code and bits.
+/// The type code and bits of `DLDataType`.
 fn dtype(dtype: DType) -> (u8, u8) {
     match dtype {
         DType::F32 => (OLS_CODE_FLOAT, 32),
@@ -42,13 +42,13 @@ fn dtype(dtype: DType) -> (u8, u8) {
     }
 }
 
-/// Not given.
+/// A tensor that is not given.
 pub fn absent() -> ols_tensor_t {
     // SAFETY: numbers and a pointer, all of which may be 0.
     unsafe { std::mem::zeroed() }
 }
 
-/// The tensor of `view` over memory on `device`.
+/// The tensor of `view` in memory of `device`.
 pub fn tensor(data: *mut u8, of: DType, view: &View, device: i32) -> ols_tensor_t {
     let (dtype_code, dtype_bits) = dtype(of);
     let mut tensor = ols_tensor_t {
@@ -92,7 +92,7 @@ fn buffer(dtype: DType, bytes: &[u8]) -> Buffer {
     }
 }
 
-/// A buffer on the device, seen through a view.
+/// A buffer in device memory, seen through a view.
 pub struct OnDevice {
     pub memory: DeviceMemory,
     dtype: DType,
@@ -108,13 +108,13 @@ impl OnDevice {
         tensor(self.memory.pointer(), self.dtype, &self.view, device)
     }
 
-    /// The buffer as it is now, once the stand-in has run what is queued.
+    /// The contents of the buffer, once the stand-in has run all queued work.
     pub fn back(&self) -> (Buffer, View) {
         (buffer(self.dtype, self.memory.bytes()), self.view.clone())
     }
 }
 
-/// A batch on the device.
+/// A batch in device memory.
 pub struct BatchOnDevice {
     pub logits: OnDevice,
     others: [Option<OnDevice>; 5],
@@ -162,7 +162,7 @@ impl BatchOnDevice {
     }
 }
 
-/// The options as C has them; the tensors point into `options`.
+/// The options as a C struct; its tensors point into `options`.
 pub fn raw_options(options: &Options) -> ols_options_t {
     use ols::{EmptyClass, Initial, Mode, Reduction};
     // SAFETY: numbers and pointers, all of which may be 0; then initialised by the library.
@@ -235,7 +235,7 @@ impl CudaCriterion {
 
     pub fn from_raw(raw: &ols_options_t, options: &Options) -> Result<Self> {
         let mut handle = std::ptr::null_mut::<ols_criterion_t>();
-        // SAFETY: initialised options, and a pointer to write.
+        // SAFETY: initialised options, and a pointer to write to.
         checked(unsafe { ols_create(raw, (&raw mut handle).cast()) })?;
         Ok(Self { handle, options: options.clone(), device: raw.device_id, stream: std::ptr::null_mut() })
     }
@@ -350,7 +350,7 @@ impl CudaCriterion {
         [soft_labels, statistics.sums, statistics.counts, statistics.counters]
     }
 
-    /// S, A, c and the counters, read where they lie.
+    /// S, A, c and the counters, read in place.
     pub fn state(&self, standin: &Standin) -> State {
         standin.wait();
         fn read<T: Copy>(view: &ols_tensor_t) -> Vec<T> {
@@ -392,7 +392,7 @@ impl CudaCriterion {
 
 impl Drop for CudaCriterion {
     fn drop(&mut self) {
-        // SAFETY: from `ols_create`, and dropped once. A handle is a box of one pointer.
+        // SAFETY: created by `ols_create` and destroyed once; a handle is a box of one pointer.
         unsafe {
             ols_destroy(std::mem::transmute::<*mut ols_criterion_t, Option<safer_ffi::prelude::repr_c::Box<ols_criterion_t>>>(self.handle))
         };

@@ -1,10 +1,11 @@
-//! Numbers at the edge of their types.
+//! Numbers at the limits of their types.
 
 use ols::{Batch, Criterion, DType, Options, TensorRef};
 
 use crate::standin::{DEVICE, DeviceMemory, Standin};
 
-/// A soft label, however small, weighs a masked class, whose loss is infinite, and logits that are further apart than a float can tell.
+/// However small a soft label is, it counts for a masked class, whose loss is infinite, and for logits whose
+/// difference exceeds the range of a float.
 #[test]
 fn cuda_tiny_soft_labels_of_far_logits_count() {
     let standin = Standin::new();
@@ -18,7 +19,7 @@ fn cuda_tiny_soft_labels_of_far_logits_count() {
                 let mut soft_labels = vec![0f32; classes * classes];
                 soft_labels[0] = 1.0;
                 soft_labels[1] = tiny;
-                // So many rows that each kind of kernel has some, all alike.
+                // Enough identical rows for the kernel that handles many rows.
                 let n = if two_rows { 4096 } else { 2 };
                 let logits = [vec![high, low], vec![high; classes - 2]].concat().repeat(n);
                 let targets = vec![0i64; n];

@@ -1,4 +1,4 @@
-//! A batch on the device with its loss and gradient.
+//! A batch in device memory, with its loss and gradient.
 
 use ols::{DType, Update};
 
@@ -7,7 +7,7 @@ use crate::support::buffer::Buffer;
 use crate::support::life::plain_batch;
 use crate::support::model::{CaseBatch, Logits, Name, Targets, View};
 
-/// A batch where every second sample is classified right.
+/// A batch in which every second sample is classified correctly.
 pub fn batch(n: usize, classes: usize, seed: u64) -> CaseBatch {
     let (logits, targets) = plain_batch(n, classes, seed);
     CaseBatch {

@@ -1,6 +1,6 @@
-//! The CUDA backend without a GPU: the library's own host code and kernels on a stand-in for the driver (cuda/tests), against the executable
-//! specification. `cargo test --release cuda` runs all of it; g++ builds the stand-in. Not in debug builds, where it would take minutes more and
-//! find the same.
+//! The CUDA backend without a GPU: the library's own host code and kernels, on a stand-in for the driver
+//! (cuda/tests), compared with the executable specification. `cargo test --release cuda` runs all of it; g++ builds
+//! the stand-in. Not in debug builds, which would take minutes longer and find the same.
 #![cfg(not(debug_assertions))]
 
 #[path = "../support/alone.rs"]

@@ -1,4 +1,5 @@
-//! All kernels that can run a batch give the same bits: the usual and the general ones, in grids of any size and in any schedule.
+//! All kernels that can process a batch give the same bits: the usual and the general form, for any size of the grid
+//! and any schedule.
 
 use ols::capi::*;
 use ols::{DType, Initial, Options, Reduction, Update};
@@ -12,14 +13,14 @@ use crate::support::life::{Shape, bits, config, grad_view, layout, loss_view, re
 use crate::support::model::{CaseBatch, Name, Numbers, View};
 use crate::support::runner::State;
 
-/// What a criterion makes of a batch that is added three times and taken back once.
+/// The results for a batch that is added three times and taken back once.
 #[derive(Debug, PartialEq)]
 struct Made {
     passes: Vec<Vec<Vec<u64>>>,
     state: State,
 }
 
-/// And the kernels that it launched: for what is taken back, those for everything.
+/// The kernels launched; taking back needs the general form.
 fn make(standin: &Standin, path: &str, options: &Options, batch: &CaseBatch, in_place: bool) -> (Made, [Vec<String>; 2]) {
     standin.path(path);
     let mut criterion = CudaCriterion::new(options).unwrap();
@@ -39,7 +40,7 @@ fn make(standin: &Standin, path: &str, options: &Options, batch: &CaseBatch, in_
     (Made { passes, state: criterion.state(standin) }, kernels)
 }
 
-/// The table of variants once more, as one line per rule: for a batch, and for one that is taken back.
+/// The table of variants written again as one rule per line: the kernel for a batch, and that for taking it back.
 fn expected(options: &Options, batch: &CaseBatch) -> [String; 2] {
     let (classes, of, view) = (options.classes, batch.logits.dtype.0, &batch.logits.view);
     let (strides, grad) = (view.strides(), grad_view(batch).unwrap().strides());
@@ -71,7 +72,7 @@ fn expected(options: &Options, batch: &CaseBatch) -> [String; 2] {
     [if usual { format!("ols_{usually}_{dtype}") } else { general.clone() }, general]
 }
 
-/// But for the kernel for the mean's divisor.
+/// Ignoring the kernel for the divisor of the mean.
 fn are_alone(kernels: &[Vec<String>; 2], wanted: &[String; 2]) -> bool {
     kernels.iter().zip(wanted).all(|(kernels, wanted)| kernels.iter().all(|name| name == wanted || name == "ols_divisor"))
 }
@@ -81,14 +82,15 @@ fn options(classes: usize, alpha: f64, weighted: bool, reduction: Reduction) -> 
     if weighted { options.class_weights((0..classes).map(|class| 0.1 + (class % 7) as f64).collect::<Vec<_>>()) } else { options }
 }
 
-/// A batch that says the same and that the usual kernels do not take: second targets are the first once more.
+/// An equivalent batch that needs the general form: its second targets equal the first.
 fn with_targets_twice(mut batch: CaseBatch, dtype: DType, lam: f64) -> CaseBatch {
     batch.targets2 = Some(batch.targets.clone());
     batch.lam = Some(Numbers { dtype: Name(dtype), view: View::new(&[]), values: vec![Hex(lam)] });
     batch
 }
 
-/// Classes for each variant; rows of A of both kinds (of an odd number of classes every second begins between multiples of 16 bytes).
+/// Numbers of classes for each variant, even and odd: with an odd one, every second row of A starts off a 16-byte
+/// boundary.
 fn classes() -> impl Strategy<Value = usize> {
     prop_oneof![
         2 => 2..33usize,
@@ -104,14 +106,15 @@ fn classes() -> impl Strategy<Value = usize> {
 proptest! {
     #![proptest_config(config(60))]
 
-    /// Loss, gradient and state, with threads and blocks in any order, in every layout, with infinite, missing and huge logits.
+    /// Loss, gradient and state, with threads and blocks in any order, in every layout, and with infinite, NaN and
+    /// huge logits.
     #[test]
     fn cuda_paths_give_the_same_bits(
         classes in classes(), alpha in prop_oneof![Just(0.0), Just(0.4), Just(1.0)], weighted in prop::bool::weighted(0.2), reduction in reduction(),
         shape in shape(3), usual in prop::bool::weighted(0.6), seed in 1..1000i64, cached in any::<bool>(),
     ) {
         let standin = Standin::new();
-        // With rows that fit no block's memory.
+        // Also with so little shared memory that no long row fits.
         standin.set("shared_limit", if cached { 227 * 1024 } else { 2 * 1024 });
         let options = options(classes, alpha, weighted, reduction);
         let shape = Shape { n: shape.n.min(4), inner: shape.inner.map(|inner| inner.min(2)), ..shape };
@@ -130,8 +133,8 @@ proptest! {
         }
     }
 
-    /// A batch that the usual kernels take has the same bits in the general ones: with second targets that are the first once more, with weights of
-    /// 1, and with classes apart.
+    /// The general form gives the bits of the usual form for a batch that the latter can process: with second targets
+    /// that equal the first, with weights of 1, and with strided classes.
     #[test]
     fn cuda_usual_kernels_give_the_bits_of_the_general_ones(
         classes in classes(), alpha in prop_oneof![Just(0.0), Just(0.4), Just(1.0)], reduction in reduction(), shape in shape(3),
@@ -141,7 +144,7 @@ proptest! {
         standin.set("seed", seed);
         let options = options(classes, alpha, false, reduction);
         let dtype = if shape.dtype == DType::F64 { DType::F32 } else { shape.dtype };
-        // Pixels side by side, or rows.
+        // Adjacent pixels, or rows.
         let inner = if classes <= 32 && seed % 2 == 0 { Some(3) } else { None };
         let nothing = Shape { layout: 0, weights: None, mixed: None, grad_loss: None, ..shape };
         let batch = Shape { dtype, n: 2 + nothing.n.min(3), inner, ..nothing }.batch(classes, &options);
@@ -162,7 +165,7 @@ proptest! {
     }
 }
 
-/// Rows of few classes have their bits whatever the number of rows and the kernel that they choose.
+/// The bits of a row of few classes depend neither on the number of rows nor on the kernel selected by it.
 #[test]
 fn cuda_few_classes_have_the_same_bits_in_every_kernel() {
     let standin = Standin::new();
@@ -186,7 +189,7 @@ fn cuda_few_classes_have_the_same_bits_in_every_kernel() {
     }
 }
 
-/// Bits do not depend on how many blocks there are, nor on which of them has a sample.
+/// Bits do not depend on the number of blocks, nor on which block processes a sample.
 #[test]
 fn cuda_usual_and_general_bits_do_not_depend_on_the_grid() {
     let standin = Standin::new();
@@ -214,7 +217,7 @@ fn cuda_usual_and_general_bits_do_not_depend_on_the_grid() {
     }
 }
 
-/// State that begins between two multiples of 16 bytes, and whose rows lie an odd number of entries apart.
+/// State that starts off a 16-byte boundary, with an odd distance between rows.
 #[test]
 fn cuda_paths_take_any_alignment() {
     let standin = Standin::new();
@@ -244,7 +247,7 @@ fn cuda_paths_take_any_alignment() {
     }
 }
 
-/// A row of many tiles, which fits one block's memory or does not.
+/// A row of many chunks, with and without enough shared memory for it.
 #[test]
 fn cuda_very_long_rows_have_the_same_bits_in_every_way() {
     very_long_rows(20_001, DType::F32, "f32");
@@ -257,7 +260,7 @@ fn very_long_rows(classes: usize, dtype: DType, name: &str) {
     let options = Options::new(classes).alpha(1.0).reduction(Reduction::None);
     let shape = Shape { special: vec![(classes + 7, 0)], ..Shape::rows(dtype, 3, 9) };
     let mut batch = shape.batch(classes, &options);
-    // So far above the others that no other is as large, in 16 bits either.
+    // Far enough above the others that it is the only maximum, even in 16 bits.
     let right = batch.targets.values[0] as usize;
     batch.logits.set.iter_mut().filter(|(index, _)| *index == right).for_each(|(_, value)| *value = Hex(2.0 * value.0));
     let (logits, targets) = (batch.rows().logits, batch.targets.values.clone());
@@ -274,7 +277,7 @@ fn very_long_rows(classes: usize, dtype: DType, name: &str) {
         if kernel.contains("any") {
             batch = with_targets_twice(batch, DType::F32, 0.5);
         }
-        // Adopted, so that it is touched where a sample is added alone: zeros as the system gives them.
+        // Adopted memory, so that it is only touched where a single sample is added: the system provides it as zeros.
         let (soft_labels, sums) = (DeviceMemory::new(classes * classes * 4), DeviceMemory::new(classes * classes * 8));
         let mut raw = raw_options(&options);
         raw.device_type = OLS_DEVICE_CUDA;
@@ -301,7 +304,7 @@ fn very_long_rows(classes: usize, dtype: DType, name: &str) {
     }
 }
 
-/// A class that fills up within a batch takes as many as the plain way lets it.
+/// A class that fills up within a batch accepts as many samples as on the plain path.
 #[test]
 fn cuda_paths_know_full_classes() {
     let standin = Standin::new();
@@ -327,8 +330,8 @@ fn cuda_paths_know_full_classes() {
     }
 }
 
-/// A captured step is replayed like any other, also where its rows take another share of the shared memory than the last ones: the driver is asked
-/// then how many blocks have room for them.
+/// A captured step can be replayed even if its rows take a different amount of shared memory than the previous ones,
+/// for which the occupancy has to be queried during the capture.
 #[test]
 fn cuda_paths_can_be_captured() {
     let standin = Standin::new();
@@ -355,8 +358,8 @@ fn cuda_paths_can_be_captured() {
     }
 }
 
-/// Blocks as the device takes at once: three multiprocessors with two blocks each. The driver is asked when the kernels are loaded, and then for the
-/// rows in shared memory alone, once for each length.
+/// A grid has as many blocks as are resident at once: two on each of three multiprocessors. The occupancy is queried
+/// when the kernels are loaded and later only for rows in shared memory, once per length.
 #[test]
 fn cuda_grids_are_what_the_device_takes_at_once() {
     let standin = Standin::new();
@@ -367,7 +370,7 @@ fn cuda_grids_are_what_the_device_takes_at_once() {
         let asked = standin.get("occupancies");
         criterion.enqueue(&BatchOnDevice::new(&Shape::rows(dtype, n, 2).batch(classes, &options)), Update::Add, None, None).unwrap();
         standin.wait();
-        // So that the kernels stay loaded.
+        // Keep the kernels loaded.
         criteria.push(criterion);
         (standin.get("last_threads"), standin.get("last_blocks"), standin.get("occupancies") - asked)
     };
@@ -393,7 +396,7 @@ fn cuda_grids_are_what_the_device_takes_at_once() {
     }
 }
 
-/// What asks for kernels gets them or an error, and one module of them is loaded.
+/// Selecting kernels by name either works or fails with an error, and exactly one module is loaded.
 #[test]
 fn cuda_paths_are_those_that_are_asked_for() {
     let standin = Standin::new();
@@ -421,7 +424,7 @@ fn cuda_paths_are_those_that_are_asked_for() {
     ] {
         assert_eq!(launched(path, classes, dtype, weighted), (kernel.to_owned(), module), "{path} {classes} {dtype:?}");
     }
-    // Criteria share what is loaded for one way to ask, and for another that comes to the same.
+    // Criteria share a loaded module, also if it was selected in another way.
     standin.path("");
     let modules = standin.get("modules");
     let first = CudaCriterion::new(&options).unwrap();

@@ -1,4 +1,5 @@
-//! Random batches and every boundary size against the executable specification, and against itself: the same bits whatever the schedule.
+//! Random batches and all boundary sizes, compared with the executable specification and with each other: the same
+//! bits in any schedule.
 
 use ols::reference::Reference;
 use ols::{DType, Mode, Options, Reduction, Update};
@@ -21,7 +22,7 @@ fn pass(standin: &Standin, criterion: &mut CudaCriterion, batch: &CaseBatch, upd
 proptest! {
     #![proptest_config(config(150))]
 
-    /// Everything against the reference, over a few epochs of a few batches, with threads in a new order each time.
+    /// Everything against the reference, over two epochs of a few batches, with the threads in a new order each time.
     #[test]
     fn cuda_does_what_the_reference_does(life in life(3, 2), seed in 0..1000i64, evaluation in any::<bool>()) {
         let standin = Standin::new();
@@ -35,7 +36,7 @@ proptest! {
             criterion.set_mode(mode);
             for batch in &batches {
                 for update in [Update::Add, Update::None, Update::Add, Update::TakeBack] {
-                    // Taking back works in both modes; nothing was added in one of them.
+                    // Taking back works in both modes, but in evaluation mode nothing has been added.
                     if update == Update::TakeBack && mode == Mode::Eval {
                         continue;
                     }
@@ -44,7 +45,7 @@ proptest! {
                 }
             }
             check_state(&reference, &criterion.state(&standin), 2f64.powi(-20))?;
-            // From here on the statistics of both are the same ones.
+            // Continue with identical statistics.
             reference.sums = criterion.state(&standin).sums;
             let expected = reference.next_epoch();
             criterion.next_epoch().unwrap();
@@ -56,7 +57,7 @@ proptest! {
         }
     }
 
-    /// Given probabilities count as in the reference, to the unit.
+    /// Given probabilities are accumulated like in the reference, to the unit.
     #[test]
     fn cuda_counts_given_probabilities_exactly(life in life(2, 0), seed in 0..1000i64) {
         let standin = Standin::new();
@@ -82,7 +83,8 @@ proptest! {
         }
     }
 
-    /// Loss, gradient and state have the same bits for any order of threads and blocks, in every layout, in place, and from backward.
+    /// Loss, gradient and state have the same bits for any order of threads and blocks, in every layout, in place,
+    /// and from backward.
     #[test]
     fn cuda_gives_the_same_bits_in_every_way(life in life(1, 2), seed in 1..1000i64) {
         let standin = Standin::new();
@@ -111,14 +113,14 @@ proptest! {
     }
 }
 
-/// `n` samples of `classes` classes in f32 values, with inner samples side by side where there are any.
+/// `n` samples of `classes` classes with f32 values, with adjacent inner samples if `inner` is given.
 fn plain(dtype: DType, n: usize, classes: usize, inner: Option<usize>, seed: u64) -> CaseBatch {
     let shape: Vec<usize> = [n, classes].into_iter().chain(inner).collect();
     let targets: Vec<usize> = [n].into_iter().chain(inner).collect();
     let samples = n * inner.unwrap_or(1);
     let values: Vec<i64> = (0..samples).map(|sample| (splitmix64(seed, (sample / 7) as u64) % classes as u64) as i64).collect();
     let width = inner.unwrap_or(1);
-    // Two of three are classified right: raised above the others.
+    // Two out of three are classified correctly: their logit is raised above the others.
     let raised = (0..samples)
         .filter(|sample| sample % 3 != 1)
         .map(|sample| (sample / width * classes + values[sample] as usize) * width + sample % width);
@@ -141,7 +143,7 @@ fn plain(dtype: DType, n: usize, classes: usize, inner: Option<usize>, seed: u64
     }
 }
 
-/// The same with second targets, which the usual kernels do not know.
+/// The same with second targets, which need the general form.
 fn mixed(mut batch: CaseBatch) -> CaseBatch {
     let mut second = batch.targets.clone();
     second.values.reverse();
@@ -160,7 +162,7 @@ fn compare(standin: &Standin, options: &Options, batch: &CaseBatch) -> State {
     state
 }
 
-/// On both sides of every limit of the table of variants, in every dtype.
+/// Both sides of every limit of the table of variants, in every dtype.
 #[test]
 fn cuda_is_right_at_every_boundary_size() {
     let standin = Standin::new();
@@ -198,8 +200,8 @@ fn cuda_is_right_at_every_boundary_size() {
     }
 }
 
-/// More samples than one block takes, than a grid takes at once, than a block sums the divisor of, and than have their losses in one number with the
-/// blocks; with the usual kernels and with the general ones.
+/// More samples than one block processes, than a grid processes at once, than a block computes the divisor for, and
+/// than have their losses and blocks in a single word; with the usual and the general form.
 #[test]
 fn cuda_is_right_for_many_samples() {
     let standin = Standin::new();
@@ -231,13 +233,13 @@ fn cuda_is_right_for_many_samples() {
             if weighted { options.class_weights((0..classes).map(|class| 0.5 + class as f64).collect::<Vec<_>>()) } else { options };
         standin.kernels();
         let state = compare(&standin, &options, &batch);
-        // In another order of blocks and threads.
+        // With blocks and threads in another order.
         standin.set("seed", 3);
         let mut again = CudaCriterion::new(&options).unwrap();
         pass(&standin, &mut again, &batch, Update::Add);
         assert!(again.state(&standin) == state);
         standin.set("seed", 0);
-        // Without weights the blocks count the targets together.
+        // Without weights, the blocks count the targets together.
         let divisor = weighted && n * inner.unwrap_or(1) > 1024;
         let kernels = standin.kernels();
         assert_eq!(kernels.contains(&"ols_divisor".to_owned()), divisor, "{n}");
@@ -246,7 +248,7 @@ fn cuda_is_right_for_many_samples() {
     }
 }
 
-/// The mean does not change when all weights are scaled, whatever the scale.
+/// Scaling all weights does not change the mean, whatever the factor.
 #[test]
 fn cuda_tiny_and_huge_weights_are_weights() {
     let standin = Standin::new();
@@ -274,13 +276,13 @@ fn cuda_tiny_and_huge_weights_are_weights() {
     }
 }
 
-/// Losses of any size are added up, in whatever kernel and grid: those too large for the sum of the others, and infinite ones. Small ones are not lost
-/// beside large ones that come out of other blocks.
+/// Losses of any size are added correctly, in every kernel and grid: losses too large for the ordinary sum, infinite
+/// losses, and small losses next to large ones from other blocks.
 #[test]
 fn cuda_adds_up_losses_of_any_size() {
     let standin = Standin::new();
     for (classes, n) in [(9, 7), (9, 2100), (40, 70), (300, 5), (300, 1100), (1100, 3), (2100, 3)] {
-        // Powers of two, as every dtype has them.
+        // Powers of two, which every dtype represents exactly.
         for (dtype, large) in [(DType::F32, 124), (DType::Bf16, 100), (DType::F64, 1000)] {
             let large = 2f64.powi(large);
             for (at, sizes) in
@@ -288,7 +290,7 @@ fn cuda_adds_up_losses_of_any_size() {
             {
                 let mut batch = plain(dtype, n, classes, None, at as u64);
                 for (row, size) in [(0, sizes[0]), (n - 1, sizes[1])] {
-                    // Another class than the target's lies so far above it, or the target is impossible.
+                    // Another class lies this far above the target's, or the target is masked.
                     let target = batch.targets.values[row] as usize;
                     let (class, z) = if size.is_finite() { ((target + 1) % classes, size) } else { (target, -size) };
                     batch.logits.set.push((row * classes + class, Hex(z)));
@@ -297,7 +299,7 @@ fn cuda_adds_up_losses_of_any_size() {
                     standin.set("seed", at as i64);
                     compare(&standin, &Options::new(classes).reduction(reduction), &batch);
                 }
-                // Nothing of it is left for the next batch.
+                // Nothing is left over for the next batch.
                 let options = Options::new(classes);
                 let mut criterion = CudaCriterion::new(&options).unwrap();
                 let usual = plain(dtype, n, classes, None, 5);
@@ -309,7 +311,7 @@ fn cuda_adds_up_losses_of_any_size() {
     }
 }
 
-/// A long row has the same bits where it fits shared memory and where it does not.
+/// A long row has the same bits whether or not it fits into shared memory.
 #[test]
 fn cuda_long_rows_do_not_depend_on_shared_memory() {
     let results: Vec<_> = [227 * 1024, 8 * 1024]
@@ -326,11 +328,12 @@ fn cuda_long_rows_do_not_depend_on_shared_memory() {
     assert!(results[0] == results[1]);
 }
 
-/// |error of loss| <= 2e-6 * max(1, loss) and |error of gradient| <= 4e-7 in f32, 1e-13 in f64, for long rows with one peak.
+/// error of loss| <= 2e-6 * max(1, loss) and |error of gradient| <= 4e-7 in f32, 1e-13 in f64, for long rows with one peak.
 #[test]
 fn cuda_long_and_peaked_rows_are_accurate() {
     let standin = Standin::new();
-    // The lanes of 2048 classes are the longest that stay in registers; longer rows are for a GPU, where cuda/check has them.
+    // 2048 classes are the longest row held in registers, 3001 classes lie in shared memory. Much longer rows are
+    // checked on GPUs, by cuda/check.
     for classes in [2048, 1024, 256, 32, 3001] {
         for dtype in [DType::F32, DType::F64] {
             for (height, peak, target) in [(17.0, 0, 0), (16.635, 5, 3), (17.0, classes - 1, classes - 1), (30.0, 9, 7), (8.25, 10, 10)] {
@@ -344,8 +347,8 @@ fn cuda_long_and_peaked_rows_are_accurate() {
     }
 }
 
-/// exp of the device has the bits of the CPU's, down to where both make it 0. Where alpha is 1 and all but the target lie far below, an entry of the
-/// gradient is e itself: the sum of e is 1.
+/// exp on the device has the bits of exp on the CPU, down to where both give 0. With alpha = 1 and all logits but the
+/// target's far below, the sum of exponentials is 1, so an entry of the gradient is e itself.
 #[test]
 fn cuda_exp_is_that_of_the_cpu() {
     let standin = Standin::new();
@@ -356,7 +359,7 @@ fn cuda_exp_is_that_of_the_cpu() {
         batch.targets.values.fill(0);
         let argument = |row: usize, k: usize| match (row, k) {
             (_, 0) => 0.0,
-            // Rows over the whole range, and rows over its end, where numbers are no longer normal.
+            // Rows over the whole range, and rows around its end, where results become subnormal.
             (0..4, _) => nearest + (zero - nearest) * unit(3, row * K + k),
             _ => lowest_normal + 0.01 + (zero - lowest_normal - 0.02) * unit(4, row * K + k),
         };
@@ -378,7 +381,7 @@ fn cuda_exp_is_that_of_the_cpu() {
     }
 }
 
-/// The CPU and the device agree on S within 2^-29 + 2^-22 S, from the same batches.
+/// The CPU and the device agree on S within 2^-29 + 2^-22 S for the same batches.
 #[test]
 fn cuda_and_cpu_learn_the_same_soft_labels() {
     let standin = Standin::new();

@@ -1,4 +1,4 @@
-//! A criterion on a CUDA device from Rust: views of device memory, a stream, the state in place.
+//! A criterion on a CUDA device from Rust: views of device memory, a stream, and state in place.
 
 use std::ffi::c_void;
 
@@ -7,7 +7,7 @@ use ols::{Batch, Criterion, CudaStream, DType, ErrorKind, Options, TensorRef};
 use crate::standin::{DEVICE, DeviceMemory, Standin};
 use crate::support::life::plain_batch;
 
-/// A life on the device ends with what one on the CPU has.
+/// A training run on the device ends like one on the CPU.
 #[test]
 fn cuda_from_rust() {
     let standin = Standin::new();
@@ -19,7 +19,7 @@ fn cuda_from_rust() {
     let loss = on_cpu.loss_and_gradient(&logits, &targets, &mut gradient).unwrap();
 
     let mut on_device = Criterion::new(&options.clone().device(DEVICE)).unwrap();
-    // SAFETY: a stream of the device, which lives to the end of the process.
+    // SAFETY: a stream of the device that lives until the process ends.
     let stream = unsafe { CudaStream::from_raw(standin.stream()) };
     let (device_logits, device_targets) =
         (DeviceMemory::from(bytemuck::cast_slice(&logits)), DeviceMemory::from(bytemuck::cast_slice(&targets)));
@@ -34,7 +34,7 @@ fn cuda_from_rust() {
         assert!((found - expected).abs() <= 1e-7, "{found} {expected}");
     }
 
-    // The statistics lie where an all-reduce finds them.
+    // The statistics are where an all-reduce would find them.
     let statistics = on_device.statistics_mut();
     let shapes = [&statistics.sums, &statistics.counts, &statistics.counters].map(|it| (it.dtype(), it.device(), it.shape().to_vec()));
     assert_eq!(shapes, [vec![6, 6], vec![6], vec![4]].map(|shape| (DType::I64, DEVICE, shape)));
@@ -51,7 +51,7 @@ fn cuda_from_rust() {
     let soft_labels = on_device.soft_labels();
     assert_eq!((soft_labels.shape(), soft_labels.strides(), soft_labels.device()), (&[6, 6][..], &[6, 1][..], DEVICE));
 
-    // Saved here, read there.
+    // Saved on the device, loaded on the CPU.
     on_cpu.load_bytes(&on_device.to_bytes_on(stream).unwrap()).unwrap();
     let uniform = DeviceMemory::from(bytemuck::cast_slice(&[0.25f32; 36]));
     on_device.set_soft_labels_on(uniform.view(DType::F32, &[6, 6]), stream).unwrap();
@@ -59,7 +59,7 @@ fn cuda_from_rust() {
     assert_eq!(on_device.to_bytes_on(stream).unwrap(), on_cpu.to_bytes().unwrap());
 }
 
-/// Host memory does not pass for a device's, nor the reverse.
+/// Host memory is rejected in place of device memory, and vice versa.
 #[test]
 fn cuda_from_rust_checks_memory() {
     let _standin = Standin::new();
@@ -67,15 +67,15 @@ fn cuda_from_rust_checks_memory() {
     let (logits, targets) = ([0f32; 3], [0u8]);
     let on_host = Batch::new(TensorRef::new(&logits, &[1, 3]).unwrap(), TensorRef::from(&targets[..]));
     assert_eq!(criterion.forward(&on_host, None, None).unwrap_err().kind(), ErrorKind::InvalidDevice);
-    // SAFETY: whoever reads it finds out before that it is not the device's.
+    // SAFETY: rejected, since it is not device memory, before anything reads it.
     let pretended = |data: *const c_void, dtype, shape: &[usize]| unsafe { TensorRef::from_raw(data, dtype, DEVICE, shape, None).unwrap() };
     let batch = Batch::new(pretended(logits.as_ptr().cast(), DType::F32, &[1, 3]), pretended(targets.as_ptr().cast(), DType::U8, &[1]));
     let error = criterion.forward(&batch, None, None).unwrap_err();
     assert!(error.kind() == ErrorKind::InvalidDevice && error.message().contains("logits.data"), "{error}");
-    // SAFETY: refused for its address.
+    // SAFETY: rejected because of its address.
     let misaligned = unsafe { TensorRef::from_raw(logits.as_ptr().cast::<u8>().wrapping_add(1).cast(), DType::F32, DEVICE, &[1], None) };
     assert_eq!(misaligned.unwrap_err().kind(), ErrorKind::InvalidArgument);
-    // SAFETY: refused for its strides.
+    // SAFETY: rejected because of its strides.
     let strided = unsafe { TensorRef::from_raw(logits.as_ptr().cast(), DType::F32, DEVICE, &[1], Some(&[1, 1])) };
     assert_eq!(strided.unwrap_err().kind(), ErrorKind::InvalidShape);
 }

@@ -1,4 +1,5 @@
-//! The stand-in for libcuda: built from cuda/tests with g++, loaded in the place of the driver, and asked what happened.
+//! The stand-in for libcuda: built from cuda/tests with g++, loaded in place of the driver, and queried about what
+//! happened.
 
 use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, c_char, c_int, c_longlong, c_uint, c_void};
@@ -15,7 +16,7 @@ pub fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// CRC-32 over name and text of the kernels' files, as cuda/build computes it.
+/// CRC-32 over the name and the content of each source file of the kernels, as computed by cuda/build.
 pub fn sources() -> String {
     checksum(&[root().join("cuda/kernels")])
 }
@@ -34,7 +35,7 @@ fn checksum(folders: &[PathBuf]) -> String {
     format!("{:08x}", crc.finalize())
 }
 
-/// Compiles the stand-in, once for each version of its sources.
+/// Compiles the stand-in, once per version of its sources.
 pub fn build(sanitized: bool) -> PathBuf {
     let sources = checksum(&[root().join("cuda/kernels"), root().join("cuda/tests")]);
     let name = format!("standin-{sources}{}.so", if sanitized { "-sanitized" } else { "" });
@@ -71,14 +72,16 @@ fn function<F: Copy>(name: &str) -> F {
     assert_eq!(size_of::<F>(), size_of::<*mut c_void>());
     let library = *LIBRARY.get_or_init(|| {
         let path = CString::new(build(std::env::var_os(SANITIZED).is_some()).into_os_string().into_encoded_bytes()).unwrap();
-        // SAFETY: our own library, which has no constructors. It calls itself libcuda.so, so that whoever asks for that one now gets it.
+        // SAFETY: our own library, which has no constructors. Its SONAME is libcuda.so, so later lookups of that name
+        // find it.
         let library = unsafe { libc::dlopen(path.as_ptr(), libc::RTLD_NOW | libc::RTLD_GLOBAL) };
-        // SAFETY: dlerror gives a string after a failure.
+        // SAFETY: dlerror returns a string after a failure.
         assert!(!library.is_null(), "{:?}", unsafe { CStr::from_ptr(libc::dlerror()) });
         library as usize
     });
     let text = CString::new(name).unwrap();
-    // SAFETY: the library stays loaded, and the caller names the type that the function has in cuda/tests/libcuda.cpp.
+    // SAFETY: the library stays loaded, and the caller names the function's type as declared in
+    // cuda/tests/libcuda.cpp.
     unsafe {
         let address = libc::dlsym(library as *mut c_void, text.as_ptr());
         assert!(!address.is_null(), "the stand-in has no {name}");
@@ -86,7 +89,7 @@ fn function<F: Copy>(name: &str) -> F {
     }
 }
 
-/// The stand-in, for one test at a time, in its first state.
+/// Exclusive access to the stand-in, reset to its initial state, for one test at a time.
 pub struct Standin {
     _alone: MutexGuard<'static, ()>,
 }
@@ -120,14 +123,14 @@ impl Standin {
 
     pub fn set(&self, name: &str, value: i64) {
         let name = CString::new(name).unwrap();
-        // SAFETY: a function of the stand-in, as it is declared there; so below.
+        // SAFETY: a function of the stand-in, with the type it is declared with; likewise below.
         unsafe { function::<unsafe extern "C" fn(*const c_char, c_longlong)>("standin_set")(name.as_ptr(), value) };
     }
 
-    /// Which kernels criteria use that are created from now on, as OLS_CUDA_PATH.
+    /// Sets OLS_CUDA_PATH, which selects the kernels of criteria created from now on.
     pub fn path(&self, name: &str) {
-        // SAFETY: nothing in this process reads the environment but through the standard library, which has a lock for it; the compilers that a
-        // test starts do so in processes of their own.
+        // SAFETY: the environment of this process is only read through the standard library, which has a lock for it;
+        // compilers started by tests run in their own processes.
         unsafe { std::env::set_var("OLS_CUDA_PATH", name) };
     }
 
@@ -137,7 +140,7 @@ impl Standin {
         unsafe { function::<unsafe extern "C" fn(*const c_char) -> c_longlong>("standin_get")(name.as_ptr()) }
     }
 
-    /// Sizes and offsets of the kernels' structs, and their numbers, by name.
+    /// Sizes, offsets and constants of the kernels by name.
     pub fn layout(&self) -> BTreeMap<String, usize> {
         // SAFETY: as above; the string is constant.
         let text = unsafe { CStr::from_ptr(function::<unsafe extern "C" fn() -> *const c_char>("standin_layout")()) };
@@ -145,14 +148,14 @@ impl Standin {
         pairs.map(|(name, value)| (name.to_owned(), value.parse().unwrap())).collect()
     }
 
-    /// The kernels that were launched since this was asked last.
+    /// The kernels launched since the last call.
     pub fn kernels(&self) -> Vec<String> {
         // SAFETY: as above; the string stays until the next call.
         let text = unsafe { CStr::from_ptr(function::<unsafe extern "C" fn() -> *const c_char>("standin_kernels")()) };
         text.to_str().unwrap().split_whitespace().map(String::from).collect()
     }
 
-    /// Makes the primary context of a device current, as PyTorch has it.
+    /// Makes the primary context of a device current, as PyTorch does.
     pub fn enter(&self, device: c_int) {
         let mut context = std::ptr::null_mut();
         // SAFETY: as above.
@@ -179,13 +182,13 @@ impl Standin {
         assert_eq!(unsafe { function::<unsafe extern "C" fn(*mut c_void) -> Status>("cuCtxSetCurrent")(context) }, 0);
     }
 
-    /// Runs all work that is queued.
+    /// Runs all queued work.
     pub fn wait(&self) {
         // SAFETY: as above.
         assert_eq!(unsafe { function::<unsafe extern "C" fn() -> Status>("cuCtxSynchronize")() }, 0);
     }
 
-    /// A new stream of the current context.
+    /// A new stream in the current context.
     pub fn stream(&self) -> *mut c_void {
         let mut stream = std::ptr::null_mut();
         // SAFETY: as above.
@@ -193,7 +196,7 @@ impl Standin {
         stream
     }
 
-    /// What `body` enqueues on `stream`, as a graph.
+    /// Captures what `body` enqueues on `stream` as a graph.
     pub fn capture(&self, stream: *mut c_void, body: impl FnOnce()) -> *mut c_void {
         let mut graph = std::ptr::null_mut();
         // SAFETY: as above.
@@ -222,7 +225,7 @@ impl Standin {
 /// The first device.
 pub const DEVICE: Device = Device::cuda(0);
 
-/// Memory of the current device, which is host memory that the stand-in has made.
+/// Memory of the current device, which is host memory allocated by the stand-in.
 pub struct DeviceMemory {
     address: u64,
     bytes: usize,
@@ -239,7 +242,7 @@ impl DeviceMemory {
 
     pub fn from(bytes: &[u8]) -> Self {
         let this = Self::new(bytes.len());
-        // SAFETY: that many bytes of host memory, which no queued work names yet.
+        // SAFETY: that many bytes of host memory, which no queued work refers to yet.
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), this.pointer(), bytes.len()) };
         this
     }
@@ -248,7 +251,7 @@ impl DeviceMemory {
         self.address as *mut u8
     }
 
-    /// A tensor of the first device, to read.
+    /// A tensor on the first device, to be read.
     pub fn view(&self, dtype: DType, shape: &[usize]) -> TensorRef<'_> {
         let elements: usize = shape.iter().product();
         assert!(elements * dtype.size() <= self.bytes);
@@ -256,7 +259,7 @@ impl DeviceMemory {
         unsafe { TensorRef::from_raw(self.pointer().cast(), dtype, DEVICE, shape, None).unwrap() }
     }
 
-    /// A tensor of the first device, to write.
+    /// A tensor on the first device, to be written.
     pub fn output(&self, dtype: DType, shape: &[usize]) -> TensorMut<'_> {
         let elements: usize = shape.iter().product();
         assert!(elements * dtype.size() <= self.bytes);
@@ -264,15 +267,15 @@ impl DeviceMemory {
         unsafe { TensorMut::from_raw(self.pointer().cast(), dtype, DEVICE, shape, None).unwrap() }
     }
 
-    /// Sets every byte; wait for queued work before.
+    /// Sets every byte; wait for queued work first.
     pub fn fill(&self, byte: u8) {
-        // SAFETY: that many bytes of host memory; no work runs outside of calls that wait.
+        // SAFETY: that many bytes of host memory; work only runs inside calls that wait.
         unsafe { std::ptr::write_bytes(self.pointer(), byte, self.bytes) };
     }
 
-    /// What is there now; wait for queued work before.
+    /// The present contents; wait for queued work first.
     pub fn bytes(&self) -> &[u8] {
-        // SAFETY: that many bytes of host memory; no work runs outside of calls that wait.
+        // SAFETY: that many bytes of host memory; work only runs inside calls that wait.
         unsafe { std::slice::from_raw_parts(self.pointer(), self.bytes) }
     }
 }
