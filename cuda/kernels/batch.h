@@ -1,14 +1,14 @@
-// What comes with a row of logits: targets, weights, lam; and the mean's divisor over them.
+// Per-sample inputs of a batch (targets, weights, lam) and the divisor of the mean.
 #pragma once
 #include "numbers.h"
 
 struct Place { i64 outer, inner; };
 
-// ANY, here and below: what few batches need may be needed. Without it there are fewer than 2^31 samples, each with one target and nothing else, and an
-// offset of less than 2^31.
+// ANY, here and below, selects the general form of a kernel. The usual form (ANY = false) assumes fewer than 2^31 samples
+// with one target each, no weights, lam or grad_loss, and a target offset below 2^31 in magnitude.
 template <bool ANY> DEVICE Place place_of(const Pass &pass, i64 sample) {
     if (pass.inner == 1) return Place{sample, 0};
-    if (!ANY || (u64)pass.count >> 32 == 0) { // 32-bit division is several times faster
+    if (!ANY || (u64)pass.count >> 32 == 0) { // 32-bit division is several times as fast
         unsigned outer = (unsigned)sample / (unsigned)pass.inner;
         return Place{(i64)outer, (i64)((unsigned)sample - outer * (unsigned)pass.inner)};
     }
@@ -35,11 +35,11 @@ static DEVICE void write_real(const PerSample &to, Place at, double value) {
 
 struct Sample {
     bool takes_part;
-    bool out_of_range; // a target is neither a class nor the ignore index
-    bool invalid;      // a weight or lam that breaks its rule: loss and gradient are NaN
-    int first, second; // classes; 0 where the sample takes no part
+    bool out_of_range; // a target is neither a class nor ignore_index
+    bool invalid;      // a weight or lam violates its rule: loss and gradient are NaN
+    int first, second; // classes; 0 if the sample does not take part
     double lam, weight;
-    // The class that the statistics mean: that of the larger lam, the first at 0.5.
+    // The class that the statistics count: that of the larger lam, the first one at 0.5.
     DEVICE int counted() const { return lam >= 0.5 ? first : second; }
 };
 
@@ -49,7 +49,7 @@ template <bool ANY> DEVICE Sample read_sample(const Pass &pass, Place at) {
     double weight = ANY && pass.weights.data ? read_real(pass.weights, at) : 1.0;
     double lam = ANY && pass.lam.data ? read_real(pass.lam, at) : 1.0;
     bool ignored = first == pass.ignore_index || second == pass.ignore_index;
-    // Unsigned: what is below the offset becomes huge, and no difference overflows.
+    // Unsigned, so that targets below the offset become huge and the subtraction cannot overflow.
     u64 first_class = (u64)first - (u64)pass.target_offset, second_class = (u64)second - (u64)pass.target_offset;
     bool first_bad = first != pass.ignore_index && (first < pass.target_offset || first_class >= (u64)pass.classes);
     bool second_bad = second != pass.ignore_index && (second < pass.target_offset || second_class >= (u64)pass.classes);
@@ -64,10 +64,11 @@ template <bool ANY> DEVICE Sample read_sample(const Pass &pass, Place at) {
     return sample;
 }
 
-// The same of a usual sample, whose target is known.
+// The same for a sample of the usual form whose target has already been loaded.
 static DEVICE Sample usual_sample(const Pass &pass, i64 target) {
     const bool ignored = target == pass.ignore_index;
-    // Unsigned: what is below the offset becomes huge. The offset is small, so nothing comes around.
+    // Unsigned, so that targets below the offset become huge. The offset is small, so the difference cannot wrap
+    // around into the range of classes.
     const u64 target_class = (u64)target - (u64)pass.target_offset;
     Sample sample;
     sample.out_of_range = !ignored && target_class >= (u64)pass.classes;
@@ -80,11 +81,11 @@ static DEVICE Sample usual_sample(const Pass &pass, i64 target) {
 
 template <> DEVICE Sample read_sample<false>(const Pass &pass, Place at) { return usual_sample(pass, read_integer(pass.targets, at)); }
 
-// Whether the mean's divisor is anything but a count.
+// Whether the divisor of the mean is more than a count of samples.
 template <bool ANY> DEVICE bool is_weighted(const Pass &pass) { return ANY && (pass.weights.data || pass.class_weights); }
 
-// The sample at this place, which may lie behind the last one, and whose target is known where ANY is not; one thread's `counts` says that it counts
-// targets out of range.
+// The sample at `at`; an empty one unless `there`. The usual form takes the target that has already been loaded.
+// `counts` is true in one thread per sample, which counts targets out of range.
 template <bool ANY> DEVICE Sample begin_sample(const Pass &pass, bool there, Place at, i64 target, bool counts) {
     Sample sample = Sample();
     if (there) sample = ANY ? read_sample<ANY>(pass, at) : usual_sample(pass, target);
@@ -92,12 +93,12 @@ template <bool ANY> DEVICE Sample begin_sample(const Pass &pass, bool there, Pla
     return sample;
 }
 
-// Where a sample's row begins.
+// Pointer to the row of a sample.
 template <class T> DEVICE T *row_at(const Rows &rows, Place at) {
     return reinterpret_cast<T *>(rows.data) + (at.outer * rows.outer + at.inner * rows.inner);
 }
 
-// v*w[y], the share of a sample in the mean's divisor.
+// v*w[y]: what a sample contributes to the divisor of the mean.
 static DEVICE double divisor_share(const Pass &pass, i64 index) {
     Sample sample = read_sample<true>(pass, place_of<true>(pass, index));
     if (!sample.takes_part) return 0.0;
@@ -106,8 +107,8 @@ static DEVICE double divisor_share(const Pass &pass, i64 index) {
     return sample.weight * of_class;
 }
 
-// Of the samples from `begin` on, in steps: how many take part, each with one target and nothing else. FLAT: pass.inner is 1. AHEAD: several
-// are asked for at once, for which there are no registers in the midst of a row.
+// Counts the samples begin, begin + step, ... below end that take part (usual form). FLAT: pass.inner is 1. AHEAD:
+// unroll, to keep several loads in flight; not while a row is live, when there are no registers to spare.
 template <bool FLAT, bool AHEAD = true> DEVICE unsigned count_targets(const Pass &pass, unsigned begin, unsigned end, unsigned step) {
     unsigned taking = 0;
     const auto take = [&](unsigned index) {

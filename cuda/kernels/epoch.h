@@ -1,8 +1,9 @@
-// The end of an epoch, soft labels from elsewhere, and statistics from given probabilities.
+// Kernels for the end of an epoch, for setting soft labels, and for accumulating statistics from given probabilities.
 #pragma once
 #include "statistics.h"
 
-// Reads counts and counters of the epoch that ends; one block of 256 threads, before epoch_rows.
+// Reads the counts and counters of the epoch that ends, writes its report and clears the counters. One block of 256
+// threads; runs before epoch_rows.
 static DEVICE void epoch_begin(const Epoch &epoch) {
     __shared__ u64 accumulated;
     __shared__ unsigned full, saturated;
@@ -17,7 +18,8 @@ static DEVICE void epoch_begin(const Epoch &epoch) {
         any = any || count != 0;
         if (count >= OLS_FULL_CLASS) atomicAdd(&full, 1u);
         u64 before = atomicAdd(&accumulated, (u64)count);
-        if (count > 0 && before + (u64)count > (u64)0x7fffffffffffffffll) atomicAdd(&saturated, 1u); // only counts from a caller can get there
+        // Only counts that the caller wrote can overflow.
+        if (count > 0 && before + (u64)count > (u64)0x7fffffffffffffffll) atomicAdd(&saturated, 1u);
     }
     any = __syncthreads_or(any) != 0;
     if (threadIdx.x != 0) return;
@@ -35,7 +37,8 @@ static DEVICE void epoch_begin(const Epoch &epoch) {
     for (int at = 0; at < COUNTERS; ++at) counters[at] = 0;
 }
 
-// The new soft label of each class, in f64, rounded once to f32; clears A and c. A block of 256 threads per class.
+// Computes the new soft label of each class in f64, rounded once to f32, and clears A and c. One block of 256 threads
+// per class (grid-stride).
 static DEVICE void epoch_rows(const Epoch &epoch) {
     const bool nothing = epoch.scratch->report[REPORT_NOTHING] != 0;
     for (int k = blockIdx.x; k < epoch.classes; k += gridDim.x) {
@@ -68,7 +71,7 @@ static DEVICE void epoch_rows(const Epoch &epoch) {
                 else fresh = at == k ? epoch.own : epoch.other;
                 row[at] = (float)(epoch.momentum * (double)row[at] + (1.0 - epoch.momentum) * fresh);
             }
-            __syncthreads(); // the count has been read, and the total before the next class
+            __syncthreads(); // counts[k] must be read before it is cleared, and total before it is reused
         }
         for (int at = threadIdx.x; at < epoch.classes; at += blockDim.x) sums[at] = 0;
         if (threadIdx.x == 0) epoch.state.counts[k] = 0;
@@ -81,7 +84,7 @@ static DEVICE float fill_value(const Fill &fill, int row, int column) {
     return fill.from_dtype == DTYPE_F64 ? (float)reinterpret_cast<const double *>(fill.from)[at] : reinterpret_cast<const float *>(fill.from)[at];
 }
 
-// Looks for soft labels that are not finite or negative.
+// Detects soft labels that are negative or not finite.
 static DEVICE void check_soft_labels(const Fill &fill) {
     bool bad = false;
     for (int row = blockIdx.x; row < fill.classes; row += gridDim.x)
@@ -91,24 +94,25 @@ static DEVICE void check_soft_labels(const Fill &fill) {
         }
     if (bad) {
         atomicExch(&fill.scratch->bad_soft_labels, 1u);
-        fill.scratch->report[REPORT_BAD_SOFT_LABELS] = 1; // sticky
+        fill.scratch->report[REPORT_BAD_SOFT_LABELS] = 1; // sticky: cleared by the report only
     }
 }
 
-// Sets all soft labels. Where they were checked before and one was bad, none is.
+// Writes all soft labels, or none if they were checked and one was bad.
 static DEVICE void fill_soft_labels(const Fill &fill) {
     if (fill.checked && *(volatile unsigned *)&fill.scratch->bad_soft_labels) return;
     for (int row = blockIdx.x; row < fill.classes; row += gridDim.x)
         for (int at = threadIdx.x; at < fill.classes; at += blockDim.x) fill.to[(i64)row * fill.to_stride + at] = fill_value(fill, row, at);
 }
 
-// Statistics from given probabilities, which lie where a batch has its logits. A block of 128 threads per row.
+// Accumulates statistics from given probabilities, which take the place of the logits. One block of 128 threads per
+// row (grid-stride).
 template <class T> DEVICE void accumulate(const Pass &pass) {
     const int statistics = statistics_of<true>(pass);
     for (i64 index = blockIdx.x; index < pass.count; index += gridDim.x) {
         const Place at = place_of<true>(pass, index);
         const Sample sample = begin_sample<true>(pass, true, at, 0, threadIdx.x == 0);
-        if (!sample.takes_part) continue; // all threads
+        if (!sample.takes_part) continue; // uniform over the block
         const T *row = row_at<const T>(pass.logits, at);
         const i64 step = pass.logits.step;
         const int counted = sample.counted();
@@ -138,7 +142,7 @@ template <class T> DEVICE void accumulate(const Pass &pass) {
         }
         __syncthreads();
         const bool adds = taken != 0;
-        __syncthreads(); // before the next row writes it
+        __syncthreads(); // all threads have read `taken` before the next row overwrites it
         if (!adds) continue;
         const i64 sign = statistics == STATISTICS_TAKE_BACK ? -1 : 1;
         i64 *sums = pass.state.sums + (i64)counted * pass.state.sums_stride;

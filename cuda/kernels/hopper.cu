@@ -1,2 +1,2 @@
-// The kernels of ols.cu, compiled for compute capability 9.0: some use instructions that older devices lack. They give the same bits.
+// The kernels of ols.cu for compute capability 9.0, with instructions that older devices lack. Same bits.
 #include "ols.cu"

@@ -1,9 +1,9 @@
-// The reduced loss: an exact sum of what each sample has, so that it depends neither on the order of the additions nor on the grid. Losses are added up as
-// integers; the block that is the last to add its own writes the result.
+// The reduced loss: an exact integer sum over the samples, independent of the order of the additions and of the grid.
+// The last block to finish writes the result.
 #pragma once
 #include "reduce.h"
 
-// A loss that cannot be added up with the others; one thread's work. Rare.
+// Adds a loss outside the range of the ordinary sum. Rare; one thread per loss.
 static DEVICE void add_far_loss(Scratch *scratch, double loss) {
     if (!(loss <= 1.7976931348623157e308)) {
         atomicOr(scratch->far_from_finite + (loss != loss), 1u);
@@ -11,7 +11,7 @@ static DEVICE void add_far_loss(Scratch *scratch, double loss) {
         const u64 bits = (u64)__double_as_longlong(loss), fraction = bits & 0x000fffffffffffffull;
         const int exponent = (int)(bits >> 52);
         const u64 mantissa = exponent ? fraction | 0x0010000000000000ull : fraction;
-        // Of the mantissa's lowest bit.
+        // Position of the lowest bit of the mantissa.
         const int place = (exponent ? exponent : 1) - 1075 + OLS_FAR_BITS, piece = place / 32, shift = place % 32;
         const u64 low = mantissa << shift, high = shift ? mantissa >> (64 - shift) : 0;
         atomicAdd(scratch->far_losses + piece, low & 0xffffffffu);
@@ -21,10 +21,11 @@ static DEVICE void add_far_loss(Scratch *scratch, double loss) {
     atomicOr(&scratch->has_far_losses, 1u);
 }
 
-// 2^n, for n from -1022 on; infinite from 1024 on.
+// 2^n for n >= -1022; infinity for n >= 1024.
 static DEVICE double power_of_two(int n) { return __longlong_as_double((i64)(n < 1024 ? n + 1023 : 2047) << 52); }
 
-// The sum of the far losses, which are cleared; by the last block's thread, behind all others.
+// Returns the sum of the far losses and clears them. For one thread of the last block, after all other blocks have
+// added theirs.
 static DEVICE double take_far_losses(Scratch *scratch) {
     double sum = 0;
     UNROLL_NOT
@@ -41,17 +42,18 @@ static DEVICE double take_far_losses(Scratch *scratch) {
     return sum;
 }
 
-// What a thread has added up; nothing at first: Losses(). Losses of f64, and those with weights, which may be tiny, also leave what is finer than a unit.
+// The losses added by one thread or warp; all zero at first. With f64 logits or weights, where losses may be tiny,
+// `rest` collects the remainders below one unit.
 template <class Real, bool ANY> struct Losses {
     enum { WIDE = ANY || sizeof(Real) == 8 };
     u64 near_losses, rest;
     bool far;
 
-    // A sample's loss.
+    // Adds the loss of a sample.
     DEVICE void add(const Pass &pass, double loss) {
-        if (loss < 0.0) loss = 0.0; // of soft labels that are none
+        if (loss < 0.0) loss = 0.0; // only invalid (negative) soft labels can lead here
         const bool weighted = is_weighted<ANY>(pass);
-        // So small that the finer units are too coarse.
+        // Smaller losses would lose precision even in the finer units.
         const double least = weighted ? sizeof(Real) == 8 ? 1.52587890625e-05 : 3.637978807091713e-12 : 0.0; // 2^-16, 2^-38
         if (!(loss <= pass.near_loss) || (WIDE && loss < least && loss != 0.0)) {
             far = true;
@@ -70,13 +72,13 @@ template <class Real, bool ANY> struct Losses {
         if (WIDE) rest += other.rest;
         far = far || other.far;
     }
-    // Lane 0 gets what all lanes of its warp have.
+    // Reduces over the warp; lane 0 gets the result.
     DEVICE void over_lanes() {
         near_losses = warp_sum(near_losses, 32);
         if (WIDE) rest = warp_sum(rest, 32);
         far = __any_sync(WHOLE_WARP, far) != 0;
     }
-    // What the warps of a block have, behind a barrier.
+    // The sum over the warps of a block; call after a barrier.
     static DEVICE Losses over_warps(const Losses *of_warps) {
         Losses sum = of_warps[0];
         UNROLL_NOT
@@ -84,19 +86,21 @@ template <class Real, bool ANY> struct Losses {
         return sum;
     }
 
-    // Adds this block's losses to those of the others; thread 0's work. Whether it was the last one, which gets the sum of all.
+    // Adds the losses of this block to those of the others. Called by thread 0. Returns whether this block was the
+    // last, in which case it then holds the sum over all blocks.
     DEVICE bool over_blocks(const Pass &pass) {
         Scratch *scratch = pass.scratch;
         if (gridDim.x == 1) return true;
         if (!WIDE && pass.count <= OLS_LOSSES_IN_ONE && gridDim.x < 1u << OLS_BLOCK_BITS) {
-            // One number, so that nothing has to be ordered but what is far.
+            // A single atomic carries both the sum and the number of blocks. No fence is needed, except for far
+            // losses.
             if (far) {
                 __threadfence();
                 atomicOr(&scratch->losses, (u64)1 << (OLS_SUM_BITS + OLS_BLOCK_BITS));
             }
             const u64 mine = (u64)1 << OLS_SUM_BITS | near_losses, all = atomicAdd(&scratch->losses, mine) + mine;
             if ((all >> OLS_SUM_BITS & ((1u << OLS_BLOCK_BITS) - 1)) != gridDim.x) return false;
-            scratch->losses = 0; // for the next launch, of a replayed graph too
+            scratch->losses = 0; // reset for the next launch or graph replay
             near_losses = all & (((u64)1 << OLS_SUM_BITS) - 1);
             far = all >> (OLS_SUM_BITS + OLS_BLOCK_BITS) != 0;
             if (far) __threadfence();
@@ -121,8 +125,8 @@ template <class Real, bool ANY> struct Losses {
     }
 };
 
-// Ends a pass: writes the reduced loss; the work of thread 0, which has the losses of its block and the divisor of its warp. (The first warp of each block
-// had a sample, so its divisor is known.)
+// Ends a pass by writing the reduced loss. Called by thread 0 with the losses of its block and the divisor of its
+// warp. (The first warp of every block has had a sample, so its divisor is known.)
 template <class Real, bool ANY> DEVICE void reduce_loss(const Pass &pass, Losses<Real, ANY> losses, const Divisor &divisor) {
     const bool wanted = pass.reduction != REDUCTION_NONE && pass.loss.data, together = pass.divisor == DIVISOR_BY_ALL_BLOCKS;
     if (!(wanted || together) || !losses.over_blocks(pass)) return;
@@ -132,6 +136,6 @@ template <class Real, bool ANY> DEVICE void reduce_loss(const Pass &pass, Losses
     }
     if (!wanted) return;
     const double sum = losses.sum(pass.scratch);
-    // Weights may be too small for an inverse.
+    // The inverse of a sum of tiny weights could overflow, so divide.
     write_real(pass.loss, Place{0, 0}, divisor.value == 0.0 ? 0.0 : is_weighted<ANY>(pass) ? sum / divisor.value : sum * divisor.inverse);
 }

@@ -1,21 +1,23 @@
-// Every kernel by its name. All take one struct by value.
+// Entry points of all kernels. Each takes one struct by value.
 #include "pass_rows.h"
 #include "pass_samples.h"
 #include "epoch.h"
 
-// The variants, by the number of classes K. src/cuda/variants.rs chooses; docs/cuda.md has the reasons.
-//   staged    K <= 32      a thread per row, in registers; rows lie one behind the other, and come through shared memory
-//   samples   K <= 32      so too, where samples and not classes lie side by side
-//   few32     K <= 32      a warp per row, where there are few rows
-//   rows8     K <= 32      8 lanes per row, for other layouts; the bits of the three before
+// The variants, by the number of classes K. src/cuda/variants.rs chooses among them; docs/cuda.md has the reasons.
+//   staged    K <= 32      a thread per row, in registers; contiguous rows, staged through shared memory
+//   samples   K <= 32      a thread per sample, in registers; samples, not classes, are adjacent
+//   few32     K <= 32      a warp per row, for few rows
+//   rows8     K <= 32      8 lanes per row, for other layouts; same bits as the three above
 //   rows32    K <= 256     a warp per row, in registers
 //   rows128   K <= 1024    128 threads per row, in registers
-//   wide32    K <= 1024    a warp per row, in registers, for many rows; the bits of rows128
+//   wide32    K <= 1024    a warp per row, in registers, for many rows; same bits as rows128
 //   rows256   K <= 2048    256 threads per row, in registers
-//   rows512   above        512 threads per row, in shared memory or read again
-// The kernels with `any` in their names take class weights, second targets, and classes that lie apart; they give the bits of the others.
+//   rows512   above        512 threads per row, in shared memory or re-read from global memory
+// Kernels with `any` in their names are the general form, with class and sample weights, second targets, strided
+// classes, f64 and batches to be taken back. They give the same bits as the usual form.
 //
-// The second number of a kernel: blocks that a multiprocessor is to have room for, which bounds the registers of a thread.
+// The second argument of KERNEL is the minimum number of resident blocks per multiprocessor (__launch_bounds__),
+// which limits the registers per thread.
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
 #define BLOCKS_OF_LONG_ROWS 1 // two would spill registers
 #else

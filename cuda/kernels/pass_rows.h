@@ -1,11 +1,12 @@
-// A row shared out to LANES threads, which keep it in registers (ITEMS > 0) or go over it in memory (ITEMS == 0, for long rows).
-// ANY: for what few batches have: class weights and others, second targets, classes that lie apart, (N, K, inner), and batches to be taken back.
+// The pass with one or more warps, or part of a warp, per row: LANES threads keep the row in registers (ITEMS > 0),
+// or sweep over it in memory (ITEMS == 0, long rows). ANY selects the general form, with class and sample weights,
+// second targets, strided classes, (N, K, inner) layouts, f64 and batches to be taken back.
 #pragma once
 #include "losses.h"
 #include "row_in_memory.h"
 #include "row_in_registers.h"
 
-// What the lanes of a row tell each other where they are more than a warp.
+// Shared memory for exchanges between the warps of a row.
 template <class Real, int WARPS> struct RowExchange {
     Real max[WARPS];
     double sums[WARPS][3];
@@ -18,13 +19,13 @@ template <class Real, int WARPS> struct RowExchange {
 template <class T, int LANES, int ITEMS, bool ANY> struct RowPass {
     typedef typename Storage<T>::Real Real;
     enum { WARPS = LANES <= 32 ? 1 : LANES / 32, WIDTH = LANES < 32 ? LANES : 32, LONG = ITEMS == 0, SPREAD = LANES == 32 && ITEMS == 1 };
-    // Several rows to a warp, which gather their statistics in shared memory: of at most MOST classes.
+    // Several rows per warp: their statistics are gathered in shared memory, for at most MOST classes.
     enum { FEW = LANES == 8, MOST = FEW ? 32 : 1 };
     typedef RowExchange<Real, WARPS> Exchange;
     typedef SoftLabel<Real, ANY> Soft;
     typedef typename Choose<LONG, RowInMemory<T, LANES, ANY>, RowInRegisters<T, LANES, LONG ? 1 : ITEMS, ANY>>::Type Row;
     typedef typename Row::OfLane OfLane;
-    // Few classes are added up in the row's own type; SPREAD: one by each lane of a warp.
+    // With few classes, sums over lanes are in the row's own type. SPREAD: each lane of a warp has one class.
     typedef typename Choose<FEW || SPREAD, Real, double>::Type Total;
 
     const Pass &pass;
@@ -33,8 +34,10 @@ template <class T, int LANES, int ITEMS, bool ANY> struct RowPass {
     Divisor &divisor;
     const int lane, statistics;
     TargetCount<true> targets_counted;
-    Losses<Real, ANY> &losses; // in shared memory, of the warp's first lane: others have none
-    // The row at hand: its place, and what a usual row needs to know of its sample.
+    // In shared memory, one per warp. Only the first lane of a row uses it or, with several rows per warp, that of the
+    // warp.
+    Losses<Real, ANY> &losses;
+    // The current row: its place, and the target of a sample of the usual form.
     Row values;
     Place at;
     i64 target;
@@ -44,7 +47,8 @@ template <class T, int LANES, int ITEMS, bool ANY> struct RowPass {
         : pass(pass), exchange(exchange), own(own), divisor(divisor), lane(threadIdx.x % LANES), statistics(statistics_of<ANY>(pass)),
           targets_counted(pass), losses(losses), values(pass, lane, cache), target(0) {}
 
-    // Asks for the target and the logits of a row, which may lie behind the last one where a warp has several. They are not waited for.
+    // Issues the loads of a row's target and logits; does not wait for them. With several rows per warp, the row may
+    // lie beyond the last one.
     DEVICE void load(i64 index) {
         there = index < pass.count;
         at = ANY ? place_of<true>(pass, there ? index : 0) : Place{there ? index : 0, 0};
@@ -52,14 +56,14 @@ template <class T, int LANES, int ITEMS, bool ANY> struct RowPass {
         values.load(row_at<const T>(pass.logits, at), there);
     }
 
-    // The logits of a row to come are brought nearer, where a warp has a row alone.
+    // Prefetches the logits of a later row into L2. Only in usual kernels with one row per warp.
     DEVICE void prefetch_row(i64 index) const {
         if (LONG || ANY || WARPS > 1 || index >= pass.count) return;
-        const int k = lane * (128 / (int)sizeof(T)); // a line of the cache each
+        const int k = lane * (128 / (int)sizeof(T)); // one cache line per lane
         if (k < pass.classes) prefetch(row_at<const T>(pass.logits, Place{index, 0}) + k);
     }
 
-    // A value that each of the row's warps has, joined by a tree over them; behind a barrier.
+    // Tree reduction over one value per warp of the row, in shared memory; call after a barrier.
     template <class V, class Join> static DEVICE V over_warps(const V *of_warp, int stride, Join join) {
         V value = of_warp[threadIdx.x % WARPS * stride];
         UNROLL
@@ -75,7 +79,8 @@ template <class T, int LANES, int ITEMS, bool ANY> struct RowPass {
         return over_warps(exchange.max, 1, [](Real a, Real b) { return Arithmetic<Real>::max(a, b); });
     }
 
-    // The sum over the row's lanes of a warp. SPREAD: as eight lanes would add their classes up.
+    // Sum over the lanes of a row that lie in one warp. SPREAD: in the order in which eight lanes would add their
+    // classes.
     template <class V> static DEVICE V over_lanes(V value) {
         if constexpr (SPREAD) {
             const int first = threadIdx.x % 8;
@@ -117,7 +122,7 @@ template <class T, int LANES, int ITEMS, bool ANY> struct RowPass {
         return sums;
     }
 
-    // For all threads of the row, and where LANES < 32 of the warp, at once.
+    // Must be called by all threads of the row and, if LANES < 32, by all threads of the warp.
     DEVICE double group_wide_sum(double value) {
         value = over_lanes(value);
         if (WARPS == 1) return value;
@@ -126,25 +131,26 @@ template <class T, int LANES, int ITEMS, bool ANY> struct RowPass {
         return over_warps(exchange.wide, 1, [](double a, double b) { return a + b; });
     }
 
-    // One row that was loaded.
+    // Processes the row that was loaded last.
     DEVICE void process() {
         const bool leader = lane == 0;
         const Sample sample = begin_sample<ANY>(pass, there, at, target, leader);
         const Soft soft(pass, sample);
         const int counted = ANY ? sample.counted() : sample.first;
         const AtTargets<Real> targets(sample, soft, row_at<const T>(pass.logits, at), Row::step_of(pass.logits));
-        if (WARPS == 1) __syncwarp(); // before another lane writes a gradient over them
+        if (WARPS == 1) __syncwarp(); // before another lane overwrites these logits with a gradient
         values.ask_labels(soft);
-        // The leader's number of samples in the class, which is looked at where it is needed.
+        // The number of samples in the class so far. Only the leader loads it, early, so that it has arrived when it
+        // is used.
         i64 seen = 0;
         if (statistics == STATISTICS_ADD && sample.takes_part && leader) seen = *(const volatile i64 *)(pass.state.counts + counted);
 
         const Real of_lane = values.maximum();
         if (WARPS > 1 && leader) exchange.may_fill_up = may_fill(pass, seen);
         const Real max = group_max(of_lane);
-        // Before the next barrier, behind which the leader may be at its next row.
+        // Read before the next barrier, after which the leader may already be writing it for its next row.
         const bool told = WARPS > 1 && exchange.may_fill_up != 0;
-        // Whether a class before the target's has the maximum too; where the target has it, else nobody asks.
+        // If the target's logit is the maximum, does an earlier class have it too?
         const bool largest = sample.takes_part && targets.logit[counted == sample.first ? 0 : 1] == max;
         bool earlier = false;
         if (LANES < 32 || largest) earlier = values.has_before(counted, max, of_lane == max);
@@ -171,7 +177,7 @@ template <class T, int LANES, int ITEMS, bool ANY> struct RowPass {
             else if (!FEW) losses.add(pass, row.loss);
         }
         if (FEW && pass.reduction != REDUCTION_NONE && pass.loss.data) {
-            // The rows of a warp, by its first lane.
+            // The first lane of the warp adds the losses of all its rows.
             UNROLL_NOT
             for (int of = 0; of < 32; of += LANES) {
                 const double loss = __shfl_sync(WHOLE_WARP, there ? row.loss : 0.0, of);
@@ -190,13 +196,14 @@ template <class T, int LANES, int ITEMS, bool ANY> struct RowPass {
         }
     }
 
-    // Counts a row that is classified right; whether its probabilities are to be added. All threads of a row, or of a warp, at once.
+    // Counts a correctly classified row, and returns whether its probabilities are to be added to the statistics.
+    // Must be called by all threads of a row (and of a warp).
     DEVICE bool count_row(bool right, int counted, bool may_fill_up) {
         const bool leader = lane == 0;
         bool adds = right && (statistics == STATISTICS_ADD || (ANY && statistics == STATISTICS_TAKE_BACK));
         if (ANY && right && statistics == STATISTICS_TALLY && leader) add_i64(pass.tally + counted, 1);
         bool asks = adds && may_fill_up;
-        if (WARPS == 1) asks = __shfl_sync(WHOLE_WARP, (int)asks, 0, WIDTH) != 0; // the leader knows
+        if (WARPS == 1) asks = __shfl_sync(WHOLE_WARP, (int)asks, 0, WIDTH) != 0; // only the leader knows
         if (adds && !asks && leader) {
             if (FEW) atomicAdd(own.counts + counted, 1u);
             else add_i64(pass.state.counts + counted, ANY && statistics == STATISTICS_TAKE_BACK ? -1 : 1);
@@ -215,11 +222,11 @@ template <class T, int LANES, int ITEMS, bool ANY> struct RowPass {
         return adds;
     }
 
-    // The gradient, and p to the statistics.
+    // Writes the gradient and adds p to the statistics.
     DEVICE void write_row(const RowResult<Real> &row, const Soft &soft, Real max, const AtTargets<Real> &targets, bool adds, int counted) {
         T *grad = row_at<T>(pass.grad, at);
         const bool wanted = pass.grad.data != 0;
-        // The targets' own entries, found before the others so that less has to be kept.
+        // Compute the targets' own entries before the sweep over the row, to keep fewer values live across it.
         enum { TARGETS = ANY ? 2 : 1 };
         bool mine[TARGETS];
         Real entry[TARGETS];
@@ -229,13 +236,13 @@ template <class T, int LANES, int ITEMS, bool ANY> struct RowPass {
             entry[which] = 0;
             if (mine[which]) entry[which] = target_entry(row, soft, which, max, targets);
         }
-        // Statistics of few classes get their sign where the block adds them.
+        // With few classes, PrivateStatistics::flush applies the sign.
         const Real to_units = row.inverse * (Real)(ANY && statistics == STATISTICS_TAKE_BACK && !FEW ? -OLS_FRACTION_ONE : OLS_FRACTION_ONE);
         i64 *sums = adds ? pass.state.sums + (i64)counted * pass.state.sums_stride : nullptr;
         const auto units = [&](Real e) { return round_units(e * to_units); };
         if constexpr (FEW) values.write(soft, row, max, grad, wanted, sums, adds, units, [&](int k, int units) { own.add(counted, k, (unsigned)units); });
         else values.write(soft, row, max, grad, wanted, sums, adds, units);
-        // The lane that wrote a target's entry writes it once more.
+        // The lane that wrote a target's entry overwrites it.
         UNROLL
         for (int which = 0; which < TARGETS; ++which)
             if (mine[which]) Storage<T>::store(grad + soft.classes[which] * Row::step_of(pass.grad), entry[which]);
@@ -254,20 +261,20 @@ template <class T, int LANES, int ITEMS, bool ANY> DEVICE void pass_rows(const P
     const Index count = (Index)pass.count;
     const unsigned groups = LANES > 32 ? 1 : blockDim.x / LANES, all = gridDim.x * groups;
     const unsigned of_block = LANES > 32 ? 0 : threadIdx.x / LANES;
-    // Of the groups of a warp, all go on while one has a row.
+    // All groups of a warp keep going as long as its first group has a row, since they use warp-wide operations.
     const unsigned within = LANES < 32 ? threadIdx.x % 32 / LANES : 0;
 
     Divisor &divisor = divisors[threadIdx.x / 32];
     if (threadIdx.x % 32 == 0) losses[threadIdx.x / 32] = {};
     Rows rows(pass, exchange, own, cache, divisor, losses[threadIdx.x / 32]);
-    // The first row is on its way while the divisor is found.
+    // Issue the loads of the first row before computing the divisor, to overlap the two.
     const Index begin = blockIdx.x * groups + of_block;
     if (begin - within < count) rows.load(begin);
     if (!ANY) rows.targets_counted.begin();
     if (Rows::FEW) own.clear(pass.classes);
     if (!rows.targets_counted.waits) divisor.set(find_divisor<ANY, true>(pass), is_weighted<ANY>(pass));
 
-    // The warps of a block go on together, so that a full block can flush.
+    // All warps of a block run the same number of iterations, so that the whole block can flush.
     unsigned added = 0;
     for (Index first = blockIdx.x * groups; first < count; first += all) {
         const Index row = first + of_block;

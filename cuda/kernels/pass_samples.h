@@ -1,6 +1,7 @@
-// A thread per sample, for few classes. A thread has its row in registers, and adds it up as the eight lanes of pass_rows.h do, so that both give the
-// same bits. Neighbouring threads read neighbouring numbers: the logits of a class, where those of neighbouring samples lie together (the pixels of
-// (N, K, inner)); or STAGED, rows that lie one behind the other, 32 of which a warp copies through shared memory.
+// The pass with one thread per sample, for K <= 32. A thread keeps its row in registers and adds it up in the order
+// of the eight lanes of pass_rows.h, so that both give the same bits. Global accesses are coalesced: where samples
+// are adjacent (the pixels of (N, K, inner)), neighbouring threads read the same class of neighbouring samples;
+// STAGED kernels take contiguous row-major rows, 32 of which a warp copies through shared memory.
 #pragma once
 #include "losses.h"
 #include "row.h"
@@ -9,16 +10,17 @@ template <class T, bool ANY, bool STAGED> struct SamplePass {
     typedef typename Storage<T>::Real Real;
     typedef SoftLabel<Real, ANY> Soft;
     enum { MOST = 32, LANES = 8 };
-    // What a row adds up.
+    // The three sums over a row.
     struct Three {
         Real exponentials, mass, distance;
         DEVICE Three operator+(const Three &other) const {
             return Three{exponentials + other.exponentials, mass + other.mass, distance + other.distance};
         }
     };
-    // S in shared memory. Of neighbouring rows, the entries of a class lie in different banks.
+    // S in shared memory, padded so that the entries of one class in consecutive rows lie in different banks.
     struct Labels { float entries[MOST][MOST + 1]; };
-    // 32 rows of a warp, or their gradients; of an odd number of entries, so that entries of a class lie in different banks.
+    // 32 rows of a warp, or their gradients. The pitch is odd, so that the entries of one class lie in different
+    // banks.
     struct Rows { float entries[32 * (MOST + 1)]; };
 
     const Pass &pass;
@@ -26,14 +28,15 @@ template <class T, bool ANY, bool STAGED> struct SamplePass {
     const Labels &labels;
     const int statistics;
     Divisor &divisor;
-    float *rows; // of the warp
+    float *rows; // of this warp
     TargetCount<STAGED> targets_counted;
     Losses<Real, ANY> losses;
-    // The samples at hand: the place of each, and the target of a usual one.
+    // The current sample of this thread: its place and, in the usual form, its target.
     Place at;
     i64 target;
 
-    // Calls each(place, index) for the entries of the warp's rows that this lane copies: their place among `rows`, and behind the first row's beginning.
+    // Calls each(place, index) for the entries of the warp's rows that this lane copies: `place` is the index in
+    // `rows`, `index` the offset from the start of the first row in global memory.
     template <class Each> DEVICE void for_entries(int entries, Each each) const {
         const int classes = pass.classes, pitch = classes | 1, lane = threadIdx.x % 32, more_rows = 32 / classes, more = 32 % classes;
         int row = lane / classes, k = lane % classes;
@@ -49,10 +52,11 @@ template <class T, bool ANY, bool STAGED> struct SamplePass {
         }
     }
 
-    // Of the warp's rows from `first_row` on.
+    // Number of entries in the warp's rows, of which `first_row` is the first.
     DEVICE int entries_of(i64 first_row) const { return (int)(pass.count - first_row < 32 ? pass.count - first_row : 32) * pass.classes; }
 
-    // Asks for the targets of the warp's 32 samples from `index` - lane on, and where rows are staged for their logits.
+    // Loads the target of this lane's sample `index` and, if rows are staged, copies the warp's 32 rows to shared
+    // memory.
     DEVICE void begin(i64 index) {
         const i64 there = index < pass.count ? index : 0;
         at = STAGED ? Place{there, 0} : place_of<ANY>(pass, there);
@@ -65,7 +69,7 @@ template <class T, bool ANY, bool STAGED> struct SamplePass {
         }
     }
 
-    // Those samples, which were begun.
+    // Processes the sample passed to begin().
     DEVICE void run(i64 index) {
         const int classes = pass.classes, lane = threadIdx.x % 32;
         const bool there = index < pass.count;
@@ -80,7 +84,8 @@ template <class T, bool ANY, bool STAGED> struct SamplePass {
                 value[k] = mine[k];
             }
         } else {
-            // As they are stored: to widen one would be to wait for it.
+            // Keep the logits in their storage type until all loads have been issued: converting one would wait for
+            // it.
             T stored[MOST];
             const T *from = logits;
             UNROLL
@@ -99,7 +104,7 @@ template <class T, bool ANY, bool STAGED> struct SamplePass {
         const Soft soft(pass, sample);
         const int counted = ANY ? sample.counted() : sample.first;
         const AtTargets<Real> targets = STAGED ? AtTargets<Real>(sample, soft, mine, 1) : AtTargets<Real>(sample, soft, logits, pass.logits.step);
-        // The first class that has the maximum.
+        // The maximum, and the first class that has it.
         Real max = -Arithmetic<Real>::infinity();
         int first_largest = -1;
         UNROLL
@@ -121,7 +126,7 @@ template <class T, bool ANY, bool STAGED> struct SamplePass {
             }
             return sums;
         };
-        // As three exchanges between neighbours: 4, 2 and 1 lanes apart.
+        // The order of a butterfly reduction over eight lanes, with offsets 4, 2 and 1.
         const Three three = ((of_lane(0) + of_lane(4)) + (of_lane(2) + of_lane(6))) + ((of_lane(1) + of_lane(5)) + (of_lane(3) + of_lane(7)));
         Sums sums = {(double)three.exponentials, (double)three.mass, (double)three.distance};
         const bool too_far = sample.takes_part && is_too_far(sums.distance);
@@ -154,10 +159,10 @@ template <class T, bool ANY, bool STAGED> struct SamplePass {
                 write(row_at<T>(pass.grad, at), pass.grad.step, value, row, soft, part_of, max, targets);
             }
         }
-        if (STAGED) __syncwarp(); // before the next rows come
+        if (STAGED) __syncwarp(); // before the next rows are staged
     }
 
-    // The gradient of a row, with its classes `step` apart.
+    // Writes the gradient of a row whose classes are `step` apart.
     template <class To, class Part>
     DEVICE void write(To *grad, i64 step, const Real *exponentials, const RowResult<Real> &row, const Soft &soft, Part part_of, Real max,
                       const AtTargets<Real> &targets) {
@@ -175,7 +180,7 @@ template <class T, bool ANY, bool STAGED> struct SamplePass {
                 Storage<To>::store(grad + soft.classes[which] * step, target_entry(row, soft, which, max, targets));
     }
 
-    // The sum of q * (max - z) in f64, in the lanes' order.
+    // The sum of q * (max - z) in f64, in the order of the eight lanes.
     DEVICE double wide_sum(const Soft &soft, Real max, const T *logits) {
         double lanes[LANES];
         UNROLL
@@ -188,7 +193,8 @@ template <class T, bool ANY, bool STAGED> struct SamplePass {
         return ((lanes[0] + lanes[4]) + (lanes[2] + lanes[6])) + ((lanes[1] + lanes[5]) + (lanes[3] + lanes[7]));
     }
 
-    // Probabilities to the statistics. Where all samples of a warp that are added have one class, as neighbouring pixels do, they are added up before.
+    // Adds probabilities to the statistics of the block. If all samples that a warp adds have the same class, as
+    // neighbouring pixels often do, they are first added over the warp.
     DEVICE void add(const Real *exponentials, const RowResult<Real> &row, bool adds, int counted) {
         const unsigned voters = __ballot_sync(WHOLE_WARP, adds);
         if (!voters) return;
@@ -196,7 +202,7 @@ template <class T, bool ANY, bool STAGED> struct SamplePass {
         const Real to_units = adds ? row.inverse * (Real)OLS_FRACTION_ONE : (Real)0;
         const unsigned lane = threadIdx.x % 32;
         if (__all_sync(WHOLE_WARP, !adds || counted == common)) {
-            u64 sum_of_lane = 0; // that of the class with the lane's number
+            u64 sum_of_lane = 0; // of the class with the number of the lane
             UNROLL
             for (int k = 0; k < MOST; ++k) {
                 if (k >= pass.classes) break;
@@ -228,15 +234,15 @@ template <class T, bool ANY, bool STAGED = false> DEVICE void pass_samples(const
     Divisor &divisor = divisors[warp];
     const int statistics = statistics_of<ANY>(pass);
     Samples samples = {pass, own, labels, statistics, divisor, rows[STAGED ? warp : 0].entries, TargetCount<STAGED>(pass), {}, {0, 0}, 0};
-    // The first samples are on their way while the rest is made ready.
+    // Issue the first loads early, to overlap them with the rest of the setup.
     if (begin < tiles) samples.begin(begin * 32 + lane);
     for_entries(pass.classes, [&](int row, int column) {
         labels.entries[row][column] = __ldg(pass.state.soft_labels + row * pass.state.soft_labels_stride + column);
     });
     if (!ANY) samples.targets_counted.begin();
-    own.clear(pass.classes); // and a barrier
+    own.clear(pass.classes); // ends with a barrier
     if (!samples.targets_counted.waits) divisor.set(find_divisor<ANY, STAGED>(pass), is_weighted<ANY>(pass));
-    // The warps of a block go on together, so that a full block can flush.
+    // All warps of a block run the same number of iterations, so that the whole block can flush.
     unsigned added = 0;
     for (Index first = blockIdx.x * WARPS; first < tiles; first += all) {
         const Index tile = first + warp;

@@ -1,4 +1,4 @@
-// The few things that a CUDA compiler and the block emulator of the tests (cuda/tests/emulator.h) spell differently.
+// The few things that CUDA and the CPU emulator of the tests (cuda/tests/emulator.h) spell differently.
 #pragma once
 #include "arguments.h"
 
@@ -33,28 +33,30 @@ static DEVICE float reciprocal_of_float(float x) {
     asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(x));
     return r;
 }
-// Asks for a line of 128 bytes to come to the L2 cache.
+// Prefetches a 128-byte line into L2.
 static DEVICE void prefetch(const void *at) { asm volatile("prefetch.global.L2 [%0];" ::"l"(__cvta_generic_to_global(at))); }
-// The same pointer to global memory, that the compiler cannot find anew: it would rather add it up again for each access than keep it.
+// Returns the pointer unchanged, but opaque to the compiler, which would otherwise recompute the address for each
+// access instead of keeping it in registers.
 template <class V> DEVICE V *in_register(V *pointer) {
     size_t address = __cvta_generic_to_global(pointer);
     asm("" : "+l"(address));
     return reinterpret_cast<V *>(__cvta_global_to_generic(address));
 }
-// A number that no kernel writes meanwhile, or 0. As one instruction, where it stands: a compiler would wait for each of several before it asks for the
-// next, or ask late.
+// Predicated load of a value that no kernel writes meanwhile; 0 if not `there`. Inline assembly keeps it branch-free
+// and in program order: the compiler would serialise several conditional loads, or sink them to their uses.
 static DEVICE float load_if(bool there, const float *from) {
     float value;
     asm volatile("{.reg .pred p; setp.ne.s32 p, %2, 0; mov.f32 %0, 0f00000000; @p ld.global.nc.f32 %0, [%1];}"
         : "=f"(value) : "l"(__cvta_generic_to_global(from)), "r"((int)there));
     return value;
 }
-// Adds to a number that the kernel does not read, without a branch.
+// Predicated atomic add without a result (red).
 template <class V> DEVICE void add_if(bool there, V *to, long long value) {
     asm volatile("{.reg .pred p; setp.ne.s32 p, %2, 0; @p red.relaxed.gpu.global.add.u64 [%0], %1;}"
                  ::"l"(__cvta_generic_to_global(to)), "l"(value), "r"((int)there) : "memory");
 }
-// What is not needed again while the kernel runs: it leaves the L2 cache before other data does. ONCE: else as any other.
+// Streaming (evict-first) accesses for data that is not used again while the kernel runs, so that other data stays in
+// L2. load_once<false> is an ordinary load.
 template <bool ONCE> DEVICE float load_once(const float *from) { return ONCE ? __ldcs(from) : *from; }
 template <bool ONCE> DEVICE double load_once(const double *from) { return ONCE ? __ldcs(from) : *from; }
 template <bool ONCE> DEVICE unsigned load_once(const unsigned *from) { return ONCE ? __ldcs(from) : *from; }
@@ -63,7 +65,7 @@ static DEVICE void store_once(float *to, float value) { __stcs(to, value); }
 static DEVICE void store_once(double *to, double value) { __stcs(to, value); }
 static DEVICE void store_once(unsigned *to, unsigned value) { __stcs(to, value); }
 template <class Half> DEVICE void store_once(Half *to, Half value) { __stcs(&to->bits, value.bits); }
-// Adds 1: what was written before is seen by whoever adds after.
+// Adds 1 with acquire-release semantics: whoever increments later sees everything written before.
 static DEVICE unsigned add_in_turn(unsigned *to) {
     unsigned before;
     asm volatile("atom.acq_rel.gpu.global.add.u32 %0, [%1], 1;" : "=r"(before) : "l"(__cvta_generic_to_global(to)) : "memory");

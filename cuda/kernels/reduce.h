@@ -1,8 +1,9 @@
-// Sums and maxima over the lanes of a row and over a block. Every tree has one shape, so results do not depend on how threads are scheduled.
+// Reductions over the lanes of a row, over a block and over the grid. Each is a tree of fixed shape or an exact
+// count, so results do not depend on scheduling.
 #pragma once
 #include "batch.h"
 
-// Warps of the largest block.
+// Warps in the largest block.
 enum { MOST_WARPS = 32 };
 
 template <class V> DEVICE V warp_sum(V value, int width) {
@@ -19,7 +20,7 @@ template <class Real> DEVICE Real warp_max(Real value, int width) {
     return value;
 }
 
-// How many of a warp, for a few each.
+// Sum over a warp of small counts.
 static DEVICE unsigned warp_count(unsigned few) {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
     return __reduce_add_sync(WHOLE_WARP, few);
@@ -28,7 +29,7 @@ static DEVICE unsigned warp_count(unsigned few) {
 #endif
 }
 
-// The sum over a warp of statistics' units, each at most a few more than 2^30.
+// Sum over a warp of statistics in units of 2^-30, each at most a few more than 2^30.
 static DEVICE u64 warp_sum_of_units(unsigned units) {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
     return ((u64)__reduce_add_sync(WHOLE_WARP, units >> 16) << 16) + __reduce_add_sync(WHOLE_WARP, units & 0xffffu);
@@ -37,7 +38,8 @@ static DEVICE u64 warp_sum_of_units(unsigned units) {
 #endif
 }
 
-// The sum over the warps of a block of what each warp has one value of, for all threads; once per launch.
+// Combines one value per warp over the block; all threads get the result. Uses one static buffer: calls must be
+// separated by a barrier.
 template <class V, class Sum> DEVICE V sum_of_warps(V value, Sum sum) {
     __shared__ V values[MOST_WARPS];
     const unsigned lane = threadIdx.x % 32, warps = blockDim.x / 32;
@@ -46,27 +48,28 @@ template <class V, class Sum> DEVICE V sum_of_warps(V value, Sum sum) {
     return sum(lane < warps ? values[lane] : (V)0);
 }
 
-// The sum over a block, for all of its threads; once per launch.
+// Sum over a block, for all of its threads; calls must be separated by a barrier.
 static DEVICE double block_sum(double value) {
     const auto sum = [](double share) { return warp_sum(share, 32); };
     return sum_of_warps(sum(value), sum);
 }
 static DEVICE unsigned block_count(unsigned few) { return sum_of_warps(warp_count(few), warp_count); }
 
-// True in the block that gets here last; all that the others wrote before can then be read, past the L1 cache. Thread 0 releases and acquires for its
-// whole block, whose writes the barrier puts before it.
+// True in the last block to get here, which may then read what the others have written before, bypassing L1. Thread 0
+// releases and acquires on behalf of its block; the barrier orders the writes of the block before the release.
 static DEVICE bool is_last_block(unsigned *ticket) {
     __shared__ bool last;
     __syncthreads();
     if (threadIdx.x == 0) {
         last = add_in_turn(ticket) == gridDim.x - 1;
-        if (last) *ticket = 0; // for the next launch, of a replayed graph too
+        if (last) *ticket = 0; // reset for the next launch or graph replay
     }
     __syncthreads();
     return last;
 }
 
-// A thread's share of the sum of what other blocks stored, with many loads on their way at once: nothing else runs any more.
+// A thread's part of the sum of what other blocks have stored. Nothing else is running at this point, so keep many
+// loads in flight.
 static DEVICE double stored_share(const double *stored, unsigned count) {
     enum { AT_ONCE = 8 };
     double share = 0;
@@ -80,10 +83,11 @@ static DEVICE double stored_share(const double *stored, unsigned count) {
     return share;
 }
 
-// The divisor, and what a sample of weight 1 is multiplied by. Each warp has its own, in shared memory, as it is looked at once per row.
+// The divisor, and the factor of a sample of weight 1. Kept per warp, in shared memory, as it is used only once per
+// row.
 struct Divisor {
     double value, inverse;
-    // By all lanes of the warp. `weighted`: it may be any number, and not a count alone.
+    // Called by all lanes of the warp. `weighted`: the divisor may be any number, not just a count.
     DEVICE void set(double found, bool weighted) {
         if (threadIdx.x % 32 == 0) {
             value = found;
@@ -93,15 +97,16 @@ struct Divisor {
     }
 };
 
-// Of many targets, those that take part are counted by the warps of a grid together, in slices that they take as they come; nobody waits before the
-// number is needed, and then but for slices that a running warp counts. FLAT: pass.inner is 1.
+// Counts the samples of a large batch that take part: the warps of the grid take slices of the targets dynamically.
+// Nobody waits before the result is needed, and then only for slices that a running warp is counting. FLAT:
+// pass.inner is 1.
 template <bool FLAT> struct TargetCount {
     const Pass &pass;
-    bool waits; // the warp does not have the number yet
+    bool waits; // the warp does not have the result yet
 
     DEVICE TargetCount(const Pass &pass) : pass(pass), waits(pass.divisor == DIVISOR_BY_ALL_BLOCKS) {}
 
-    // By all lanes of a warp. Counts the next slice, if there is one.
+    // Counts the next slice, if any. Called by all lanes of a warp.
     template <bool AHEAD> DEVICE void count_slice() {
         const unsigned lane = threadIdx.x % 32, count = (unsigned)pass.count, size = pass.slice;
         unsigned slice = lane == 0 ? atomicAdd(&pass.scratch->next_slice, 1u) : 0u;
@@ -112,14 +117,15 @@ template <bool FLAT> struct TargetCount {
         if (lane == 0) atomicAdd(&pass.scratch->counted, (u64)1 << 32 | counted);
     }
 
-    // As many warps as there are slices, those of different blocks first, count one each, or if there are fewer warps some each.
+    // With enough warps, each of the first `slices` warps counts one slice, and these are spread over the blocks first;
+    // with fewer warps, each counts several.
     DEVICE void begin() {
         if (!waits) return;
         const unsigned warps = blockDim.x / 32, rank = threadIdx.x / 32 * gridDim.x + blockIdx.x;
         for (unsigned slice = rank; slice < pass.slices; slice += gridDim.x * warps) count_slice<true>();
     }
 
-    // By all lanes of a warp, which get one answer.
+    // Called by all lanes of a warp, which get the same result.
     DEVICE void finish(Divisor &divisor) {
         if (!waits) return;
         waits = false;
@@ -129,26 +135,27 @@ template <bool FLAT> struct TargetCount {
             counted = __shfl_sync(WHOLE_WARP, counted, 0);
             if (counted >> 32 >= pass.slices) break;
             unsigned taken = threadIdx.x % 32 == 0 ? *(volatile unsigned *)&pass.scratch->next_slice : 0u;
-            // Whoever was to count it may not be running.
+            // Uncounted slices remain, and the warps that would have taken them may not be running yet.
             if (__shfl_sync(WHOLE_WARP, taken, 0) < pass.slices) count_slice<false>();
         }
         divisor.set((double)(unsigned)counted, false);
     }
 };
 
-// The mean's divisor where a block finds it by itself or a kernel has found it, for every thread of a block.
+// The divisor of the mean for all threads of a block, computed by the block itself or read from the kernel before the
+// pass.
 template <bool ANY, bool FLAT> DEVICE double find_divisor(const Pass &pass) {
-    if (ANY && pass.divisor == DIVISOR_FROM_KERNEL) return pass.scratch->divisor; // usual kernels have none before them
+    if (ANY && pass.divisor == DIVISOR_FROM_KERNEL) return pass.scratch->divisor; // launched before general kernels only
     if (pass.divisor != DIVISOR_BY_EACH_BLOCK) return 1.0;
     if (!ANY) return (double)block_count(count_targets<FLAT>(pass, threadIdx.x, (unsigned)pass.count, blockDim.x));
-    // 128 lanes whatever the block, so that the bits depend on the batch alone.
+    // 128 lanes whatever the block size, so that the bits depend on the batch alone.
     double share = 0;
     if (threadIdx.x < 128)
         for (i64 index = threadIdx.x; index < pass.count; index += 128) share = share + divisor_share(pass, index);
     return block_sum(share);
 }
 
-// The same for many targets, as a kernel before the pass; blocks of 256 threads.
+// The same for a large batch, as a separate kernel before the pass, in blocks of 256 threads.
 static DEVICE void divisor_kernel(const Pass &pass) {
     double share = 0;
     i64 step = (i64)gridDim.x * blockDim.x;
@@ -156,11 +163,11 @@ static DEVICE void divisor_kernel(const Pass &pass) {
     share = block_sum(share);
     if (threadIdx.x == 0) pass.scratch->divisors[blockIdx.x] = share;
     if (!is_last_block(&pass.scratch->divisor_ticket)) return;
-    double sum = block_sum(stored_share(pass.scratch->divisors, gridDim.x)); // behind the barriers of is_last_block
+    double sum = block_sum(stored_share(pass.scratch->divisors, gridDim.x)); // is_last_block has had a barrier in between
     if (threadIdx.x == 0) pass.scratch->divisor = sum;
 }
 
-// Ends a tally: the last block says whether the batch can be taken back, and clears the tally.
+// Ends a tally: the last block decides whether the batch can be taken back, and clears the tally.
 static DEVICE void finish_tally(const Pass &pass) {
     if (pass.statistics != STATISTICS_TALLY || !is_last_block(&pass.scratch->tally_ticket)) return;
     __shared__ unsigned short_of;

@@ -1,8 +1,10 @@
-// What a pass makes of one row, once its maximum and its sums are known: the same for every way in which rows are shared out to threads.
+// What a pass computes for a row apart from the reductions over its classes: q, the loss and the gradient. Shared by all
+// ways of distributing rows over threads.
 #pragma once
 #include "statistics.h"
 
-// q of a row: the soft part as a product per class, the hard part as at most two classes. ANY: there may be class weights and second targets.
+// q of a row: the soft part, computed class by class, and the hard part, which is nonzero for at most two classes.
+// Only the general form (ANY) has class weights and second targets.
 template <class Real, bool ANY> struct SoftLabel {
     const float *first_row, *second_row;
     Real first_scale, second_scale;
@@ -13,7 +15,7 @@ template <class Real, bool ANY> struct SoftLabel {
     double hard[2];
 
     DEVICE SoftLabel(const Pass &pass, const Sample &sample) {
-        // With one target twice lam has no effect on q.
+        // If both targets are the same, lam does not affect q.
         two = ANY && sample.first != sample.second;
         const double lam = two ? sample.lam : 1.0;
         first_row = pass.state.soft_labels + (i64)sample.first * pass.state.soft_labels_stride;
@@ -30,7 +32,8 @@ template <class Real, bool ANY> struct SoftLabel {
     DEVICE bool mixed() const { return ANY && two; }
     DEVICE bool weighted() const { return ANY && weights; }
     DEVICE Real weight(int k) const { return reinterpret_cast<const Real *>(weights)[k]; }
-    // The soft part of q / weight_scale / scale() for class k, whose entry in the first row is `entry`: the entry itself where there is no more to it.
+    // The soft part of q / weight_scale / scale() for class k, where `entry` is the entry of the first row of S.
+    // Without second targets and weights, that is `entry` itself.
     DEVICE Real part(float entry, int k) const {
         if (!mixed() && !weighted()) return (Real)entry;
         Real q = (Real)entry * first_scale;
@@ -38,7 +41,7 @@ template <class Real, bool ANY> struct SoftLabel {
         return weighted() ? q * weight(k) : q;
     }
     DEVICE Real scale() const { return mixed() || weighted() ? (Real)1 : first_scale; }
-    // The soft part of q / weight_scale from the same numbers, exactly enough for a target's entry.
+    // The soft part of q / weight_scale from the same numbers, in f64, for the entry of a target.
     DEVICE double wide(float entry, int k) const {
         double q = (double)entry * (double)first_scale;
         if (mixed()) q = q + (double)__ldg(second_row + k) * (double)second_scale;
@@ -46,7 +49,7 @@ template <class Real, bool ANY> struct SoftLabel {
     }
 };
 
-// The logits at a row's targets; 0 where the sample takes no part.
+// The logits at the targets of a row; 0 if the sample does not take part.
 template <class Real> struct AtTargets {
     Real logit[2];
 
@@ -62,27 +65,29 @@ template <class Real> struct AtTargets {
 // The sums over a row.
 struct Sums { double exponentials, mass, distance; };
 
-// Whether a sum of q*(max - z) is larger than logits have reason to make it. It is found again then, in f64: their difference may be beyond the row's type,
-// and is infinite for a masked logit with a soft label.
+// Whether the sum of q*(max - z) is larger than ordinary logits can make it. It is then recomputed in f64: a
+// difference of logits may exceed the range of the row's type, and is infinite for a masked logit with a soft label.
 static DEVICE bool is_too_far(double distance) { return !(distance <= 1e4); }
 
-// Adds a class with the soft part `part` up; its exponential. FUSED: but for few classes, whose products are added in more than one way.
+// Adds a class with soft part `part` to the three sums, and returns its exponential. FUSED: false for K <= 32, where
+// products and sums are grouped in more than one way and a fused multiply-add would not give the same bits in all of
+// them.
 template <bool FUSED, class Real> DEVICE Real add_class(Real z, Real part, Real max, Real &exponentials, Real &mass, Real &distance) {
     const Real below = z - max, e = Arithmetic<Real>::exp(below);
     exponentials = exponentials + e;
     mass = mass + part;
-    // 0 times anything is 0, for masked logits.
+    // 0 times infinity counts as 0, for masked logits.
     if (part != 0) distance = FUSED ? Arithmetic<Real>::fma(part, -below, distance) : distance - part * below;
     return e;
 }
 
-// What remains to be done for a row, the same numbers in all of its threads.
+// What the last sweep over a row needs; uniform over its threads.
 template <class Real> struct RowResult {
     double loss;         // times the sample weight
     Real inverse;        // 1 / sum of exponentials
     Real q_sum, factor;
     Real to_p, to_part;  // grad = e*to_p - part*to_part
-    Real constant;       // the gradient everywhere, where `plain`
+    Real constant;       // the gradient of all classes, if `plain`
     bool plain;
 };
 
@@ -91,7 +96,7 @@ DEVICE RowResult<Real> finish_row(const Pass &pass, Place at, const Sample &samp
                                   const AtTargets<Real> &targets, const Divisor &divisor) {
     RowResult<Real> row;
     const bool silent = divisor.value == 0.0;
-    // Neither NaN, nor +inf, nor nothing but -inf.
+    // No NaN, no +inf, and not -inf throughout.
     const bool finite = Arithmetic<Real>::finite(max) && sums.exponentials == sums.exponentials;
     row.plain = !sample.takes_part || !finite || sample.invalid;
     row.loss = 0.0;
@@ -109,28 +114,29 @@ DEVICE RowResult<Real> finish_row(const Pass &pass, Place at, const Sample &samp
     double loss = mass * log_sum + sums.distance * scale;
     loss = loss + (soft.hard[0] * log_sum + hard_term(soft.hard[0], max, targets.logit[0]));
     if (soft.mixed()) loss = loss + (soft.hard[1] * log_sum + hard_term(soft.hard[1], max, targets.logit[1]));
-    // Read once more: kept since the row began, they would take registers.
+    // Read again: keeping it since the start of the row would cost registers.
     const double weight = ANY && pass.weights.data ? read_real(pass.weights, at) : 1.0;
     row.loss = silent ? 0.0 : weight * loss;
     row.inverse = (Real)reciprocal(sums.exponentials);
     const double q_sum = mass + (soft.hard[0] + soft.hard[1]);
-    // A weight is divided first: a divisor of tiny weights is met by a tiny weight.
+    // Divide the weight, rather than multiply it by an inverse, which would overflow for a divisor that is a sum of
+    // tiny weights.
     double factor = silent ? 0.0 : ANY && pass.weights.data ? weight / divisor.value : divisor.inverse;
     if (ANY && pass.grad_loss.data && !silent) factor = factor * read_real(pass.grad_loss, at);
     row.to_p = (Real)(q_sum * (double)row.inverse * factor);
     row.to_part = (Real)((double)soft.scale() * (scale * factor));
-    // Without the classes' weights, which may be beyond a float.
+    // Without the scale of the class weights, which may exceed the range of a float.
     row.q_sum = (Real)(q_sum / scale);
     row.factor = (Real)(scale * factor);
     return row;
 }
 
-// One entry of the gradient, as if it were no target's; `part` is its soft part.
+// An entry of the gradient without the hard part of q; `part` is its soft part.
 template <class Real> DEVICE Real gradient_entry(const RowResult<Real> &row, Real part, Real e) {
     return Arithmetic<Real>::fma(e, row.to_p, -(part * row.to_part));
 }
 
-// The entry of target 0 or 1 again, with its hard label: in f64, rounded once.
+// The entry of target 0 or 1, with the hard part of q: in f64, rounded once.
 template <class Real, bool ANY>
 DEVICE Real target_entry(const RowResult<Real> &row, const SoftLabel<Real, ANY> &soft, int which, Real max, const AtTargets<Real> &targets) {
     const double p = (double)Arithmetic<Real>::exp(targets.logit[which] - max) * (double)row.inverse;
@@ -139,7 +145,7 @@ DEVICE Real target_entry(const RowResult<Real> &row, const SoftLabel<Real, ANY> 
     return (Real)(((double)row.q_sum * p - q) * (double)row.factor);
 }
 
-// A class's part in the sum of q * (max - z) in f64, for logits too far apart for their type.
+// What a class contributes to the sum of q * (max - z), in f64, for logits too far apart for their type.
 template <class Real, bool ANY> DEVICE double wide_distance(const SoftLabel<Real, ANY> &soft, int k, Real max, Real z) {
     return hard_term(soft.wide(__ldg(soft.first_row + k), k), max, z);
 }

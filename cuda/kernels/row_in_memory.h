@@ -1,32 +1,33 @@
-// A row that is too long for registers: its lanes go over it three times, in shared memory where it fits, as it is stored and for f32 as exponentials from the
-// second sweep on, else where it lies. A lane has every LANES-th class, or of 16-bit rows every LANES-th pair of classes.
+// A row that is too long for registers. Its lanes sweep over it three times: in shared memory if it fits (logits as
+// stored; with f32 and f64, exponentials from the second sweep on), otherwise in global memory. Classes are
+// distributed round-robin over the lanes, one at a time, or two at a time in 16-bit rows.
 #pragma once
 #include "row.h"
 
 template <class T, int LANES, bool ANY> struct RowInMemory {
     typedef typename Storage<T>::Real Real;
     typedef SoftLabel<Real, ANY> Soft;
-    typedef double OfLane; // of a lane's sums
+    typedef double OfLane; // partial sums of a lane
     enum { PAIR = sizeof(T) == 2 ? 2 : 1 };
-    // Classes that a lane goes through side by side. They are added up before they meet the others.
+    // Classes per lane and chunk. They are added among themselves before they are added to the running sums.
     enum { SIDE = sizeof(Real) == 8 ? 1 : 4 };
-    // As many as the first sweep asks for at once: it waits for the memory alone.
+    // Loads in flight per lane in the first sweep, which is bound by memory latency alone.
     enum { LOADS = sizeof(T) == 8 ? 4 : 8 * PAIR };
-    // Entries of a soft label in a line of the cache.
+    // Soft label entries per cache line.
     enum { LINE = 128 / sizeof(float) };
-    // Whether the cache has exponentials from the second sweep on.
+    // Whether `cache` holds exponentials from the second sweep on.
     enum { KEEPS = sizeof(T) == sizeof(Real) };
 
     const Pass &pass;
     const int lane;
     T *cache;
     const T *logits;
-    bool in_pairs; // the row's pairs begin where pairs can be read
+    bool in_pairs; // the row is aligned for 32-bit loads of two classes
 
     DEVICE RowInMemory(const Pass &pass, int lane, T *cache) : pass(pass), lane(lane), cache(cache) {}
 
     static DEVICE i64 step_of(const Rows &rows) { return ANY ? rows.step : 1; }
-    // The lane that has a class.
+    // The lane that holds class k.
     static DEVICE int owner_of(int k) { return k / PAIR % LANES; }
     static DEVICE bool aligned(const T *row, const Rows &rows) { return PAIR == 2 && step_of(rows) == 1 && (u64)row % sizeof(unsigned) == 0; }
 
@@ -37,13 +38,14 @@ template <class T, int LANES, bool ANY> struct RowInMemory {
         in_pairs = aligned(row, pass.logits);
     }
 
-    // The soft label comes nearer while the logits are read: each chunk of it would wait for the memory.
+    // Prefetches the soft label into L2 while the logits are being read; without it, each chunk would wait for
+    // memory.
     DEVICE void ask_labels(const Soft &soft) {
         for (int k = lane * LINE; k < pass.classes; k += LANES * LINE) prefetch(soft.first_row + k);
     }
 
-    // Calls chunk(full, k) for the classes of a lane in chunks of COUNT, which are k + behind(0), k + behind(1), ... . Where not `full`, some of them lie
-    // behind the last class.
+    // Calls chunk(full, k) for each chunk of COUNT classes of this lane: k + behind(0), k + behind(1), ... If not
+    // `full`, some of them lie beyond the last class.
     template <int COUNT, class Chunk> DEVICE void for_chunks(Chunk chunk) {
         int begin = 0;
         UNROLL_NOT
@@ -53,8 +55,8 @@ template <class T, int LANES, bool ANY> struct RowInMemory {
     static DEVICE int behind(int j) { return j / PAIR * PAIR * LANES + j % PAIR; }
     template <bool FULL> DEVICE bool has(int k, int j) const { return FULL || behind(j) < pass.classes - k; }
 
-    // A chunk whose first class lies at `first`, as it is stored. `pairs`: it can be read so. ONCE: from where nobody
-    // will read it again.
+    // Reads a chunk whose first class lies at `first`, without conversion. `pairs`: two classes per load. ONCE: with
+    // streaming loads, as the data is not read again.
     template <bool FULL, int COUNT, bool ONCE = false> DEVICE void read(const T *first, i64 step, bool pairs, int k, T *stored) const {
         UNROLL
         for (int j = 0; j < COUNT; j += PAIR) {
@@ -70,7 +72,7 @@ template <class T, int LANES, bool ANY> struct RowInMemory {
         }
     }
 
-    // The maximum of a full chunk, which goes to the cache.
+    // The maximum of a full chunk, which is copied to `cache` on the way.
     template <int COUNT> DEVICE Real take(int k) {
         const i64 step = step_of(pass.logits);
         T stored[COUNT];
@@ -87,7 +89,7 @@ template <class T, int LANES, bool ANY> struct RowInMemory {
         return max;
     }
 
-    // The maximum over the lane. The row goes to the cache on the way.
+    // The maximum over the classes of this lane. Copies the row to `cache` on the way.
     DEVICE Real maximum() {
         Real max = -Arithmetic<Real>::infinity();
         int begin = 0;
@@ -104,7 +106,8 @@ template <class T, int LANES, bool ANY> struct RowInMemory {
         return max;
     }
 
-    // Of the lanes that have it, mostly one, the classes are looked at by all lanes of the warp.
+    // Looks for an earlier class with the maximum: for each lane that holds it, usually just one, all lanes of the
+    // warp search the classes of that lane.
     DEVICE bool has_before(int counted, Real max, bool of_lane) const {
         bool found = false;
         for (unsigned votes = __ballot_sync(WHOLE_WARP, of_lane); votes; votes &= votes - 1) {
@@ -114,11 +117,11 @@ template <class T, int LANES, bool ANY> struct RowInMemory {
                 for (int i = 0; i < PAIR; ++i) found = found || (k + i < counted && logit(k + i) == max);
             }
         }
-        __syncwarp(); // before one of them writes an exponential over a logit
+        __syncwarp(); // before a lane overwrites a logit with an exponential
         return found;
     }
 
-    // A chunk of logits, or of what the cache has in their place; -inf behind the last class.
+    // Reads a chunk of logits, or of what `cache` holds in their place; -inf beyond the last class.
     template <bool FULL, bool CACHED> DEVICE void read_chunk(int k, Real *value) const {
         T stored[SIDE];
         if (CACHED) read<FULL, SIDE>(cache + k, 1, true, k, stored);
@@ -126,14 +129,14 @@ template <class T, int LANES, bool ANY> struct RowInMemory {
         UNROLL
         for (int j = 0; j < SIDE; ++j) value[j] = has<FULL>(k, j) ? Storage<T>::load(&stored[j]) : -Arithmetic<Real>::infinity();
     }
-    // Its soft labels; 0 behind the last class.
+    // Reads the soft labels of a chunk; 0 beyond the last class.
     template <bool FULL> DEVICE void read_labels(const Soft &soft, int k, float *labels) const {
         const float *from = in_register(soft.first_row + k);
         UNROLL
         for (int j = 0; j < SIDE; ++j) labels[j] = load_if(has<FULL>(k, j), from + behind(j));
     }
 
-    // The sums over the lane.
+    // The three sums over the classes of this lane.
     DEVICE void add_up(const Soft &soft, Real max, double &exponentials, double &mass, double &distance) {
         if (pass.cached) add_up<true>(soft, max, exponentials, mass, distance);
         else add_up<false>(soft, max, exponentials, mass, distance);
@@ -163,7 +166,7 @@ template <class T, int LANES, bool ANY> struct RowInMemory {
         distance = distance_of_lane.value();
     }
 
-    // The gradient, where it is wanted; and where `adds`, units(exponential) of each class to its sum.
+    // Writes the gradient, if wanted, and, if `adds`, adds units(exponential) of each class to `sums`.
     template <class Units>
     DEVICE void write(const Soft &soft, const RowResult<Real> &row, Real max, T *grad, bool wanted, i64 *sums, bool adds, Units units) {
         if (pass.cached) write<true>(soft, row, max, grad, wanted, sums, adds, units);
@@ -172,8 +175,8 @@ template <class T, int LANES, bool ANY> struct RowInMemory {
     template <bool CACHED, class Units>
     DEVICE void write(const Soft &soft, const RowResult<Real> &row, Real max, T *grad, bool wanted, i64 *sums, bool adds, Units units) {
         const bool pairs = aligned(grad, pass.grad);
-        constexpr bool AHEAD = CACHED && sizeof(Real) == 4; // elsewhere there are no registers for them
-        float next[SIDE]; // asked for a chunk ahead
+        constexpr bool AHEAD = CACHED && sizeof(Real) == 4; // other variants have no registers to spare
+        float next[SIDE]; // soft labels, loaded one chunk ahead
         UNROLL
         for (int j = 0; j < SIDE; ++j) next[j] = 0;
         if (AHEAD && wanted) read_labels<false>(soft, PAIR * lane, next);
@@ -220,14 +223,15 @@ template <class T, int LANES, bool ANY> struct RowInMemory {
         }
     }
 
-    // By all lanes of a warp.
+    // Adds a chunk to `sums`; called by all lanes of a warp.
     template <bool FULL, class Units> DEVICE void add_chunk(i64 *sums, int k, const Real *e, Units units) {
         if constexpr (PAIR == 1) {
             i64 *to = in_register(sums + k);
             UNROLL
             for (int j = 0; j < SIDE; ++j) add_if(has<FULL>(k, j), to + behind(j), signed_units<ANY>(units(e[j])));
         } else {
-            // Of the pairs of 32 lanes, each lane adds two classes that lie 32 apart: so that a warp adds to full lines.
+            // A lane holds pairs of adjacent classes. Exchange them within the warp, so that each lane adds two
+            // classes 32 apart and the atomics of a warp cover full cache lines.
             const int of_warp = lane % 32, first = k - PAIR * of_warp + of_warp;
             i64 *to = in_register(sums + first);
             UNROLL

@@ -1,33 +1,34 @@
-// A row that its lanes keep in registers: lane l has the classes l, l + LANES, l + 2*LANES, ... , ITEMS of them at most.
+// A row held in registers: lane l holds the classes l, l + LANES, l + 2*LANES, ..., at most ITEMS of them.
 #pragma once
 #include "row.h"
 
 template <class T, int LANES, int ITEMS, bool ANY> struct RowInRegisters {
     typedef typename Storage<T>::Real Real;
     typedef SoftLabel<Real, ANY> Soft;
-    typedef Real OfLane; // of a lane's sums
-    // At most 32 classes, which are those of one lane, of 8 or of 32.
+    typedef Real OfLane; // partial sums of a lane
+    // K <= 32. The order of the sums is the same with one thread, 8 lanes or 32 lanes per row.
     enum { FEW = LANES * ITEMS == 32 };
-    // Soft labels that are asked for at once.
+    // Soft label entries loaded at a time.
     enum { KEPT = ITEMS < 8 ? ITEMS : 8 };
-    // A lane of 32 items has four of the lanes that a row would have with 128 threads, and adds up as they do.
+    // With 32 items (wide32), a lane holds the classes of four lanes of a 128-thread row, and keeps four partial sums
+    // to add in the same order.
     enum { CHAINS = LANES == 32 && ITEMS == 32 ? 4 : 1 };
 
     const Pass &pass;
     const int lane;
-    Real value[ITEMS]; // logits, then exponentials; -inf and 0 behind the last class
-    float label[KEPT]; // of the first items
+    Real value[ITEMS]; // logits, then exponentials; -inf and 0 beyond the last class
+    float label[KEPT]; // of the first KEPT items
 
     DEVICE RowInRegisters(const Pass &pass, int lane, T *) : pass(pass), lane(lane) {}
 
     static DEVICE i64 step_of(const Rows &rows) { return ANY ? rows.step : 1; }
-    // The lane that has a class.
+    // The lane that holds class k.
     static DEVICE int owner_of(int k) { return k % LANES; }
 
     // Whether item i of this lane is a class.
     DEVICE bool has(int i) const { return i * LANES < pass.classes - lane; }
 
-    // Asks for the logits. They are not waited for.
+    // Issues the loads of the logits; does not wait for them.
     DEVICE void load(const T *row, bool there) {
         const T *from = in_register(row + lane * step_of(pass.logits));
         UNROLL
@@ -41,10 +42,10 @@ template <class T, int LANES, int ITEMS, bool ANY> struct RowInRegisters {
         for (int j = 0; j < KEPT; ++j) label[j] = load_if(has(first + j), labels + (first + j) * LANES);
     }
 
-    // Asks for the first soft labels: they do not wait for the maximum.
+    // Issues the loads of the first soft label entries early; they do not depend on the maximum.
     DEVICE void ask_labels(const Soft &soft) { read_labels(soft, 0, label); }
 
-    // The maximum over the lane.
+    // The maximum over the classes of this lane.
     DEVICE Real maximum() {
         Real max = -Arithmetic<Real>::infinity();
         UNROLL
@@ -52,19 +53,19 @@ template <class T, int LANES, int ITEMS, bool ANY> struct RowInRegisters {
         return max;
     }
 
-    // Whether a class of this lane, before the target's, has the maximum.
+    // Whether a class of this lane with a lower number than the target's has the maximum.
     DEVICE bool has_before(int counted, Real max, bool) const {
-        unsigned equal = 0; // a bit per item
+        unsigned equal = 0; // one bit per item
         UNROLL
         for (int i = 0; i < ITEMS; ++i) equal |= value[i] == max ? 1u << i : 0u;
         const unsigned before = (unsigned)(counted - lane + LANES - 1) / LANES;
         return (equal & (unsigned)(((u64)1 << before) - 1)) != 0;
     }
 
-    // Four lanes' sums, each 32 lanes apart.
+    // The sum over four lanes that lie 32 lanes apart.
     static DEVICE Real of_four(Real a, Real b, Real c, Real d) { return (a + c) + (b + d); }
 
-    // The sums over the lane.
+    // The three sums over the classes of this lane.
     DEVICE void add_up(const Soft &soft, Real max, Real &exponentials, Real &mass, Real &distance) {
         Real sums[3][CHAINS];
         UNROLL
@@ -89,7 +90,8 @@ template <class T, int LANES, int ITEMS, bool ANY> struct RowInRegisters {
         distance = total(sums[2]);
     }
 
-    // The gradient, where it is wanted; and where `adds`, units(exponential) of each class to its sum, or own(k, units) where a block has sums of its own.
+    // Writes the gradient, if wanted, and, if `adds`, adds units(exponential) of each class to `sums`, or passes it
+    // to own(k, units) where the block accumulates in shared memory.
     struct None { DEVICE void operator()(int, int) const {} };
     template <class Units, class Own = None>
     DEVICE void write(const Soft &soft, const RowResult<Real> &row, Real, T *grad, bool wanted, i64 *sums, bool adds, Units units, Own own = Own()) {
@@ -112,7 +114,7 @@ template <class T, int LANES, int ITEMS, bool ANY> struct RowInRegisters {
         };
         UNROLL
         for (int first = 0; first < ITEMS; first += KEPT) {
-            // Mostly all of them are classes, so that none has to be asked.
+            // Usually all items are classes, and no predicate is needed.
             const bool full = (first + KEPT) * LANES <= pass.classes;
             UNROLL
             for (int i = first; i < first + KEPT; ++i)

@@ -1,21 +1,21 @@
-// Adding to A, c and the counters, exactly: integers, so that the order of the additions is without effect.
+// Exact accumulation of A, c and the counters, in integers, so that the order of the additions does not matter.
 #pragma once
 #include "reduce.h"
 
-// A probability in units of 2^-30, half to even; `units` is at most a few more than 2^30.
+// A probability in units of 2^-30, rounded half to even; `units` exceeds 2^30 by a few at most.
 static DEVICE int round_units(float units) { return __float2int_rn(units); }
 static DEVICE int round_units(double units) { return __double2int_rn(units); }
 
-// Units as they are added: never negative but where they are taken back, which usual kernels do not.
+// Units widened for addition. They are negative only when taken back, which usual kernels do not do.
 template <bool ANY> DEVICE i64 signed_units(int units) { return ANY ? (i64)units : (i64)(unsigned)units; }
 
-// What the pass does to the statistics: a batch that is too much to be taken back is left alone.
+// What the pass does to the statistics. A batch that may not be taken back leaves them alone.
 template <bool ANY> DEVICE int statistics_of(const Pass &pass) {
     if (!ANY) return pass.statistics; // LEAVE or ADD
     return pass.statistics == STATISTICS_TAKE_BACK && pass.scratch->refused ? (int)STATISTICS_LEAVE : pass.statistics;
 }
 
-// A row that is kept out because it is not finite; one thread's work.
+// Counts a row that was skipped because it is not finite; for one thread per row.
 template <bool ANY> DEVICE void count_skipped(const Pass &pass, int statistics) {
     i64 *skipped = pass.state.counters + COUNTER_SKIPPED;
     if (statistics == STATISTICS_ADD) add_i64(skipped, 1);
@@ -29,10 +29,11 @@ template <bool ANY> DEVICE void count_skipped(const Pass &pass, int statistics) 
     }
 }
 
-// Whether a class may fill up within this pass, so that each sample must ask. `seen`: its count at any moment of the pass.
+// Whether the class may become full during this pass, so that each sample has to check. `seen`: its count at any time
+// during the pass.
 static DEVICE bool may_fill(const Pass &pass, i64 seen) { return seen > OLS_FULL_CLASS - pass.count || seen < 0; }
 
-// Adds one sample to a class that may be full; one thread's work. Whether it was taken.
+// Adds one sample to a class that may be full, and returns whether it was accepted; for one thread per row.
 static DEVICE bool count_if_not_full(const Pass &pass, int counted) {
     i64 *count = pass.state.counts + counted;
     i64 before = (i64)atomicAdd(reinterpret_cast<u64 *>(count), (u64)1);
@@ -41,18 +42,20 @@ static DEVICE bool count_if_not_full(const Pass &pass, int counted) {
     return false;
 }
 
-// Calls each(row, column) for the entries of a matrix of few classes, by all threads of a block: a warp per row, a lane per column.
+// Calls each(row, column) for the entries of a K x K matrix, K <= 32. Called by all threads of a block: one warp per
+// row, one lane per column.
 template <class Each> DEVICE void for_entries(int classes, Each each) {
     const int lane = threadIdx.x % 32;
     for (int row = threadIdx.x / 32; row < classes; row += (int)blockDim.x / 32)
         if (lane < classes) each(row, lane);
 }
 
-// The statistics of a block over few classes, kept in shared memory until the block ends: a segmentation would queue up at a few hundred
-// addresses. Shared memory adds 32 bits at once, so that units are added as two halves, and nobody waits to see a carry.
+// Statistics of a block over few classes, kept in shared memory until the block ends: in segmentation, global atomics
+// would all contend for a few hundred addresses. Shared memory has native 32-bit atomics, so each value is added as
+// two halves and no carry has to be propagated.
 template <int MOST> struct PrivateStatistics {
     enum { HALF = 16 };
-    // A half of one sample is below 2^16: so many samples fit.
+    // The low half of one sample is below 2^16, so the sum of this many fits into 32 bits.
     enum { SAMPLES = 1 << 16 };
     unsigned low[MOST][MOST + 1], high[MOST][MOST + 1], counts[MOST];
 
@@ -61,12 +64,13 @@ template <int MOST> struct PrivateStatistics {
         for (int k = threadIdx.x; k < classes; k += blockDim.x) counts[k] = 0;
         __syncthreads();
     }
-    // The units of one sample, or of the samples of a warp.
+    // Adds the units of one sample, or the sum over the samples of a warp.
     DEVICE void add(int row, int column, u64 units) {
         atomicAdd(&low[row][column], (unsigned)units & ((1u << HALF) - 1));
         atomicAdd(&high[row][column], (unsigned)(units >> HALF));
     }
-    // By all threads of a block, which have added no more than SAMPLES since the block began or flushed before. Clears what it flushes.
+    // Adds to the global statistics and clears what it has added. Called by all threads of a block, before it has
+    // added more than SAMPLES samples since the last flush.
     DEVICE void flush(const Pass &pass, int statistics) {
         __syncthreads();
         if (statistics != STATISTICS_ADD && statistics != STATISTICS_TAKE_BACK) return;
