@@ -24,7 +24,7 @@ results = load("all")
 parts = {"environment", "correctness", "behaviour", "sanitizer", "race", "paths"}
 expect(parts < set(results) and all(results[part]["ok"] for part in parts), f"parts {results.keys()}")
 expect(results["correctness"]["cases"] > 50 and "left_out" not in results["correctness"], "correctness is not complete")
-expect(len(results["behaviour"]["passed"]) == 7, results["behaviour"]["passed"])
+expect(len(results["behaviour"]["passed"]) == 8, results["behaviour"]["passed"])
 expect(set(results["sanitizer"]["results"]) == {"program", "memcheck", "racecheck"}, results["sanitizer"])
 for lines in results["sanitizer"]["results"].values():
     expect(all(f"{path}: {count} cases" in " ".join(lines) for path, count in (("default", 19), ("plain", 19))), lines)
