@@ -51,7 +51,7 @@ const std::map<std::string, Entry> kernels = {
 
 struct Context { int device, references; };
 struct Graph { std::vector<std::function<void()>> work; };
-struct Stream { Context *context; bool capturing = false, invalidated = false; int mode = 0; Graph captured; };
+struct Stream { Context *context; bool capturing = false, invalidated = false; int mode = 0; Graph captured = {}; };
 struct Module { const std::set<std::string> *kernels; };
 struct Function { const Entry *entry; Module *module; std::string name; size_t dynamic = 48 * 1024; };
 struct Allocation { size_t bytes; int device; };
