@@ -284,7 +284,7 @@ def groups():
             try:
                 use(group=group)
             except RuntimeError as error:
-                assert str(error) == f"group: only its members may call, but rank {RANK} is none of them", error
+                assert str(error) == f"group: only its members may call, but rank {RANK} is not one of them", error
             else:
                 raise AssertionError("a process outside of the group ended its epoch alone")
         assert torch.equal(single.counts, before)

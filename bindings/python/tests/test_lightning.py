@@ -154,7 +154,7 @@ def test_a_module_without_a_criterion_is_told():
     model = Model()
     callback = OnlineLabelSmoothingCallback()
     del model.criterion
-    with pytest.raises(ValueError, match="Model holds no OnlineLabelSmoothing"):
+    with pytest.raises(ValueError, match="Model contains no OnlineLabelSmoothing"):
         callback.on_train_start(None, model)
     OnlineLabelSmoothingCallback(ols.OnlineLabelSmoothing(0.5, 3)).on_train_start(None, model)
     model.a, model.b = ols.OnlineLabelSmoothing(0.5, 3), ols.OnlineLabelSmoothing(0.5, 3)
