@@ -141,9 +141,17 @@
  * must not be called before the last replay has completed. The caller must order calls on one
  * criterion that use different streams.
  *
+ * ols_report, ols_save, ols_load and their _memory variants wait for the given stream (but for a
+ * query of the size alone); if it is being captured they fail with OLS_STATUS_INVALID_STATE before
+ * anything changes. ols_create and ols_destroy may be called while other streams are captured,
+ * except that ols_create waits for the whole device, and invalidates such captures, if it is given
+ * state memory.
+ *
  * Values in device memory cannot be reported as errors of the call that uses them. Instead:
- *   - A target out of range has a loss and gradient of 0, and is counted.
- *   - A sample weight or lam that violates its rule makes the loss and gradient of its sample NaN.
+ *   - A target out of range has a loss and gradient of 0. It is counted by ols_forward and
+ *     ols_accumulate, in both modes, but not with OLS_BATCH_NO_UPDATE or OLS_BATCH_TAKE_BACK.
+ *   - A sample weight or lam that violates its rule makes the loss and gradient of its sample NaN,
+ *     and with reduction mean those of the whole batch.
  *   - A row passed to ols_accumulate with entries outside [0, 1] is skipped, and counted as
  *     skipped.
  *   - A batch to be taken back that has more samples of a class than were added is not taken back
