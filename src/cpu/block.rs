@@ -162,7 +162,7 @@ impl<'a, 'b> Blocks<'a, 'b> {
         }
     }
 
-    /// RowAdapter number of classes, computed in `R` and stored as `R` too, unless a kernel converts them or they are copied.
+    /// Any number of classes, computed in `R` and stored as `R` too, unless a kernel converts them or they are copied.
     fn run_as<R: HasScratch>(self) {
         let classes = self.pass.samples.classes;
         if columns::suits(self.pass.samples) {
@@ -193,84 +193,75 @@ impl<'a, 'b> Blocks<'a, 'b> {
     }
 
     fn run_kernel<R: HasScratch, K: Kernel<R>>(self) {
-        dispatch(self.pass.level, WithKernel::<R, K> { blocks: self, kernel: PhantomData });
+        let Self { pass, first, partials, worker, accumulator } = self;
+        // SAFETY: the promises that `Walk` demands are those that `new` was given.
+        unsafe { dispatch::<Walk<R, K>, _, _, _, _, _>(pass.level, pass, first, partials, worker, accumulator) };
     }
 }
 
-/// Blocks, and the kernel that computes them.
-struct WithKernel<'a, 'b, R, K> {
-    blocks: Blocks<'a, 'b>,
-    kernel: PhantomData<(R, K)>,
-}
+/// The walk over the samples of [`Blocks`], by the kernel `K`.
+struct Walk<R, K>(PhantomData<(R, K)>);
 
-impl<R: HasScratch, K: Kernel<R>> Vectorized for WithKernel<'_, '_, R, K> {
+impl<R: HasScratch, K: Kernel<R>> Vectorized<&Pass<'_>, usize, &mut [f64], &mut Worker, &mut Accumulator<'_>> for Walk<R, K> {
+    /// Computes the blocks from number `first` on, one for each of `partials`.
+    ///
+    /// # Safety
+    /// As [`Blocks::new`].
     #[inline(always)]
-    fn run<V: Vectors>(self) {
-        let Blocks { pass, first, partials, worker, accumulator } = self.blocks;
-        // SAFETY: the promises of `run_kernel` are those that `Blocks::new` was given.
-        unsafe { run_kernel::<R, K, V>(pass, first, partials, worker, accumulator) };
-    }
-}
-
-/// Computes the blocks from number `first` on. The parameters are not [`Blocks`], because the compiler knows that references do not alias where
-/// they are parameters, but not where they are fields.
-///
-/// # Safety
-/// As [`Blocks::new`].
-#[inline(always)]
-unsafe fn run_kernel<R: HasScratch, K: Kernel<R>, V: Vectors>(
-    pass: &Pass<'_>,
-    first: usize,
-    partials: &mut [f64],
-    worker: &mut Worker,
-    accumulator: &mut Accumulator<'_>,
-) {
-    let samples = pass.samples;
-    let scratch = R::of(worker);
-    // Those of many samples are not on the stack, where they would be zeroed in each call.
-    let mut many_losses = std::mem::take(&mut scratch.columns.losses);
-    let mut few_losses = [0.0; LANES];
-    let all_losses: &mut [f64] = if K::MAX_SAMPLES > LANES { &mut many_losses } else { &mut few_losses };
-    let (mut labels, mut softmaxes) = (Labels::new(pass), Softmaxes::new());
-    let along_inner = samples.inner != 1;
-    let (mut index, end) = (first * BLOCK, samples.count.min((first + partials.len()) * BLOCK));
-    partials.fill(0.0);
-    while index < end {
-        let place = samples.place(index);
-        // The samples of a group follow each other along one index: the inner one, where there is one.
-        let neighbours = if along_inner { samples.inner - place.inner } else { usize::MAX };
-        let count = K::MAX_SAMPLES.min(end - index).min(neighbours);
-        let losses = &mut all_losses[..count];
-        // SAFETY: the caller promises tensors that were checked, so these samples have entries in both.
-        let group = |rows| unsafe { Group::<R>::new(rows, samples.classes, place, count, along_inner) };
-        let task = Task {
-            pass,
-            first: place,
-            logits: group(&samples.logits),
-            grad: samples.grad.as_ref().map(group),
-            labels: &mut labels,
-            softmaxes: &mut softmaxes,
-            scratch: &mut *scratch,
-        };
-        // SAFETY: the caller promises a validated batch, exclusive access to its outputs, and that no other thread has these samples.
-        unsafe { K::run::<V>(task, accumulator, losses) };
-        if pass.each
-            && let Some(to) = samples.loss
-        {
-            for (lane, &loss) in losses.iter().enumerate() {
-                // SAFETY: the losses have an element for each sample, to which the caller promises exclusive access.
-                unsafe { to.write(samples.after(place, lane), loss) };
+    unsafe fn call<V: Vectors>(
+        pass: &Pass<'_>,
+        first: usize,
+        partials: &mut [f64],
+        worker: &mut Worker,
+        accumulator: &mut Accumulator<'_>,
+    ) {
+        let samples = pass.samples;
+        let scratch = R::of(worker);
+        // Those of many samples are not on the stack, where they would be zeroed in each call.
+        let mut many_losses = std::mem::take(&mut scratch.columns.losses);
+        let mut few_losses = [0.0; LANES];
+        let all_losses: &mut [f64] = if K::MAX_SAMPLES > LANES { &mut many_losses } else { &mut few_losses };
+        let (mut labels, mut softmaxes) = (Labels::new(pass), Softmaxes::new());
+        let along_inner = samples.inner != 1;
+        let (mut index, end) = (first * BLOCK, samples.count.min((first + partials.len()) * BLOCK));
+        partials.fill(0.0);
+        while index < end {
+            let place = samples.place(index);
+            // The samples of a group follow each other along one index: the inner one, where there is one.
+            let neighbours = if along_inner { samples.inner - place.inner } else { usize::MAX };
+            let count = K::MAX_SAMPLES.min(end - index).min(neighbours);
+            let losses = &mut all_losses[..count];
+            // SAFETY: the caller promises tensors that were checked, so these samples have entries in both.
+            let group = |rows| unsafe { Group::<R>::new(rows, samples.classes, place, count, along_inner) };
+            let task = Task {
+                pass,
+                first: place,
+                logits: group(&samples.logits),
+                grad: samples.grad.as_ref().map(group),
+                labels: &mut labels,
+                softmaxes: &mut softmaxes,
+                scratch: &mut *scratch,
+            };
+            // SAFETY: the caller promises a validated batch, exclusive access to its outputs, and that no other thread has these samples.
+            unsafe { K::run::<V>(task, accumulator, losses) };
+            if pass.each
+                && let Some(to) = samples.loss
+            {
+                for (lane, &loss) in losses.iter().enumerate() {
+                    // SAFETY: the losses have an element for each sample, to which the caller promises exclusive access.
+                    unsafe { to.write(samples.after(place, lane), loss) };
+                }
             }
+            let mut left = &*losses;
+            while !left.is_empty() {
+                let at = index + count - left.len();
+                let (of_block, rest) = left.split_at(left.len().min(BLOCK - at % BLOCK));
+                let partial = &mut partials[at / BLOCK - first];
+                *partial = of_block.iter().fold(*partial, |sum, loss| sum + loss);
+                left = rest;
+            }
+            index += count;
         }
-        let mut left = &*losses;
-        while !left.is_empty() {
-            let at = index + count - left.len();
-            let (of_block, rest) = left.split_at(left.len().min(BLOCK - at % BLOCK));
-            let partial = &mut partials[at / BLOCK - first];
-            *partial = of_block.iter().fold(*partial, |sum, loss| sum + loss);
-            left = rest;
-        }
-        index += count;
+        scratch.columns.losses = many_losses;
     }
-    scratch.columns.losses = many_losses;
 }
