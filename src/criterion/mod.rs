@@ -179,7 +179,7 @@ impl Criterion {
     /// Loss, gradient with respect to the logits, and, in training mode, statistics of a batch, in one pass over the logits.
     ///
     /// With `q = alpha*w[y]*onehot(y) + (1 - alpha)*w*S[y]` the loss of a sample is `-sum_k q_k log p_k` and its gradient `(sum q) p - q`
-    /// (Zhang et al. 2021, equations 3 to 6). `loss` is f32 (f64 for f64 logits): one value, or one per sample with [`Reduction::None`].
+    /// (Zhang et al. 2021, equations 3 to 6). `loss` is f32 (f64 for f64 logits): one value, or one per sample with [`Reduction::None`](crate::Reduction::None).
     /// `grad` has the logits' shape and dtype. Both may be left out. What is left out costs nothing.
     ///
     /// # Errors
@@ -229,7 +229,7 @@ impl Criterion {
     }
 
     /// Statistics from given probabilities, which `batch` has in the place of its logits; entries in [0, 1]. Obeys mode and
-    /// [`Update`] as a forward pass does; a row with NaN or an infinity is skipped and counted.
+    /// [`Update`](crate::Update) as a forward pass does; a row with NaN or an infinity is skipped and counted.
     ///
     /// # Errors
     /// As [`forward`](Self::forward); an entry outside [0, 1].
