@@ -8,10 +8,11 @@ import (
 	"libols/ols"
 )
 
-// Calls allocate nothing, whatever they are given. (Under AddressSanitizer Go itself puts on the heap what is on the stack otherwise.)
+// Calls do not allocate, whatever they are given. (Under AddressSanitizer, Go itself moves to the heap what is
+// otherwise on the stack.)
 func TestNoAllocations(t *testing.T) {
 	logits, labels, grad := benchInputs()
-	wide := make([]float64, len(logits)) // Probabilities too.
+	wide := make([]float64, len(logits)) // also valid as probabilities
 	doubles := make([]float64, len(logits))
 	criterion := newCriterion(t, ols.Options{Classes: benchClasses})
 	batch := ols.Batch{Logits: ols.Matrix(logits, benchSamples, benchClasses), Targets: ols.Vector(labels)}

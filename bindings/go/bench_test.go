@@ -18,7 +18,7 @@ func benchInputs() ([]float32, []int64, []float32) {
 	return logits, labels, make([]float32, len(logits))
 }
 
-// What is added to a call shows in the difference of these; internal/overhead measures it with more care.
+// The difference between these benchmarks shows the overhead; internal/overhead measures it more accurately.
 
 func BenchmarkBareC(b *testing.B) {
 	logits, labels, grad := benchInputs()

@@ -7,20 +7,20 @@ import (
 	"libols/ols"
 )
 
-// block is memory of one dtype with a view on it, as a case describes both.
+// block is memory of one dtype together with a view of it, both as described by a case.
 type block struct {
 	dtype  string
 	view   vectorView
 	tensor ols.Tensor
 	get    func(place int) float64
 	put    func(place int, value float64)
-	// bits are those of an element, to compare memory with.
+	// bits returns the bits of an element, to compare memory.
 	bits func(place int) uint64
 }
 
 func blockOf[T ols.Element](dtype string, view vectorView, get func(T) float64, put func(float64) T, bits func(T) uint64) *block {
 	data := make([]T, view.length())
-	// Not zero, so that an output that is not written is seen.
+	// The memory is not zero, so that an output that was not written is noticed.
 	for i := range data {
 		data[i] = put(-85)
 	}
@@ -91,7 +91,7 @@ func blockOfLogits(logits *vectorLogits) *block {
 	return b
 }
 
-// values gives the numbers in logical order.
+// values returns the numbers in logical order.
 func (b *block) values() []float64 {
 	values := make([]float64, b.view.elements())
 	for flat := range values {
@@ -101,7 +101,7 @@ func (b *block) values() []float64 {
 	return values
 }
 
-// allBits gives the whole memory.
+// allBits returns the bits of the whole memory.
 func (b *block) allBits() []uint64 {
 	all := make([]uint64, b.view.length())
 	for i := range all {
@@ -110,7 +110,7 @@ func (b *block) allBits() []uint64 {
 	return all
 }
 
-// untouched compares with memory from before: all of it, or what the view does not name.
+// untouched compares the memory with an earlier copy: all of it, or only what is outside the view.
 func (b *block) untouched(before []uint64, whole bool) error {
 	named := make(map[int]bool)
 	for flat := 0; !whole && flat < b.view.elements(); flat++ {
@@ -127,7 +127,7 @@ func (b *block) untouched(before []uint64, whole bool) error {
 
 func power(exponent int) float64 { return math.Ldexp(1, exponent) }
 
-// Numbers of 16 bits; those to encode are exact.
+// The following functions convert 16-bit numbers; those that are encoded are representable exactly.
 
 func toFloat16(value float64) ols.Float16 {
 	var sign uint16

@@ -14,7 +14,7 @@ import (
 	"libols/ols"
 )
 
-// The files that this runner runs. Go's slices and views can express every case, so that none is skipped.
+// vectorNames are the files that this runner runs. Slices and views can express every case, so that none is skipped.
 var vectorNames = []string{"epochs", "errors", "layouts", "options", "sizes", "special", "targets", "weights"}
 
 var (
@@ -36,7 +36,7 @@ func named[T any](names map[string]T, name string) T {
 	return value
 }
 
-// r27: every case of every file; a file that is not in the list fails.
+// r27: every case of every file passes; a file that is not in the list is a failure.
 func TestR27Conformance(t *testing.T) {
 	if splitmix64(0, 0) != 0xe220a8397b1dcdaf || splitmix64(7, 3) != 0x953aeb70673e29cb {
 		t.Fatal("the formula of the inputs is wrong")
@@ -70,7 +70,7 @@ func TestR27Conformance(t *testing.T) {
 	}
 }
 
-// r28: the runner fails where a number is changed, for every kind of number.
+// r28: the runner fails if a number is changed, for every kind of number.
 func TestR28ChangedNumbersAreFound(t *testing.T) {
 	changes := map[string]func(*vectorExpect) bool{
 		"loss":         func(e *vectorExpect) bool { return e.Loss != nil && change(&e.Loss.Values[0]) },
@@ -110,7 +110,7 @@ func change(value *hex) bool { *value += 1; return true }
 
 func increase(value *int64) bool { *value++; return true }
 
-// changedCaseFails makes the change where it can first be made, and tells whether that case fails then.
+// changedCaseFails applies a change to the first case that it fits, and reports whether that case then fails.
 func changedCaseFails(t *testing.T, apply func(*vectorExpect) bool) bool {
 	for _, name := range []string{"epochs", "sizes"} {
 		file := readVectors(t, name+".json")
@@ -195,7 +195,7 @@ func runCase(c *vectorCase) error {
 	return criterion.Close()
 }
 
-// saveLoad goes on with a new criterion, which is told nothing but K, reduction and mode.
+// saveLoad continues with a new criterion, which is given only K, reduction and mode.
 func saveLoad(criterion *ols.Criterion, c *vectorCase) (*ols.Criterion, error) {
 	state, err := criterion.MarshalBinary()
 	if err != nil {

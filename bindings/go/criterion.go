@@ -11,15 +11,17 @@ import (
 
 type pointer = unsafe.Pointer
 
-// Criterion is the loss with the soft labels that it learns. [New] makes one, Close ends it. Any goroutine may use it; calls on one criterion
-// wait for each other, and two criteria share nothing. A copy of the struct is the same criterion.
+// Criterion is the loss function together with the soft labels that it learns. It is created by [New] and destroyed by
+// [Criterion.Close]. It is safe for concurrent use: calls on the same criterion are serialised, and different criteria
+// share no state. A copy of the struct refers to the same criterion.
 type Criterion struct {
-	// One level of indirection, so that a copied Criterion cannot be destroyed twice.
+	// core adds a level of indirection, so that a copied Criterion cannot be destroyed twice.
 	core *core
 }
 
 type core struct {
-	// Held for reading by every call, and for writing by Close and whatever must not run beside a call.
+	// mutex is held for reading by every call, and for writing by Close and by calls that must not run concurrently
+	// with others.
 	mutex     sync.RWMutex
 	handle    capi.Criterion
 	classes   int
@@ -27,7 +29,8 @@ type core struct {
 	cleanup   runtime.Cleanup
 }
 
-// resources is what a criterion has to give back; it knows nothing of its core, so that the cleanup of that one can have it.
+// resources holds what a criterion has to release. It does not refer to its core: otherwise the cleanup of the core
+// would keep the core alive.
 type resources struct {
 	handle capi.Criterion
 	pinner runtime.Pinner
@@ -45,13 +48,15 @@ var checkLibrary = sync.OnceValue(func() error {
 	return nil
 })
 
-// Version gives the version of libols that is loaded, such as "0.1.0".
+// Version returns the version of the loaded libols, such as "0.1.0".
 func Version() string { return capi.LibraryVersion() }
 
-// New makes a criterion. Options outside their ranges are an error that names them; so is a library of another version ([ErrLibrary]), a device
-// that the library does not have ([Unsupported]) and too little memory ([OutOfMemory]): a criterion needs 12*K*K bytes.
+// New creates a criterion. It fails if an option is out of range (the error names it), if the loaded library has an
+// incompatible version ([ErrLibrary]), if the device is not available ([Unsupported]), or if memory is insufficient
+// ([OutOfMemory]): a criterion that owns its state needs 12*K*K bytes.
 //
-// Close it when it is no longer needed. One that is forgotten is destroyed some time after the garbage collector finds it.
+// Call [Criterion.Close] when the criterion is no longer needed. A criterion that is not closed is destroyed some time
+// after it has become unreachable.
 func New(options Options) (*Criterion, error) {
 	if err := checkLibrary(); err != nil {
 		return nil, err
@@ -61,7 +66,7 @@ func New(options Options) (*Criterion, error) {
 		return nil, err
 	}
 	r := new(resources)
-	// The library keeps the addresses of the state.
+	// The library keeps these addresses until the criterion is destroyed.
 	for _, memory := range []unsafe.Pointer{data.SoftLabels, data.Sums, data.Counts, data.Counters} {
 		if memory != nil {
 			r.pinner.Pin(memory)
@@ -78,8 +83,9 @@ func New(options Options) (*Criterion, error) {
 	return &Criterion{c}, nil
 }
 
-// Close ends the criterion: it waits for calls that run, frees what the library allocated, and unpins memory of the caller's. All later calls
-// return [ErrClosed]; a second Close does nothing. The error is always nil; it is there for io.Closer.
+// Close destroys the criterion: it waits for calls in progress, frees what the library allocated, and unpins the
+// caller's memory. All later calls return [ErrClosed]; closing a criterion twice is a no-op. The error is always nil;
+// it exists to satisfy io.Closer.
 func (c *Criterion) Close() error {
 	if c == nil || c.core == nil {
 		return nil
@@ -96,7 +102,7 @@ func (c *Criterion) Close() error {
 	return nil
 }
 
-// Classes gives K; after Close too.
+// Classes returns K, the number of classes, even after Close.
 func (c *Criterion) Classes() int {
 	if c == nil || c.core == nil {
 		return 0
@@ -104,7 +110,7 @@ func (c *Criterion) Classes() int {
 	return c.core.classes
 }
 
-// use begins a call, which ends with core.mutex.RUnlock: that also keeps core, and with it the handle, alive until then.
+// use begins a call, which must end with core.mutex.RUnlock. Until then core, and thus the handle, stays alive.
 func (c *Criterion) use() (*core, error) {
 	if c == nil || c.core == nil {
 		return nil, ErrClosed
@@ -117,7 +123,7 @@ func (c *Criterion) use() (*core, error) {
 	return c.core, nil
 }
 
-// useAlone begins a call beside which no other one runs; it ends with core.mutex.Unlock.
+// useAlone begins a call that excludes all others; it must end with core.mutex.Unlock.
 func (c *Criterion) useAlone() (*core, error) {
 	if c == nil || c.core == nil {
 		return nil, ErrClosed
@@ -130,7 +136,7 @@ func (c *Criterion) useAlone() (*core, error) {
 	return c.core, nil
 }
 
-// onStream makes a call that goes on the stream that the caller named, or on the default one.
+// onStream makes a call on the given stream, or on the default stream if there is none.
 func (c *Criterion) onStream(on []Stream, call func(handle capi.Criterion, stream uintptr) capi.Result) error {
 	core, err := c.use()
 	if err != nil {

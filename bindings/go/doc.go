@@ -1,43 +1,48 @@
-// Package ols is Online Label Smoothing for Go: a classification loss that learns its own soft labels (C. Zhang et al., "Delving Deep into
-// Label Smoothing", IEEE Transactions on Image Processing 30, 2021), computed by libols.
+// Package ols implements Online Label Smoothing, a classification loss that learns its own soft labels (C. Zhang et
+// al., "Delving Deep into Label Smoothing", IEEE Transactions on Image Processing 30, 2021). It wraps the C library
+// libols.
 //
-// Instead of the one-hot or uniformly smoothed target of cross entropy, each class has a soft label: the mean of the distributions that the
-// model gave to the samples of that class which it classified right in the epoch before. One pass over the logits gives loss, gradient and these
-// statistics; network, optimiser and memory stay the caller's.
+// Cross entropy trains against one-hot targets, label smoothing against uniformly smoothed ones. Here each class has a
+// soft label of its own: the mean of the distributions that the model predicted in the previous epoch for those samples
+// of the class that it classified correctly. The loss, its gradient and these statistics are computed in one pass over
+// the logits. The network, the optimiser and all memory remain under the caller's control.
 //
 //	criterion, err := ols.New(ols.Options{Classes: 10})
 //	...
 //	for range epochs {
 //		for batch := range batches {
-//			loss, err := ols.LossAndGrad(criterion, logits, labels, grad) // logits (N, K) row-major; grad by the logits
+//			// logits has shape (N, K), row-major; grad receives the gradient with respect to the logits.
+//			loss, err := ols.LossAndGrad(criterion, logits, labels, grad)
 //			...
 //		}
-//		err := criterion.NextEpoch() // from here on the soft labels of this epoch hold
+//		err := criterion.NextEpoch() // computes the soft labels of the next epoch
 //	}
 //
 // # Tensors
 //
-// [LossAndGrad] takes slices. All else goes through a [Batch] of views ([Tensor]) on slices: [Matrix], [Vector], [Strided] and others make one,
-// of float32, float64, [Float16] and [BFloat16] logits in shape (N, K) or (N, K, inner), and of int, int64, int32 and uint8 targets. Nothing is
-// copied, converted or allocated. Memory of a CUDA device goes in by its address ([DeviceArray]), on the stream that the batch names.
+// [LossAndGrad] takes slices. All other functions take a [Batch] of views ([Tensor]) of slices, which are created by
+// [Matrix], [Vector], [Strided] and similar functions: logits are float32, float64, [Float16] or [BFloat16] with shape
+// (N, K) or (N, K, inner); targets are int, int64, int32 or uint8. Nothing is copied, converted or allocated. Memory of
+// a CUDA device is passed by address ([DeviceArray]) and used on the stream of the batch.
 //
 // # Options
 //
-// What is left zero in [Options] has the library's default, which this package asks the library for.
+// Fields of [Options] that are zero get the library's defaults, which this package obtains from the library itself.
 //
 // # Errors
 //
-// An error is an [*Error] with the library's message, which names the argument, the rule and the value, and with a [Status] that errors.Is
-// finds. No output is written then and no state is changed. Calls after Close are [ErrClosed].
+// Errors of the library are of type [*Error]. They contain the library's message, which names the argument, the rule
+// and the value, and a [Status] that errors.Is recognises. A call that returns an error has written no output and
+// changed no state. Calls after Close return [ErrClosed].
 //
 // # Goroutines
 //
-// Calls on one criterion may come from any goroutine, and wait for each other. The statistics are integers, so that the soft labels are the same
-// bit for bit for any number of goroutines and any order of the batches. To train with several criteria, sum their statistics before NextEpoch
-// ([Criterion.WithStatistics]).
+// A criterion is safe for concurrent use; calls on the same criterion are serialised. The statistics are integers, so
+// the soft labels are bitwise identical for any number of goroutines and any order of the batches. To train with
+// several criteria, sum their statistics before NextEpoch (see [Criterion.WithStatistics]).
 //
 // # Linking
 //
-// The package is built with cgo against an installed libols, which pkg-config finds by the name ols. The tag ols_static links libols.a, so that
-// the program needs no libols.so.
+// The package is built with cgo against an installed libols, which pkg-config must find under the name ols. With the
+// build tag ols_static, libols.a is linked and the program does not need libols.so.
 package ols

@@ -7,41 +7,41 @@ import (
 	"libols/ols/internal/capi"
 )
 
-// Float16 holds the bits of an IEEE binary16 number. This package does no arithmetic with it.
+// Float16 holds the bits of an IEEE 754 binary16 number. This package does no arithmetic on it.
 type Float16 uint16
 
-// BFloat16 holds the bits of a bfloat16 number: the upper half of a float32. This package does no arithmetic with it.
+// BFloat16 holds the bits of a bfloat16 number, the upper half of a float32. This package does no arithmetic on it.
 type BFloat16 uint16
 
-// Float is what logits and gradients may consist of.
+// Float lists the element types of logits and gradients.
 type Float interface {
 	float32 | float64 | Float16 | BFloat16
 }
 
-// Label is what targets may consist of. An int is as wide as the platform has it.
+// Label lists the element types of targets. An int has 32 or 64 bits, depending on the platform.
 type Label interface {
 	int | int64 | int32 | uint8
 }
 
-// Element is what a Tensor may consist of.
+// Element lists the element types of a Tensor.
 type Element interface {
 	Float | Label
 }
 
-// AsFloat16 views the bits that another package keeps in a type of its own as Float16, without a copy.
+// AsFloat16 views a slice of another package's 16-bit type as Float16, without copying.
 func AsFloat16[T ~uint16](bits []T) []Float16 {
 	return unsafe.Slice((*Float16)(unsafe.Pointer(unsafe.SliceData(bits))), len(bits))
 }
 
-// AsBFloat16 views the bits that another package keeps in a type of its own as BFloat16, without a copy.
+// AsBFloat16 views a slice of another package's 16-bit type as BFloat16, without copying.
 func AsBFloat16[T ~uint16](bits []T) []BFloat16 {
 	return unsafe.Slice((*BFloat16)(unsafe.Pointer(unsafe.SliceData(bits))), len(bits))
 }
 
-// DType names the type of a tensor's elements, for device memory.
+// DType is the element type of a tensor, as used for device memory.
 type DType int32
 
-// The dtypes, by the names that the library has for them.
+// The dtypes, named as in the library.
 const (
 	F32  DType = capi.DTypeF32
 	F64  DType = capi.DTypeF64
@@ -52,7 +52,7 @@ const (
 	U8   DType = capi.DTypeU8
 )
 
-// String names the dtype as the library does, such as "bf16".
+// String returns the library's name of the dtype, such as "bf16".
 func (d DType) String() string {
 	switch d {
 	case F32:
@@ -91,7 +91,7 @@ func dtypeOf[T Element]() DType {
 	case uint8:
 		return U8
 	}
-	// int is what is left.
+	// T is int.
 	if unsafe.Sizeof(zero) == 4 {
 		return I32
 	}

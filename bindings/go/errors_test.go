@@ -10,7 +10,7 @@ import (
 	"libols/ols"
 )
 
-// r6: two failures, and both messages after that.
+// r6: after two failures, both messages are still available.
 func TestR06MessagesAreKept(t *testing.T) {
 	criterion := newCriterion(t, ols.Options{Classes: 3})
 	first := criterion.SetAlpha(1.5)
@@ -20,7 +20,7 @@ func TestR06MessagesAreKept(t *testing.T) {
 	fails(t, second, ols.TargetOutOfRange, "ols_forward: target[1] = 7 is outside [0, 3) and is not ignore_index (-100)")
 }
 
-// r6: goroutines that fail at once, each with its own message. The scheduler moves them between threads.
+// r6: goroutines that fail at the same time each get their own message. The scheduler moves them between threads.
 func TestR06MessagesInGoroutines(t *testing.T) {
 	criterion := newCriterion(t, ols.Options{Classes: 3})
 	var group sync.WaitGroup
@@ -41,7 +41,7 @@ func TestR06MessagesInGoroutines(t *testing.T) {
 	group.Wait()
 }
 
-// r7: the status is found by errors.Is and errors.As, and an unknown number is kept.
+// r7: errors.Is and errors.As find the status, and an unknown number is kept.
 func TestR07Kinds(t *testing.T) {
 	err := error(&ols.Error{Status: 77, Message: "of a later library"})
 	var status ols.Status
@@ -60,7 +60,7 @@ func TestR07Kinds(t *testing.T) {
 	}
 }
 
-// r8, r9: bad input of every kind is an error with the library's words, and changes nothing.
+// r8, r9: invalid input of every kind is an error with the library's message, and changes nothing.
 func TestR08R09BadInput(t *testing.T) {
 	criterion := newCriterion(t, ols.Options{Classes: 3})
 	logits, targets := batchOf(1, 4, 3)
@@ -123,7 +123,7 @@ func TestR08R09BadInput(t *testing.T) {
 }
 
 func TestBadOptions(t *testing.T) {
-	// Without a driver; with one there is no such device.
+	// Unsupported without a driver; with one there is no device of this number.
 	_, err := ols.New(ols.Options{Classes: 3, Device: ols.Device{Type: ols.CUDADevice, ID: 99}})
 	if !errors.Is(err, ols.Unsupported) && !errors.Is(err, ols.InvalidDevice) {
 		t.Error(err)

@@ -29,7 +29,7 @@ func Example() {
 	}
 	fmt.Printf("loss %.4f, gradient of the first sample %+.4f\n", loss, grad[:3])
 
-	// Once an epoch.
+	// Once per epoch.
 	if err := criterion.NextEpoch(); err != nil {
 		log.Fatal(err)
 	}
@@ -84,7 +84,8 @@ func ExampleError() {
 	// 5 ols_forward: target[1] = 7 is outside [0, 3) and is not ignore_index (-100)
 }
 
-// All that a call can be told: an image segmentation with weights, Mixup targets and a loss scale, the gradient over the logits.
+// A call with all inputs: image segmentation with weights, Mixup targets and a loss scale, and the gradient in place of
+// the logits.
 func ExampleCriterion_LossAndGrad() {
 	const n, k, pixels = 2, 3, 4
 	criterion, err := ols.New(ols.Options{Classes: k, ClassWeights: ols.Vector([]float64{1, 2, 0.5})})
@@ -112,7 +113,8 @@ func ExampleCriterion_LossAndGrad() {
 	// loss 1.0903
 }
 
-// Logits with the class last, as (N, inner, K) in memory, and labels that count from 1: strides and an offset, no copy.
+// Logits with the class last, that is, (N, inner, K) in memory, and one-based labels: strides and an offset, without a
+// copy.
 func ExampleStrided() {
 	const n, k, inner = 1, 3, 2
 	criterion, err := ols.New(ols.Options{Classes: k, Mode: ols.Eval})
@@ -134,7 +136,8 @@ func ExampleStrided() {
 	// 0.236
 }
 
-// Workers with a criterion each: the sum of their statistics gives every one of them the soft labels of one criterion that saw everything.
+// Several workers, each with its own criterion: once their statistics are summed, all have the soft labels of a single
+// criterion that has seen every sample.
 func ExampleCriterion_WithStatistics() {
 	const workers, n, k = 4, 64, 5
 	newOne := func() *ols.Criterion {
@@ -165,7 +168,8 @@ func ExampleCriterion_WithStatistics() {
 	}
 	group.Wait()
 
-	// All-reduce: add everything up, then write it to everyone. Integers: exact in any order.
+	// All-reduce: sum everything, then write the sums to every criterion. The values are integers, so the result is
+	// exact in any order.
 	total := make([]int64, k*k+k+ols.NumCounters)
 	each := func(visit func(values, total []int64)) {
 		for _, criterion := range criteria {
@@ -240,7 +244,7 @@ func ExampleCriterion_Save() {
 	// true
 }
 
-// The state in memory of the caller's, to send it around or to keep it beyond the criterion.
+// The state in memory of the caller, to transfer it or to keep it longer than the criterion.
 func ExampleOptions_state() {
 	const k = 4
 	softLabels, sums, counts := make([]float32, k*k), make([]int64, k*k), make([]int64, k)

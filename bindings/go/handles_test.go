@@ -15,7 +15,7 @@ import (
 	"libols/ols/internal/capi"
 )
 
-// everyCall makes every call there is, once.
+// everyCall makes every possible call once.
 func everyCall(c *ols.Criterion) map[string]error {
 	batch := ols.Batch{Logits: ols.Matrix(make([]float32, 6), 2, 3), Targets: ols.Vector([]int{0, 1})}
 	errs := map[string]error{
@@ -45,7 +45,7 @@ func everyCall(c *ols.Criterion) map[string]error {
 	return errs
 }
 
-// r11: a second Close is harmless; every call after it is ErrClosed, as on criteria that New did not make.
+// r11: closing twice is a no-op; every later call returns ErrClosed, as on criteria that were not created by New.
 func TestR11CloseTwiceAndUseAfterClose(t *testing.T) {
 	closed := newCriterion(t, ols.Options{Classes: 3})
 	must(t, closed.Close())
@@ -63,7 +63,8 @@ func TestR11CloseTwiceAndUseAfterClose(t *testing.T) {
 	}
 }
 
-// r10: Close destroys at once; what was forgotten is destroyed by the garbage collector, with memory of the caller's unpinned.
+// r10: Close destroys immediately; a forgotten criterion is destroyed by the garbage collector, and the caller's memory
+// is unpinned.
 func TestR10ForgottenCriteriaAreDestroyed(t *testing.T) {
 	waitFor := func(count int64) {
 		t.Helper()
@@ -95,7 +96,7 @@ func TestR10ForgottenCriteriaAreDestroyed(t *testing.T) {
 	}
 }
 
-// r11: Close beside calls of other goroutines: each call either works or is ErrClosed.
+// r11: Close concurrently with calls of other goroutines: each call either succeeds or returns ErrClosed.
 func TestR11CloseBesideCalls(t *testing.T) {
 	for range 50 {
 		criterion, err := ols.New(ols.Options{Classes: 3})
@@ -122,7 +123,7 @@ func TestR11CloseBesideCalls(t *testing.T) {
 	}
 }
 
-// r12: a copied struct is the same criterion, and closed once; gob makes a second one through saved state.
+// r12: a copied struct is the same criterion and is closed once; gob creates a second one from saved state.
 func TestR12Copies(t *testing.T) {
 	criterion := newCriterion(t, ols.Options{Classes: 3})
 	logits, targets := batchOf(1, 8, 3)
@@ -150,7 +151,7 @@ func TestR12Copies(t *testing.T) {
 	}
 }
 
-// r13: the collector runs all the time, and memory of the state is used by the library between calls.
+// r13: the collector runs all the time, while the library uses the caller's memory for the state between calls.
 func TestR13MemoryStaysWhereItIs(t *testing.T) {
 	softLabels, sums, counts, counters := make([]float32, 9), make([]int64, 9), make([]int64, 3), make([]int64, ols.NumCounters)
 	criterion := newCriterion(t, ols.Options{Classes: 3, SoftLabels: ols.Matrix(softLabels, 3, 3), Sums: ols.Matrix(sums, 3, 3),
@@ -176,10 +177,10 @@ func TestR13MemoryStaysWhereItIs(t *testing.T) {
 		}
 	}
 	must(t, criterion.Close())
-	softLabels[0], sums[0] = 5, 5 // The caller's alone again.
+	softLabels[0], sums[0] = 5, 5 // No call is in progress any more.
 }
 
-// A state in the caller's memory outlives its criterion, and another one takes it over.
+// A state in the caller's memory outlives its criterion, and another criterion adopts it.
 func TestAdoptedState(t *testing.T) {
 	softLabels, sums, counts := make([]float32, 12), make([]int64, 9), make([]int64, 3)
 	options := ols.Options{Classes: 3, SoftLabels: ols.Rows(softLabels, 3, 3, 4), Sums: ols.Matrix(sums, 3, 3), Counts: ols.Vector(counts)}
@@ -201,7 +202,7 @@ func TestAdoptedState(t *testing.T) {
 	}
 }
 
-// r25: the file that Save writes, Load reads; what is no such file is refused.
+// r25: Load reads the file that Save writes, and rejects anything else.
 func TestR25Files(t *testing.T) {
 	criterion := newCriterion(t, ols.Options{Classes: 3, Alpha: ols.Ptr(0.25), ClassWeights: ols.Vector([]float64{1, 2, 0.5})})
 	logits, targets := batchOf(3, 20, 3)
@@ -215,7 +216,7 @@ func TestR25Files(t *testing.T) {
 	fails(t, newCriterion(t, ols.Options{Classes: 4}).Load(path), ols.InvalidArgument, "ols_load: "+path+": the file has num_classes = 3, but the criterion has 4")
 }
 
-// r24: nobody but the caller ends an epoch, whatever is called.
+// r24: only the caller ends an epoch, whatever else is called.
 func TestR24TheEndOfAnEpochIsTheCallers(t *testing.T) {
 	criterion := newCriterion(t, ols.Options{Classes: 3})
 	before := softLabelsOf(t, criterion)

@@ -13,7 +13,8 @@ import (
 	"libols/ols/internal/capi"
 )
 
-// Every number of ols.h as this package has it. Those of options are one more here, see Options.
+// numbers has every number of ols.h as it is in this package. The constants of options are greater by 1 here, see
+// Options.
 var numbers = map[string]int64{
 	"OLS_ABI_VERSION":                  capi.ABIVersion,
 	"OLS_CODE_INT":                     int64(code(ols.I64)),
@@ -73,7 +74,7 @@ var numbers = map[string]int64{
 
 func code(dtype ols.DType) int32 { return int32(dtype) & 255 }
 
-// r3: every number of the header has its name here, with the same value, and the other way round.
+// r3: every number of the header has a name here, with the same value, and vice versa.
 func TestR03Constants(t *testing.T) {
 	folder, err := exec.Command("pkg-config", "--variable=includedir", "ols").Output()
 	must(t, err)
@@ -88,7 +89,7 @@ func TestR03Constants(t *testing.T) {
 		name, value := match[1], match[2]
 		seen[name] = true
 		if strings.HasPrefix(name, "OLS_VERSION") {
-			// What the package was compiled with; the library's own is compared when it is loaded.
+			// This is what the package was compiled with; it is compared with the library itself when that is loaded.
 			if name == "OLS_VERSION" && value != strconv.Quote(capi.Version) {
 				t.Errorf("%s is %s here %q", name, value, capi.Version)
 			}
@@ -107,7 +108,7 @@ func TestR03Constants(t *testing.T) {
 	}
 }
 
-// r7: each status that the header has is named by the library as the header does.
+// r7: the library names every status as the header does.
 func TestR07StatusNames(t *testing.T) {
 	for name, number := range numbers {
 		if want, ok := strings.CutPrefix(name, "OLS_STATUS_"); ok && ols.Status(number).String() != want {
@@ -116,7 +117,7 @@ func TestR07StatusNames(t *testing.T) {
 	}
 }
 
-// r22: zero Options with Classes are the library's defaults, field by field, and presets are the library's.
+// r22: Options with only Classes set have the library's defaults, field by field, and presets are the library's.
 func TestR22Defaults(t *testing.T) {
 	for preset, number := range map[ols.Preset]int32{0: -1, ols.PresetReference: capi.PresetReference, ols.PresetPaper: capi.PresetPaper} {
 		var want capi.Options
@@ -136,7 +137,7 @@ func TestR22Defaults(t *testing.T) {
 	}
 }
 
-// Every option arrives, and comes back.
+// Every option reaches the library, and is returned by it.
 func TestOptionsRoundTrip(t *testing.T) {
 	given := ols.Options{
 		Classes: 2, Alpha: ols.Ptr(0.0), Momentum: ols.Ptr(0.5), FreezeAbove: ols.Ptr(0.75), MinCount: ols.Ptr(3),

@@ -32,20 +32,20 @@ func compiler() string {
 	return "cc"
 }
 
-// pkgConfig gives the flags of the installed tree.
+// pkgConfig returns the flags of the installed tree.
 func pkgConfig(t *testing.T, what ...string) []string {
 	t.Helper()
 	return strings.Fields(run(t, exec.Command("pkg-config", append(what, "ols")...)))
 }
 
-// soname is the name by which programs look for the library that these tests are linked against.
+// soname returns the name under which programs look for the library that these tests are linked against.
 func soname(t *testing.T) string {
 	t.Helper()
 	path := filepath.Join(pkgConfig(t, "--variable=libdir")[0], "libols.so")
 	return strings.TrimSpace(run(t, exec.Command("../../packaging/soname", path)))
 }
 
-// fakeLibrary builds testdata/fake/ols.c, with functions that abort for all that it has not.
+// fakeLibrary builds testdata/fake/ols.c, and adds functions that abort for all that it lacks.
 func fakeLibrary(t *testing.T) string {
 	t.Helper()
 	source, err := os.ReadFile("testdata/fake/ols.c")
@@ -71,13 +71,14 @@ func probe(t *testing.T) string {
 	t.Helper()
 	program := filepath.Join(t.TempDir(), "probe")
 	build := exec.Command("go", "build", "-o", program, "./testdata/probe")
-	// Not as the tests themselves may be built: the fake library is plain C.
+	// Not with the settings with which the tests themselves may be built: the fake library is plain C.
 	build.Env = append(os.Environ(), "GOEXPERIMENT=")
 	run(t, build)
 	return program
 }
 
-// r2: a program that only imports the package calls nothing of the library: in this one every function ends the program.
+// r2: a program that only imports the package calls no function of the library; in this library every function ends the
+// program.
 func TestR02LoadingDoesNothing(t *testing.T) {
 	symbols, err := os.ReadFile("../../tests/abi/symbols.txt")
 	must(t, err)
@@ -101,7 +102,7 @@ func TestR02LoadingDoesNothing(t *testing.T) {
 	}
 }
 
-// probed runs the program over the fake library in one of its forms.
+// probed runs the program with a variant of the fake library.
 func probed(program, folder, fake string) (string, error) {
 	command := exec.Command(program)
 	command.Env = append(os.Environ(), "LD_LIBRARY_PATH="+folder, "FAKE="+fake)
@@ -109,7 +110,8 @@ func probed(program, folder, fake string) (string, error) {
 	return string(output), err
 }
 
-// r1: a library of another ABI, or of another minor version below 1.0, is an error that names both and the path.
+// r1: a library with another ABI version, or another minor version before 1.0, is an error that names both versions and
+// the path.
 // r5, r7: an unknown status is an error with its number and text.
 func TestR01R05R07AnotherLibrary(t *testing.T) {
 	folder, program := fakeLibrary(t), probe(t)
@@ -129,7 +131,7 @@ func TestR01R05R07AnotherLibrary(t *testing.T) {
 	}
 }
 
-// r4, r16, r17, r21, r22: what the library gets is what the caller gave, address by address, over its own defaults.
+// r4, r16, r17, r21, r22: the library gets what the caller gave, address by address, on top of its own defaults.
 func TestR04R16R17R21R22WhatTheLibraryGets(t *testing.T) {
 	output, err := probed(probe(t), fakeLibrary(t), "")
 	must(t, err)
@@ -154,7 +156,8 @@ func TestR04R16R17R21R22WhatTheLibraryGets(t *testing.T) {
 	}
 }
 
-// r25: a state saved here is read and continued through the C library, and what that one saves is what Go's own continuation saves.
+// r25: a state saved here is loaded and continued through the C library, which saves the same state as Go's own
+// continuation.
 func TestR25StateThroughC(t *testing.T) {
 	const k = 5
 	folder := t.TempDir()
@@ -198,7 +201,7 @@ func TestR25StateThroughC(t *testing.T) {
 	sameState(t, criterion, loaded)
 }
 
-// r25: the program for a ring of languages gives a file back as it came, and fails for one that is damaged.
+// r25: the program for the ring of languages returns a file unchanged, and fails on a corrupted one.
 func TestR25Ring(t *testing.T) {
 	folder := t.TempDir()
 	program := filepath.Join(folder, "roundtrip")

@@ -6,138 +6,144 @@ import (
 	"libols/ols/internal/capi"
 )
 
-// Options is what a criterion is told at its creation. Classes must be set; whatever else is left zero has the library's default. Numbers are
-// pointers, as 0 is a value like any other: [Ptr] makes one.
+// Options are the options of a criterion. Classes must be set; every other field that is zero gets the library's
+// default. Numbers are pointers, so that 0 can be distinguished from "not given"; [Ptr] creates them.
 //
 //	ols.Options{Classes: 10, Alpha: ols.Ptr(0.0), EmptyClass: ols.EmptyClassUniform}
 type Options struct {
-	// Classes is K, at least 2.
+	// Classes is K, the number of classes, at least 2.
 	Classes int
-	// Preset sets other defaults for what is left zero here.
+	// Preset changes the defaults of the fields that are zero.
 	Preset Preset
-	// Alpha is the weight of the hard label in [0, 1]; 1 is cross entropy, 0 in the first epoch is label smoothing.
+	// Alpha is the weight of the hard label, in [0, 1]: 1 gives cross entropy, 0 gives label smoothing in the first
+	// epoch.
 	Alpha *float64
-	// Initial are the soft labels of the first epoch. Left zero beside an InitialSoftLabels, it is InitialMatrix.
+	// Initial selects the initial soft labels. If it is zero and InitialSoftLabels is given, it is InitialMatrix.
 	Initial Initial
-	// Smoothing is for InitialSmoothing, in [0, 1].
+	// Smoothing is the smoothing of InitialSmoothing, in [0, 1].
 	Smoothing *float64
-	// InitialSoftLabels is a matrix (K, K), float32 or float64, a row per class, finite and >= 0; copied. With InitialMatrix alone.
+	// InitialSoftLabels is a float32 or float64 matrix of shape (K, K), one row per class, finite and >= 0. It is
+	// copied, and allowed only with InitialMatrix.
 	InitialSoftLabels Tensor
-	// EmptyClass says what becomes of a class that was not measured in an epoch.
+	// EmptyClass is the policy for classes that were not measured in an epoch.
 	EmptyClass EmptyClass
-	// MinCount is how many samples of a class in an epoch make it measured, at least 1.
+	// MinCount is the number of samples per epoch from which on a class counts as measured, at least 1.
 	MinCount *int
-	// Momentum is the share of the old soft label in the new one, in [0, 1).
+	// Momentum is the fraction of the old soft label that is kept in the new one, in [0, 1).
 	Momentum *float64
-	// FreezeAbove: a class whose largest soft label is at least this keeps its row for good; greater than 0, +Inf: never. A smoothing of 0.1
-	// puts 0.9 on the diagonal, so that 0.88 freezes every class at once.
+	// FreezeAbove is a threshold, greater than 0: a class whose largest soft label is at least this value keeps its row
+	// from then on; with +Inf this never happens. Note that a smoothing of 0.1 puts 0.9 on the diagonal, so that 0.88
+	// would freeze every class from the start.
 	FreezeAbove *float64
-	// ClassWeights is w (K), float32 or float64, finite and >= 0; copied.
+	// ClassWeights are w: float32 or float64 of shape (K), finite and >= 0. They are copied.
 	ClassWeights Tensor
-	// IgnoreIndex: a sample with this target takes no part.
+	// IgnoreIndex is the target whose samples are ignored.
 	IgnoreIndex *int
-	// Reduction says how the losses of a batch become one number.
+	// Reduction is the reduction of the loss.
 	Reduction Reduction
-	// Mode is the mode to begin in.
+	// Mode is the initial mode.
 	Mode Mode
-	// Device is where the tensors of a call live.
+	// Device is the device of the criterion, on which all tensors of its calls must be.
 	Device Device
-	// Threads is the most threads that a call may use; 0: as many as the process may run on. Results do not depend on it.
+	// Threads is the maximum number of threads that a call uses; 0 means as many as the process may run on. Results do
+	// not depend on it.
 	Threads *int
 
-	// SoftLabels (K, K) float32, Sums (K, K) int64, Counts (K) int64 and Counters (NumCounters) int64 may name memory of the caller's for the
-	// state; what is not given is the library's own. Rows are contiguous and may lie further apart than K. Go memory is pinned until Close.
-	// It is the caller's to read and to change while no call runs.
+	// SoftLabels (K, K) float32, Sums (K, K) int64, Counts (K) int64 and Counters (NumCounters) int64 may be given as
+	// memory for the state; the library allocates whatever is not given. Rows must be contiguous, but may be more than
+	// K elements apart. Go memory is pinned until Close. The caller may read and modify this memory while no call is in
+	// progress.
 	SoftLabels, Sums, Counts, Counters Tensor
-	// AdoptState takes the state that this memory holds over, instead of beginning anew.
+	// AdoptState uses the state that this memory already holds, instead of initialising it.
 	AdoptState bool
 }
 
-// Ptr makes a pointer for a field of Options.
+// Ptr returns a pointer to value, for the fields of Options.
 func Ptr[T any](value T) *T { return &value }
 
-// Initial names the soft labels of the first epoch. 0 is the library's default.
+// Initial says how the soft labels of the first epoch are initialised. 0 is the library's default.
 type Initial int32
 
-// The constants of options are those of the library plus 1, so that 0 can stand for its default.
+// The constants of options are those of the library plus 1, so that 0 can mean the default.
 const (
-	// InitialSmoothing: 1 - smoothing for the class itself, smoothing/(K-1) elsewhere.
+	// InitialSmoothing is 1 - smoothing for the class itself and smoothing/(K-1) for every other class.
 	InitialSmoothing Initial = capi.InitialSmoothing + 1
-	// InitialUniform: 1/K everywhere.
+	// InitialUniform is 1/K for every class.
 	InitialUniform Initial = capi.InitialUniform + 1
-	// InitialZero: 0 everywhere.
+	// InitialZero is 0 for every class.
 	InitialZero Initial = capi.InitialZero + 1
-	// InitialOneHot: 1 for the class itself, 0 elsewhere.
+	// InitialOneHot is 1 for the class itself and 0 for every other class.
 	InitialOneHot Initial = capi.InitialOneHot + 1
-	// InitialMatrix: those of Options.InitialSoftLabels.
+	// InitialMatrix is the matrix Options.InitialSoftLabels.
 	InitialMatrix Initial = capi.InitialMatrix + 1
 )
 
-// String gives the name, such as "one_hot".
+// String returns the name, such as "one_hot".
 func (i Initial) String() string {
 	return nameOf(i, "Initial", "default", "smoothing", "uniform", "zero", "one_hot", "matrix")
 }
 
-// EmptyClass names the soft label of a class that was not measured in an epoch. 0 is the library's default.
+// EmptyClass says which soft label a class gets at the end of an epoch in which it was not measured. 0 is the library's
+// default.
 type EmptyClass int32
 
 const (
-	// EmptyClassKeep: the class keeps the row it has.
+	// EmptyClassKeep keeps the current row of the class.
 	EmptyClassKeep EmptyClass = capi.EmptyClassKeep + 1
-	// EmptyClassUniform: 1/K everywhere, as the paper's released code does.
+	// EmptyClassUniform is 1/K for every class, as in the authors' code.
 	EmptyClassUniform EmptyClass = capi.EmptyClassUniform + 1
-	// EmptyClassInitial: the row that the class began with.
+	// EmptyClassInitial is the row that the class had in the first epoch.
 	EmptyClassInitial EmptyClass = capi.EmptyClassInitial + 1
-	// EmptyClassOneHot: 1 for the class itself, 0 elsewhere.
+	// EmptyClassOneHot is 1 for the class itself and 0 for every other class.
 	EmptyClassOneHot EmptyClass = capi.EmptyClassOneHot + 1
-	// EmptyClassZero: 0 everywhere, as the PyTorch package does: the class then trains against its hard label alone.
+	// EmptyClassZero is 0 for every class, as in the PyTorch package: the class then trains on its hard label alone.
 	EmptyClassZero EmptyClass = capi.EmptyClassZero + 1
 )
 
-// String gives the name, such as "one_hot".
+// String returns the name, such as "one_hot".
 func (e EmptyClass) String() string {
 	return nameOf(e, "EmptyClass", "default", "keep", "uniform", "initial", "one_hot", "zero")
 }
 
-// Reduction says how the losses of a batch become one number. 0 is the library's default.
+// Reduction says how the losses of a batch are reduced. 0 is the library's default.
 type Reduction int32
 
 const (
-	// ReductionNone: one loss per sample, times its sample weight v.
+	// ReductionNone is no reduction: v*loss for each sample, where v is its sample weight.
 	ReductionNone Reduction = capi.ReductionNone + 1
-	// ReductionMean: sum v*loss / sum v*w[y] over the samples that take part; 0 where the divisor is 0.
+	// ReductionMean is sum v*loss / sum v*w[y] over all samples that are not ignored; 0 if the divisor is 0.
 	ReductionMean Reduction = capi.ReductionMean + 1
-	// ReductionSum: sum v*loss.
+	// ReductionSum is sum v*loss.
 	ReductionSum Reduction = capi.ReductionSum + 1
 )
 
-// String gives the name, such as "mean".
+// String returns the name, such as "mean".
 func (r Reduction) String() string { return nameOf(r, "Reduction", "default", "none", "mean", "sum") }
 
-// Mode says whether a forward pass adds to the statistics. 0 is the library's default in Options.
+// Mode says whether forward passes update the statistics. In Options, 0 is the library's default.
 type Mode int32
 
 const (
-	// Train: a forward pass adds the distributions of the samples that are classified right.
+	// Train is the mode in which forward passes add the predictions of correctly classified samples to the statistics.
 	Train Mode = capi.ModeTrain + 1
-	// Eval: a forward pass changes no state.
+	// Eval is the mode in which forward passes change no state.
 	Eval Mode = capi.ModeEval + 1
 )
 
-// String gives the name, such as "train".
+// String returns the name, such as "train".
 func (m Mode) String() string { return nameOf(m, "Mode", "default", "train", "eval") }
 
-// Preset names options that reproduce what others do. 0 is none.
+// Preset is a set of options that reproduces another implementation. 0 means none.
 type Preset int32
 
 const (
-	// PresetReference is the PyTorch package.
+	// PresetReference reproduces the PyTorch package.
 	PresetReference Preset = capi.PresetReference + 1
-	// PresetPaper is the released code of the paper's authors.
+	// PresetPaper reproduces the code released by the authors of the paper.
 	PresetPaper Preset = capi.PresetPaper + 1
 )
 
-// String gives the name, such as "paper".
+// String returns the name, such as "paper".
 func (p Preset) String() string { return nameOf(p, "Preset", "none", "reference", "paper") }
 
 func nameOf[T ~int32](value T, kind string, names ...string) string {
@@ -147,7 +153,8 @@ func nameOf[T ~int32](value T, kind string, names ...string) string {
 	return names[value]
 }
 
-// set writes a constant over the default, unless it is 0. Numbers without a constant are refused here: one less would mean another thing.
+// set replaces the default by a constant, unless the constant is 0. Unknown values are rejected here, because
+// subtracting 1 could turn them into a valid number of the library.
 func set[T ~int32](field *int32, value, last T, name string) error {
 	if value < 0 || value > last {
 		return &Error{InvalidArgument, fmt.Sprintf("ols.New: options: %s = %d is none of the package's constants", name, int32(value))}
@@ -164,7 +171,7 @@ func setNumber[F, V int | int32 | int64 | float64](field *F, value *V) {
 	}
 }
 
-// setInt32 is setNumber for a field that not every int fits.
+// setInt32 is setNumber with a check that the value fits.
 func setInt32(field *int32, value *int, name string) error {
 	if value != nil && int(int32(*value)) != *value {
 		return &Error{InvalidArgument, fmt.Sprintf("ols.New: options: %s = %d does not fit 32 bits", name, *value)}
@@ -173,7 +180,7 @@ func setInt32(field *int32, value *int, name string) error {
 	return nil
 }
 
-// complete gives the options as the library has them, its defaults included, and the memory that they name.
+// complete returns the library's struct, including defaults, and the addresses of the memory given in the options.
 func (o *Options) complete() (capi.Options, capi.OptionsData, error) {
 	var options capi.Options
 	var data capi.OptionsData

@@ -6,45 +6,52 @@ import (
 	"libols/ols/internal/capi"
 )
 
-// Update says what a call on a batch does to the statistics of a criterion that trains.
+// Update says how a call on a batch affects the statistics.
 type Update uint32
 
 const (
-	// Add the samples that are classified right. What a zero Batch says.
+	// Add adds the correctly classified samples in training mode. It is the default.
 	Add Update = 0
-	// NoUpdate leaves the statistics as they are: for a second pass over a batch that was counted before.
+	// NoUpdate leaves the statistics unchanged. It is meant for a second pass over a batch that has been counted
+	// already.
 	NoUpdate Update = capi.BatchNoUpdate
-	// TakeBack takes a batch back that was added before, exactly. Its tensors must be the same as then, so not after a gradient has taken the
-	// place of the logits. Works in both modes.
+	// TakeBack subtracts a batch that was added earlier, exactly undoing its effect on the statistics. Its tensors must
+	// be the same as when it was added, so the logits must not have been overwritten by the gradient. TakeBack works in
+	// both modes.
 	TakeBack Update = capi.BatchTakeBack
 )
 
-// Batch is what a call works on: N samples over K classes, or N*inner of them, as the pixels of N images.
+// Batch holds the inputs of a call: N samples of K classes, or N*inner samples such as the pixels of N images.
 type Batch struct {
-	// Logits are z: float32, float64, Float16 or BFloat16 of shape (N, K) or (N, K, inner), read as they lie. A row with NaN, +Inf, or nothing
-	// but -Inf has a loss and gradient of NaN and adds nothing to the statistics; -Inf in part of a row masks these classes.
+	// Logits are z: float32, float64, Float16 or BFloat16 of shape (N, K) or (N, K, inner), with any strides. A row
+	// that contains NaN or +Inf, or that is -Inf throughout, has a NaN loss and gradient and adds nothing to the
+	// statistics. An entry of -Inf in any other row masks its class.
 	Logits Tensor
-	// Targets are y: int64, int32 or uint8 of shape (N) or (N, inner), in [TargetOffset, TargetOffset+K), or the ignore index.
+	// Targets are y: int64, int32 or uint8 of shape (N) or (N, inner). Each is in [TargetOffset, TargetOffset+K) or
+	// equal to the ignore index.
 	Targets Tensor
-	// SampleWeights are v: float32 or float64 of the shape of the targets, finite and >= 0. A sample that weighs 0 takes no part. Not given: 1.
+	// SampleWeights are v: float32 or float64, of the shape of the targets, finite and >= 0. A sample of weight 0 is
+	// ignored. The default is 1 for every sample.
 	SampleWeights Tensor
-	// Targets2 are the second targets of Mixup and CutMix; with Lam only.
+	// Targets2 are the second targets of Mixup and CutMix. They require Lam.
 	Targets2 Tensor
-	// Lam is the weight of the first target in [0, 1], float32 or float64: of the shape of the targets, or one value for all.
+	// Lam is the weight of the first target, in [0, 1]: float32 or float64, of the shape of the targets or a single
+	// value for all samples.
 	Lam Tensor
-	// GradLoss is the gradient of the whole with respect to the loss, float32 or float64: one value, or with ReductionNone one per sample. A
-	// loss scale belongs here: it is multiplied in before a 16-bit gradient is rounded. Not given: 1.
+	// GradLoss is the upstream gradient: float32 or float64, a single value or, with ReductionNone, one value per
+	// sample. A loss scale belongs here, because it is applied before a 16-bit gradient is rounded. The default is 1.
 	GradLoss Tensor
-	// TargetOffset: the class is target - TargetOffset; 1 for labels that count from 1. The ignore index is compared before.
+	// TargetOffset is the target of the first class: the class is target - TargetOffset, so use 1 for one-based labels.
+	// The ignore index is compared with the target as given.
 	TargetOffset int64
 	// Update is Add, NoUpdate or TakeBack.
 	Update Update
-	// Stream is the CUDA stream on which the work is enqueued.
+	// Stream is the CUDA stream on which the work is enqueued. It is ignored on the CPU.
 	Stream Stream
 }
 
-// fill writes the batch as the library has it, over zeros, and gives the host memory. (As a result: what is stored through a parameter
-// escapes to the heap.)
+// fill writes the batch into the library's struct, which must be zero, and returns the addresses of host memory. They
+// are results because whatever is stored through a parameter escapes to the heap.
 func (b *Batch) fill(call string, batch *capi.Batch) (data capi.BatchData, err error) {
 	if b == nil {
 		return data, &Error{InvalidArgument, call + ": batch is nil"}
@@ -55,7 +62,7 @@ func (b *Batch) fill(call string, batch *capi.Batch) (data capi.BatchData, err e
 	batch.Stream = uintptr(b.Stream)
 	batch.Logits, data.Logits = b.Logits.view, b.Logits.host
 	batch.Targets, data.Targets = b.Targets.view, b.Targets.host
-	// Most batches have none of these, and what is not given stays zero.
+	// Few batches have these; what is not given remains zero.
 	if b.SampleWeights.isGiven() {
 		batch.SampleWeights, data.SampleWeights = b.SampleWeights.view, b.SampleWeights.host
 	}
@@ -75,8 +82,8 @@ func (b *Batch) fill(call string, batch *capi.Batch) (data capi.BatchData, err e
 	return data, b.complain(call)
 }
 
-// complain says what is wrong with the first view that has a problem. Not in a table, in which the tensors would escape to the heap with
-// their names.
+// complain reports the first view that has a problem. It does not use a table, because the tensors in it and their
+// names would then escape to the heap.
 func (b *Batch) complain(call string) error {
 	switch {
 	case b.Logits.problem != "":
@@ -93,17 +100,20 @@ func (b *Batch) complain(call string) error {
 	return b.GradLoss.check(call, "grad_loss")
 }
 
-// Forward computes the loss of a batch, its gradient with respect to the logits, and in training mode the statistics, in one pass over the
-// logits. A zero loss or grad is not asked for; both zero: statistics alone.
+// Forward computes the loss of a batch and its gradient with respect to the logits and, in training mode, updates the
+// statistics, all in one pass over the logits. loss and grad describe the outputs; each may be the zero Tensor if it is
+// not wanted. If both are zero, only the statistics are updated.
 //
-// loss: float32 (float64 for float64 logits); one value, or with ReductionNone the shape of the targets. grad: shape and dtype of the logits,
-// and it may be the logits themselves, which then hold the gradient. With q[n,k] = alpha*w[y]*[k==y] + (1-alpha)*w[k]*S[y,k]:
+// loss is float32 (float64 for float64 logits): a single value or, with ReductionNone, of the shape of the targets.
+// grad has the shape and dtype of the logits. It may be the logits themselves, which are then overwritten by the
+// gradient. With q[n,k] = alpha*w[y]*[k==y] + (1-alpha)*w[k]*S[y,k]:
 //
 //	loss[n]   = -sum_k q[n,k] * log p[n,k]
 //	grad[n,k] = (sum_k q[n,k])*p[n,k] - q[n,k]
 //
-// times the sample weight, the factor of the reduction, and for the gradient GradLoss (Zhang et al. 2021, equations 3 to 6). A sample that is
-// classified right adds p to the statistics of its class. On an error neither outputs nor state are touched.
+// Each is multiplied by the sample weight and by the factor of the reduction, and the gradient also by GradLoss (Zhang
+// et al. 2021, equations 3 to 6). A correctly classified sample adds p to the statistics of its class. On failure
+// outputs and state are unchanged.
 func (c *Criterion) Forward(batch *Batch, loss, grad Tensor) error {
 	const call = "ols.Forward"
 	if err := loss.check(call, "loss"); err != nil {
@@ -112,8 +122,8 @@ func (c *Criterion) Forward(batch *Batch, loss, grad Tensor) error {
 	return c.pass(call, false, batch, loss.given(), loss.host, &grad)
 }
 
-// pass makes a Forward or a Backward, whose first tensor is the loss or the gradient of it. (Not given as a function, through whose parameters
-// all would escape to the heap.)
+// pass makes a Forward or Backward call; first is the loss or the upstream gradient. It does not take the call as a
+// function, through whose parameters everything would escape to the heap.
 func (c *Criterion) pass(call string, isBackward bool, batch *Batch, first *capi.Tensor, firstData unsafe.Pointer, grad *Tensor) error {
 	core, err := c.use()
 	if err != nil {
@@ -134,12 +144,12 @@ func (c *Criterion) pass(call string, isBackward bool, batch *Batch, first *capi
 	return failure(capi.Forward(core.handle, &whole, &data, first, firstData, grad.given(), grad.host))
 }
 
-// Loss is Forward for the loss alone, as a number: not with ReductionNone.
+// Loss is like Forward, but computes only the loss and returns it as a number. It cannot be used with ReductionNone.
 func (c *Criterion) Loss(batch *Batch) (float64, error) {
 	return c.lossAndGrad("ols.Loss", batch, &Tensor{})
 }
 
-// LossAndGrad is Forward with the loss as a number: not with ReductionNone.
+// LossAndGrad is like Forward, but returns the loss as a number. It cannot be used with ReductionNone.
 func (c *Criterion) LossAndGrad(batch *Batch, grad Tensor) (float64, error) {
 	return c.lossAndGrad("ols.LossAndGrad", batch, &grad)
 }
@@ -157,8 +167,8 @@ func (c *Criterion) lossAndGrad(call string, batch *Batch, grad *Tensor) (float6
 	return float64(single) + double, nil
 }
 
-// LossAndGrad is [Criterion.LossAndGrad] for the usual case: logits (len(targets), K) row-major, and grad of the same length, which may be
-// logits itself.
+// LossAndGrad is [Criterion.LossAndGrad] for the common case: logits of shape (len(targets), K), row-major, and grad of
+// the same length, which may be logits itself.
 func LossAndGrad[F Float, L Label](c *Criterion, logits []F, targets []L, grad []F) (float64, error) {
 	n, k := len(targets), c.Classes()
 	var call slices
@@ -175,7 +185,8 @@ func LossAndGrad[F Float, L Label](c *Criterion, logits []F, targets []L, grad [
 	return call.run(c)
 }
 
-// slices is a call of the generic LossAndGrad, without the Tensors on the way: they take as long as the crossing to C.
+// slices is a call of the generic LossAndGrad. It avoids the intermediate Tensors, which would take as long as the call
+// of C.
 type slices struct {
 	batch    capi.Batch
 	data     capi.BatchData
@@ -209,11 +220,12 @@ func (s *slices) run(c *Criterion) (float64, error) {
 	return float64(single) + double, nil
 }
 
-// Backward computes the gradient of a batch alone, recomputed from its logits: bit for bit what Forward gives. No state is touched.
+// Backward computes only the gradient of a batch, from its logits. The result is bitwise identical to that of Forward.
+// No state is changed.
 //
-// gradLoss is the gradient of the whole with respect to the loss, as in the batch; zero: the batch's own, or 1. Given in both places is an
-// error. Any number of Forwards may lie between a Forward and its Backward, but S, alpha and the batch must be the same for the gradients to
-// agree: not across NextEpoch.
+// gradLoss is the upstream gradient, as in the batch. If it is the zero Tensor, the one in the batch is used, or 1; it
+// is an error to give both. Any number of Forward calls may come between a Forward and its Backward. The gradients
+// agree as long as S, alpha and the batch are the same, so NextEpoch must not come between them.
 func (c *Criterion) Backward(batch *Batch, gradLoss, grad Tensor) error {
 	const call = "ols.Backward"
 	if err := gradLoss.check(call, "grad_loss"); err != nil {
@@ -222,8 +234,8 @@ func (c *Criterion) Backward(batch *Batch, gradLoss, grad Tensor) error {
 	return c.pass(call, true, batch, gradLoss.given(), gradLoss.host, &grad)
 }
 
-// Accumulate adds to the statistics from given probabilities: the batch's Logits hold p, with entries in [0, 1]. It obeys the mode, Update,
-// targets and weights as Forward does.
+// Accumulate updates the statistics from probabilities that the caller has computed already: the Logits of the batch
+// hold p, with entries in [0, 1]. The mode, Update, targets and weights have the same effect as in Forward.
 func (c *Criterion) Accumulate(batch *Batch) error {
 	core, err := c.use()
 	if err != nil {
@@ -238,7 +250,7 @@ func (c *Criterion) Accumulate(batch *Batch) error {
 	return failure(capi.Accumulate(core.handle, &whole, &data))
 }
 
-// NextEpoch ends the epoch: it makes the soft labels of the next one from the statistics, and clears these (Zhang et al. 2021, equations 4
-// and 5). When is the caller's decision: after the last batch of an epoch, and where several workers train, after their statistics were summed
-// (see [Criterion.WithStatistics]). [Criterion.Report] tells what happened.
+// NextEpoch ends the epoch: it computes the soft labels of the next epoch from the statistics, then resets the
+// statistics (Zhang et al. 2021, equations 4 and 5). Call it after the last batch of an epoch; with several workers,
+// sum their statistics first (see [Criterion.WithStatistics]). [Criterion.Report] returns a summary.
 func (c *Criterion) NextEpoch(on ...Stream) error { return c.onStream(on, capi.NextEpoch) }

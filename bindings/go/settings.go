@@ -7,7 +7,7 @@ import (
 	"libols/ols/internal/capi"
 )
 
-// SetMode sets whether forward passes add to the statistics: Train or Eval.
+// SetMode sets the mode, Train or Eval, which determines whether forward passes update the statistics.
 func (c *Criterion) SetMode(mode Mode) error {
 	core, err := c.use()
 	if err != nil {
@@ -20,7 +20,7 @@ func (c *Criterion) SetMode(mode Mode) error {
 	return failure(capi.SetMode(core.handle, int32(mode)-1))
 }
 
-// Mode gives the mode.
+// Mode returns the mode.
 func (c *Criterion) Mode() (Mode, error) {
 	core, err := c.use()
 	if err != nil {
@@ -34,7 +34,8 @@ func (c *Criterion) Mode() (Mode, error) {
 	return Mode(mode + 1), nil
 }
 
-// SetAlpha sets the weight of the hard label, in [0, 1]: for schedules. Holds from the next call on.
+// SetAlpha sets the weight of the hard label, in [0, 1], for example to follow a schedule. It takes effect with the
+// next call.
 func (c *Criterion) SetAlpha(alpha float64) error {
 	core, err := c.use()
 	if err != nil {
@@ -44,7 +45,7 @@ func (c *Criterion) SetAlpha(alpha float64) error {
 	return failure(capi.SetAlpha(core.handle, alpha))
 }
 
-// Epoch gives the number of epochs that have ended; 0 at first.
+// Epoch returns the number of completed epochs, initially 0.
 func (c *Criterion) Epoch() (int64, error) {
 	core, err := c.use()
 	if err != nil {
@@ -55,7 +56,7 @@ func (c *Criterion) Epoch() (int64, error) {
 	return epoch, failure(result)
 }
 
-// SetEpoch sets the number of epochs that have ended, for those who keep and restore a state themselves.
+// SetEpoch sets the number of completed epochs, for callers that save and restore the state themselves.
 func (c *Criterion) SetEpoch(epoch int64) error {
 	core, err := c.use()
 	if err != nil {
@@ -65,10 +66,11 @@ func (c *Criterion) SetEpoch(epoch int64) error {
 	return failure(capi.SetEpoch(core.handle, epoch))
 }
 
-// Options gives the options as they are now: Alpha and Mode as set last, and what a Load replaced. Nothing is left to a default. The memory of
-// the state and AdoptState are left out, so that the options can make another criterion with a state of its own.
+// Options returns the current options: Alpha and Mode as set last, and the options that a Load has replaced. All
+// defaults are filled in. The memory of the state and AdoptState are omitted, so that the options can be used to create
+// another criterion with a state of its own.
 func (c *Criterion) Options() (Options, error) {
-	// Alone: the views of the class weights hold until the next Load.
+	// Exclusive, because the views of the weights and the initial soft labels are valid only until the next Load.
 	core, err := c.useAlone()
 	if err != nil {
 		return Options{}, err
@@ -105,31 +107,39 @@ func (c *Criterion) Options() (Options, error) {
 	return options, nil
 }
 
-// Report says what happened in the epoch that ended last, and so far in the running one. RowsMeasured and all other Rows add up to K.
+// Report summarises the last completed epoch and the current epoch so far. RowsMeasured and the other Rows fields add
+// up to K.
 type Report struct {
-	// Epoch is the number of the epoch that ended last, counted from 1; 0 where none has ended yet (or since a Load), and then all of it is 0.
+	// Epoch is the number of the last completed epoch, counted from 1. It is 0, like all other fields for that epoch,
+	// if no epoch has ended since the criterion was created or a state was loaded.
 	Epoch int64
-	// RowsMeasured: classes whose new soft label was measured.
+	// RowsMeasured is the number of classes whose new soft label was measured.
 	RowsMeasured int64
-	// RowsKept: classes that kept their row by EmptyClassKeep, or because nothing at all was accumulated.
+	// RowsKept is the number of classes that kept their row, by EmptyClassKeep or because nothing at all was
+	// accumulated.
 	RowsKept int64
-	// RowsUniform, RowsInitial, RowsOneHot and RowsZero: classes with a row by the policy of this name.
+	// RowsUniform, RowsInitial, RowsOneHot and RowsZero are the numbers of classes that got a row by the policy of that
+	// name.
 	RowsUniform, RowsInitial, RowsOneHot, RowsZero int64
-	// RowsFrozen: classes that stay as they are because of FreezeAbove.
+	// RowsFrozen is the number of classes that kept their row because of FreezeAbove.
 	RowsFrozen int64
-	// SamplesAccumulated: those classified right.
+	// SamplesAccumulated is the number of samples that were accumulated, that is, classified correctly.
 	SamplesAccumulated int64
-	// SamplesSkipped: those kept out because their logits hold NaN, +Inf, or nothing but -Inf.
+	// SamplesSkipped is the number of samples that were skipped because their logits contain NaN or +Inf, or are -Inf
+	// throughout.
 	SamplesSkipped int64
-	// ClassesFull: classes that were full and took no more samples.
+	// ClassesFull is the number of classes that were full and accepted no more samples.
 	ClassesFull int64
-	// TargetsOutOfRange: targets that were neither a class nor the ignore index (on CUDA; an error on the CPU).
+	// TargetsOutOfRange is the number of targets that were neither a class nor the ignore index (CUDA only; an error on
+	// the CPU).
 	TargetsOutOfRange int64
-	// RunningEpoch is the number of the running epoch; what follows is its own.
+	// RunningEpoch is the number of the current epoch, counted from 1. The other Running fields are about this epoch so
+	// far.
 	RunningEpoch, RunningSamplesAccumulated, RunningSamplesSkipped, RunningClassesFull, RunningTargetsOutOfRange int64
 }
 
-// Report tells what happened; on CUDA it is the one call that may wait for the device.
+// Report returns a summary of the last completed epoch and of the current one. On CUDA it is the only call of a
+// training loop that may wait for the device.
 func (c *Criterion) Report(on ...Stream) (Report, error) {
 	var r capi.Report
 	if err := c.onStream(on, func(handle capi.Criterion, stream uintptr) capi.Result { return capi.GetReport(handle, stream, &r) }); err != nil {

@@ -9,19 +9,22 @@ import (
 )
 
 const (
-	// FractionBits: the summed probabilities are integers in units of 2^-FractionBits.
+	// FractionBits is the number of fraction bits of the sums, which are integers in units of 2^-FractionBits.
 	FractionBits = capi.FractionBits
 	// NumCounters is the number of counters; those without a name are 0.
 	NumCounters = capi.Counters
-	// CounterSkippedNonFinite counts rows that were kept out because they hold NaN, +Inf, or nothing but -Inf.
+	// CounterSkippedNonFinite is the index of the counter of rows that were skipped because they contain NaN or +Inf,
+	// or are -Inf throughout.
 	CounterSkippedNonFinite = capi.CounterSkippedNonFinite
-	// CounterTargetsOutOfRange counts targets that are neither a class nor the ignore index (on CUDA; on the CPU they are an error).
+	// CounterTargetsOutOfRange is the index of the counter of targets that are neither a class nor the ignore index. It
+	// is used on CUDA; on the CPU such a target is an error.
 	CounterTargetsOutOfRange = capi.CounterTargetsOutOfRange
-	// CounterTakeBacksRefused counts rows that could not be taken back (on CUDA; on the CPU that is an error).
+	// CounterTakeBacksRefused is the index of the counter of rows that could not be taken back. It is used on CUDA; on
+	// the CPU this is an error.
 	CounterTakeBacksRefused = capi.CounterTakeBacksRefused
 )
 
-// RowsOf is a matrix of K columns in place: row i begins at Data[i*Stride].
+// RowsOf is an in-place view of a matrix with K columns. Row i begins at Data[i*Stride].
 type RowsOf[T any] struct {
 	Data   []T
 	Stride int
@@ -29,13 +32,13 @@ type RowsOf[T any] struct {
 	Columns int
 }
 
-// Row gives row i, in place.
+// Row returns row i, in place.
 func (r RowsOf[T]) Row(i int) []T {
 	begin := i * r.Stride
 	return r.Data[begin : begin+r.Columns : begin+r.Columns]
 }
 
-// compact copies the K rows, one right after the other.
+// compact returns a contiguous copy of the K rows.
 func (r RowsOf[T]) compact() []T {
 	all := make([]T, 0, r.Columns*r.Columns)
 	for i := range r.Columns {
@@ -48,19 +51,23 @@ func rowsOf[T any](data unsafe.Pointer, classes, stride int) RowsOf[T] {
 	return RowsOf[T]{unsafe.Slice((*T)(data), (classes-1)*stride+classes), stride, classes}
 }
 
-// Statistics are those of the running epoch, in place. All are integers, so that sums over workers and batches are exact in any order.
+// Statistics are the statistics of the current epoch, in place. All values are integers, so that sums over workers and
+// batches are exact in any order.
 type Statistics struct {
-	// Sums is A (K, K), a row per class: summed probabilities in units of 2^-FractionBits.
+	// Sums is A (K, K), one row per class: summed probabilities in units of 2^-FractionBits.
 	Sums RowsOf[int64]
-	// Counts is c (K): samples that were summed.
+	// Counts is c (K): the number of samples in each row of Sums.
 	Counts []int64
-	// Counters are what the Counter constants name (NumCounters).
+	// Counters has NumCounters elements, indexed by the Counter constants.
 	Counters []int64
 }
 
-// WithStatistics calls f with the statistics in place, to read or to change them: for a sum over workers before NextEpoch. While f runs no other
-// call on the criterion does, nor can f make one; what it was given must not be kept beyond it. The error is that of f, or ErrClosed.
-// Host memory alone: on a device it is [InvalidDevice], and the caller gives the memory for the state in Options.
+// WithStatistics calls f with the statistics in place, to read or modify them, for example to sum them over workers
+// before NextEpoch. No other call on the criterion runs meanwhile, so f itself must not make one, and f must not keep
+// what it was given. The error is that of f, or ErrClosed.
+//
+// WithStatistics works for host memory only; on a device it returns [InvalidDevice]. To access the state on a device,
+// give memory for it in Options.
 func (c *Criterion) WithStatistics(f func(Statistics) error) error {
 	core, err := c.useAlone()
 	if err != nil {
@@ -81,8 +88,8 @@ func (c *Criterion) WithStatistics(f func(Statistics) error) error {
 	})
 }
 
-// WithSoftLabels calls f with the soft labels S (K, K), a row per class, in place, as WithStatistics does with the statistics. Whoever changes
-// them keeps them finite and >= 0.
+// WithSoftLabels calls f with the soft labels S (K, K), one row per class, in place, in the same way as WithStatistics.
+// If f modifies them, they must remain finite and >= 0.
 func (c *Criterion) WithSoftLabels(f func(RowsOf[float32]) error) error {
 	core, err := c.useAlone()
 	if err != nil {
@@ -99,7 +106,7 @@ func (c *Criterion) WithSoftLabels(f func(RowsOf[float32]) error) error {
 	return f(rowsOf[float32](view.Data, core.classes, view.Stride))
 }
 
-// hostMemory is an error where the memory is none that Go may read.
+// hostMemory returns an error unless the memory is readable by the host.
 func hostMemory(what string, kind, id int32) error {
 	if kind != capi.DeviceCUDA {
 		return nil
@@ -107,7 +114,8 @@ func hostMemory(what string, kind, id int32) error {
 	return &Error{InvalidDevice, fmt.Sprintf("%s on cuda:%d; give memory of that device for them in Options", what, id)}
 }
 
-// SoftLabels gives a copy of the soft labels S, row-major (K, K), a row per class. Host memory alone, as WithSoftLabels.
+// SoftLabels returns a copy of the soft labels S: (K, K), row-major, one row per class. Like WithSoftLabels, it works
+// for host memory only.
 func (c *Criterion) SoftLabels() ([]float32, error) {
 	var all []float32
 	err := c.WithSoftLabels(func(rows RowsOf[float32]) error {
@@ -117,7 +125,8 @@ func (c *Criterion) SoftLabels() ([]float32, error) {
 	return all, err
 }
 
-// SetSoftLabels replaces the soft labels S by a matrix (K, K), float32 or float64, finite and >= 0; rows need not sum to 1. Copied.
+// SetSoftLabels replaces the soft labels S by a float32 or float64 matrix of shape (K, K), finite and >= 0. Rows need
+// not sum to 1. The values are copied.
 func (c *Criterion) SetSoftLabels(softLabels Tensor, on ...Stream) error {
 	if err := softLabels.check("ols.SetSoftLabels", "soft_labels"); err != nil {
 		return err
@@ -127,15 +136,18 @@ func (c *Criterion) SetSoftLabels(softLabels Tensor, on ...Stream) error {
 	})
 }
 
-// Save writes the state (S, statistics, counters, epoch) and the options that shape the result to a file, in the safetensors format with a
-// checksum. Atomic: whatever happens, the name stands for the old file or for the whole new one. Every language's libols reads it.
+// Save saves the criterion to a file: the state (S, statistics, counters, epoch) and the options that affect the
+// results. The file is in the safetensors format, with a checksum, and can be loaded by libols in any language. Saving
+// is atomic: at any moment, path names either the old file or the complete new one.
 func (c *Criterion) Save(path string, on ...Stream) error {
 	return c.file("ols.Save", path, on, capi.Save)
 }
 
-// Load replaces the state, the epoch, and the options that shape the result by what Save wrote. Mode, reduction, device and threads stay the
-// criterion's. A criterion that was saved and loaded goes on bit for bit as one that never stopped. A file that is truncated, damaged or no
-// saved state is [InvalidFile]; one with another number of classes is [InvalidArgument]. On an error the criterion is as before.
+// Load restores the criterion from a file written by Save. It replaces the state, the epoch, and the options that
+// affect the results; mode, reduction, device and number of threads are not changed. A criterion that is saved and
+// loaded continues bitwise identically to one that was never interrupted. A file that is truncated, corrupted or not a
+// saved state is [InvalidFile]; one with a different number of classes is [InvalidArgument]. On failure the criterion
+// is unchanged.
 func (c *Criterion) Load(path string, on ...Stream) error {
 	return c.file("ols.Load", path, on, capi.Load)
 }
@@ -147,10 +159,11 @@ func (c *Criterion) file(call, path string, on []Stream, work func(capi.Criterio
 	return c.onStream(on, func(handle capi.Criterion, stream uintptr) capi.Result { return work(handle, path, stream) })
 }
 
-// MarshalBinary gives the bytes that Save would write: for encoding/gob, or a checkpoint of the caller's own. On a device it works on the default
-// stream, and so does UnmarshalBinary: the work that was enqueued on streams that do not wait for that one must have run.
+// MarshalBinary returns the contents of the file that Save would write, for encoding/gob or for a checkpoint of your
+// own. On a device, MarshalBinary and UnmarshalBinary work on the default stream; work on streams that do not
+// synchronise with it must have completed.
 func (c *Criterion) MarshalBinary() ([]byte, error) {
-	// Alone: no call may lie between asking for the size and for the bytes.
+	// Exclusive, because no other call may come between the query of the size and the copy.
 	core, err := c.useAlone()
 	if err != nil {
 		return nil, err
@@ -168,7 +181,8 @@ func (c *Criterion) MarshalBinary() ([]byte, error) {
 	return buffer[:size], nil
 }
 
-// UnmarshalBinary is Load from bytes. The criterion must have been made by New, with as many classes.
+// UnmarshalBinary restores the criterion from the bytes that MarshalBinary returned or Save wrote; otherwise it is like
+// Load. The criterion must have been created by New, with the same number of classes.
 func (c *Criterion) UnmarshalBinary(data []byte) error {
 	core, err := c.use()
 	if err != nil {

@@ -27,7 +27,7 @@ func must(t testing.TB, err error) {
 	}
 }
 
-// fails checks the status and all words of the message.
+// fails checks the status and the whole message.
 func fails(t testing.TB, err error, status ols.Status, words string) {
 	t.Helper()
 	var failure *ols.Error
@@ -40,7 +40,7 @@ func fails(t testing.TB, err error, status ols.Status, words string) {
 	}
 }
 
-// batchOf draws logits (n, k) and targets, three of four of them classified right.
+// batchOf draws logits (n, k) and targets, three in four of them classified correctly.
 func batchOf(seed uint64, n, k int) ([]float32, []int) {
 	random := rand.New(rand.NewPCG(seed, 0))
 	logits, targets := make([]float32, n*k), make([]int, n)

@@ -9,21 +9,22 @@ import (
 	"libols/ols/internal/capi"
 )
 
-// Tensor is a view of up to three dimensions on memory of its owner: a Go slice or memory of a device. It is made by [Vector], [Matrix],
-// [Rows], [Array], [Strided], [Scalar] and [DeviceArray], is passed by value, and copies nothing. The zero Tensor stands for "not given".
+// Tensor is a non-owning view of a Go slice or of device memory, with up to three dimensions. It is created by
+// [Vector], [Matrix], [Rows], [Array], [Strided], [Scalar] or [DeviceArray], is passed by value, and copies nothing.
+// The zero Tensor means "not given".
 //
-// What is wrong with a view (a slice that is too short, for example) is the error of the call that takes it.
+// An invalid view, for example of a slice that is too short, is reported by the call that uses it.
 type Tensor struct {
 	view capi.Tensor
-	// The element whose indices are all 0, in host memory.
+	// host is the address of the element whose indices are all 0, in host memory.
 	host unsafe.Pointer
-	// What is wrong with the view; "" if nothing is.
+	// problem says why the view is invalid; it is empty if the view is valid.
 	problem string
 }
 
 // Vector views a slice as (len(data)).
 func Vector[T Element](data []T) (t Tensor) {
-	// The result by its name, here and in Matrix: it is written where the caller wants it, without a copy.
+	// A named result, here and in Matrix, is written directly to its destination, without a copy.
 	t.host = unsafe.Pointer(unsafe.SliceData(data))
 	setVector(&t.view, dtypeOf[T](), len(data))
 	return t
@@ -44,14 +45,14 @@ func noMatrix(length, rows, columns int) string {
 	return fmt.Sprintf("a slice of %d elements is no matrix of (%d, %d)", length, rows, columns)
 }
 
-// Rows views rows*columns elements of a slice as (rows, columns), with each row stride elements after the one before: what gonum's
-// blas64.General and images with padded lines are.
+// Rows views a slice as (rows, columns), where each row begins stride elements after the previous one, as in gonum's
+// blas64.General or in images with padded rows.
 func Rows[T Element](data []T, rows, columns, stride int) Tensor {
 	return Strided(data, 0, []int{rows, columns}, []int{stride, 1})
 }
 
-// Array views a slice as a row-major array of up to three dimensions; the product of the shape is the slice's length. Without a shape it is
-// one value.
+// Array views a slice as a row-major array of up to three dimensions. The product of the shape must be the length of
+// the slice. An empty shape is a single value.
 func Array[T Element](data []T, shape ...int) Tensor {
 	if len(shape) > 3 {
 		return broken("an array of %d dimensions: a tensor has at most 3 (collapse those behind the class into one)", len(shape))
@@ -70,8 +71,9 @@ func Array[T Element](data []T, shape ...int) Tensor {
 	return t
 }
 
-// Strided views a slice with any steps, in elements: element (i, j, k) is data[offset + i*strides[0] + j*strides[1] + k*strides[2]]. Steps may
-// be negative; a step of 0 repeats an element and is for inputs alone. Every element of the view must lie inside the slice.
+// Strided views a slice with arbitrary strides, in elements: element (i, j, k) is data[offset + i*strides[0] +
+// j*strides[1] + k*strides[2]]. Strides may be negative. A stride of 0 repeats an element and is allowed for inputs
+// only. Every element of the view must be inside the slice.
 func Strided[T Element](data []T, offset int, shape, strides []int) Tensor {
 	if len(shape) > 3 {
 		return broken("a view of %d dimensions: a tensor has at most 3 (collapse those behind the class into one)", len(shape))
@@ -93,7 +95,7 @@ func Strided[T Element](data []T, offset int, shape, strides []int) Tensor {
 		}
 	}
 	if empty {
-		// There is no element to point to, wherever the offset is; a negative size is the library's error.
+		// There is no element to point to, whatever the offset. A negative size is reported by the library.
 		return t
 	}
 	if low < 0 || high >= len(data) {
@@ -103,24 +105,24 @@ func Strided[T Element](data []T, offset int, shape, strides []int) Tensor {
 	return t
 }
 
-// Scalar views one value: a lam or a gradient of the loss that holds for all samples.
+// Scalar views a single value: a lam or an upstream gradient for all samples.
 func Scalar[T Element](value *T) Tensor {
 	t := newTensor[T](nil)
 	t.host = unsafe.Pointer(value)
 	return t
 }
 
-// DevicePtr is an address in the memory of a device, such as a CUdeviceptr.
+// DevicePtr is an address in device memory, such as a CUdeviceptr.
 type DevicePtr uintptr
 
-// Device says where memory lies. The zero Device is the host.
+// Device says where memory is. The zero Device is the host.
 type Device struct {
 	Type DeviceType
-	// ID is the number of a CUDA device.
+	// ID is the index of a CUDA device.
 	ID int
 }
 
-// DeviceType is a kind of device, with DLPack's numbers; 0 stands for the host.
+// DeviceType is a kind of device, with DLPack's numbers; 0 means the host.
 type DeviceType int32
 
 const (
@@ -130,15 +132,16 @@ const (
 	CUDADevice DeviceType = capi.DeviceCUDA
 	// CUDAHost is pinned host memory.
 	CUDAHost DeviceType = capi.DeviceCUDAHost
-	// CUDAManaged is CUDA's managed memory, which the library does not support yet.
+	// CUDAManaged is CUDA managed memory, which is not supported yet.
 	CUDAManaged DeviceType = capi.DeviceCUDAManaged
 )
 
-// Stream is a cudaStream_t. The CPU does not look at it.
+// Stream is a cudaStream_t. It is ignored on the CPU.
 type Stream uintptr
 
-// DeviceArray views device memory, or host memory that is not Go's. The address is that of the element whose indices are all 0; strides are
-// in elements, and nil stands for row-major. The memory is the caller's, and stays until the work that a call enqueued has run.
+// DeviceArray views device memory, or host memory that was not allocated by Go. address is that of the element whose
+// indices are all 0. strides are in elements; nil means row-major. The memory remains the property of the caller and
+// must stay valid until the enqueued work has completed.
 func DeviceArray(address DevicePtr, dtype DType, device Device, shape, strides []int) Tensor {
 	if len(shape) > 3 {
 		return broken("an array of %d dimensions: a tensor has at most 3 (collapse those behind the class into one)", len(shape))
@@ -165,13 +168,13 @@ func DeviceArray(address DevicePtr, dtype DType, device Device, shape, strides [
 	return t
 }
 
-// IsZero tells whether nothing is given.
+// IsZero reports whether t is the zero Tensor, which means "not given".
 func (t Tensor) IsZero() bool { return t == Tensor{} }
 
-// Address gives what DeviceArray was given; 0 for a view of a slice.
+// Address returns the address given to DeviceArray, or 0 for a view of a slice.
 func (t Tensor) Address() DevicePtr { return DevicePtr(t.view.Address) }
 
-// Shape gives the sizes of the dimensions.
+// Shape returns the sizes of the dimensions.
 func (t Tensor) Shape() []int {
 	shape := make([]int, t.view.NDim)
 	for d := range shape {
@@ -180,7 +183,7 @@ func (t Tensor) Shape() []int {
 	return shape
 }
 
-// DType gives the type of the elements; 0 for the zero Tensor.
+// DType returns the element type, or 0 for the zero Tensor.
 func (t Tensor) DType() DType { return DType(int32(t.view.Code) | int32(t.view.Bits)<<8) }
 
 func viewOf(dtype DType) (view capi.Tensor) {
@@ -188,7 +191,7 @@ func viewOf(dtype DType) (view capi.Tensor) {
 	return view
 }
 
-// These write over a view of zeros.
+// The following functions expect a view that is zero.
 
 func setDType(view *capi.Tensor, dtype DType) {
 	view.DeviceType = capi.DeviceCPU
@@ -213,7 +216,7 @@ func newTensor[T Element](data []T) Tensor {
 	return Tensor{view: viewOf(dtypeOf[T]()), host: unsafe.Pointer(unsafe.SliceData(data))}
 }
 
-// broken makes a tensor that every call refuses.
+// broken returns a tensor that every call rejects.
 func broken(format string, numbers ...int) Tensor {
 	values := make([]any, len(numbers))
 	for i, number := range numbers {
@@ -222,7 +225,7 @@ func broken(format string, numbers ...int) Tensor {
 	return Tensor{view: viewOf(F32), problem: fmt.Sprintf(format, values...)}
 }
 
-// check says what is wrong with the view, by the name of the argument.
+// check returns an error that names the argument if the view is invalid.
 func (t *Tensor) check(call, name string) error {
 	if t.problem == "" {
 		return nil
@@ -231,14 +234,15 @@ func (t *Tensor) check(call, name string) error {
 }
 
 func (t *Tensor) complain(call, name string) error {
-	// A clone: the compiler does not tell fields apart, and with the text all memory of the view would escape to the heap.
+	// The message is cloned because escape analysis does not distinguish fields: without the clone, all memory of the
+	// view would escape to the heap.
 	return &Error{InvalidShape, fmt.Sprintf("%s: %s: %s", call, name, strings.Clone(t.problem))}
 }
 
-// isGiven is false for a tensor of zeros alone: every other one has a dtype, or came from DeviceArray with a device.
+// isGiven reports whether the tensor is given: one that is has a device type.
 func (t *Tensor) isGiven() bool { return t.view.DeviceType != 0 }
 
-// given is nil for a tensor that is not given.
+// given returns nil for a tensor that is not given.
 func (t *Tensor) given() *capi.Tensor {
 	if !t.isGiven() {
 		return nil
@@ -251,13 +255,14 @@ const (
 	smallest = -largest - 1
 )
 
-// isProduct tells whether count is a times b, both not negative; without a division, as it is on the way of every call.
+// isProduct reports whether count is a times b, neither of which is negative. It avoids a division, because every call
+// uses it.
 func isProduct(count, a, b int) bool {
 	high, low := bits.Mul64(uint64(a), uint64(b))
 	return a|b >= 0 && high == 0 && low == uint64(count)
 }
 
-// product and sum give the nearest int where the result is none.
+// product and sum return the nearest int on overflow.
 
 func product(a, b int) int {
 	if a == 0 || b == 0 {

@@ -8,7 +8,7 @@ import (
 	"libols/ols"
 )
 
-// r17: each type of Go gives the same results.
+// r17: each Go type gives the same results.
 func TestR17Labels(t *testing.T) {
 	logits, targets := batchOf(1, 9, 5)
 	var i64 []int64
@@ -37,7 +37,8 @@ func passed[F ols.Float, L ols.Label](t *testing.T, logits []F, targets []L) (fl
 	return loss, grad
 }
 
-// r17: logits that are exact in every type have nearly the same loss in each, and the gradients agree as far as the types go.
+// r17: logits that are representable in every type have nearly the same loss in each, and the gradients agree up to the
+// precision of the types.
 func TestR17Logits(t *testing.T) {
 	targets := []int{0, 2}
 	values := []float64{2, 0.125, -1, 0.25, 0.5, 3}
@@ -85,13 +86,13 @@ func doubles[T any](values []T, convert func(T) float64) []float64 {
 	return all
 }
 
-// r16: what a view names is read and written where it lies, and nothing beside it.
+// r16: a view is read and written in place, and nothing outside it.
 func TestR16Views(t *testing.T) {
 	const n, k = 4, 3
 	logits, targets := batchOf(1, n, k)
 	loss, grad := passed(t, logits, targets)
 
-	// Columns of a wider matrix, backwards, into rows of another one.
+	// Columns of a wider matrix, in reverse order, into rows of another one.
 	wide := make([]float32, n*10)
 	for i := range n {
 		for j := range k {
@@ -109,7 +110,7 @@ func TestR16Views(t *testing.T) {
 		}
 	}
 
-	// One sample for all rows, by a step of 0.
+	// One sample for all rows, by a stride of 0.
 	row := copyOf(logits[:k])
 	batch = ols.Batch{Logits: ols.Strided(row, 0, []int{n, k}, []int{0, 1}), Targets: ols.Strided(targets, 0, []int{n}, []int{0})}
 	repeated, err := criterion.Loss(&batch)
@@ -121,7 +122,7 @@ func TestR16Views(t *testing.T) {
 	}
 }
 
-// r20: in place, where it is asked for.
+// r20: the gradient in place of the logits, if requested.
 func TestR20InPlace(t *testing.T) {
 	const n, k = 4, 3
 	logits, targets := batchOf(1, n, k)
@@ -133,7 +134,7 @@ func TestR20InPlace(t *testing.T) {
 	if !slices.Equal(inPlace, grad) {
 		t.Error("the gradient in place of the logits is another one")
 	}
-	// Overlap of another kind is the library's error.
+	// The library rejects any other overlap.
 	memory := make([]float32, n*k+1)
 	_, err = ols.LossAndGrad(criterion, memory[:n*k], targets, memory[1:])
 	if err == nil {
@@ -167,12 +168,12 @@ func TestViewsStayInsideTheirSlice(t *testing.T) {
 	} {
 		fails(t, criterion.SetSoftLabels(it.tensor), ols.InvalidShape, "ols.SetSoftLabels: soft_labels: "+it.words)
 	}
-	// Negative sizes are the library's to refuse, whatever the strides.
+	// The library rejects negative sizes, whatever the strides.
 	err := criterion.SetSoftLabels(ols.Strided(data, 5, []int{-3, 3}, []int{huge, huge}))
 	fails(t, err, ols.InvalidShape, err.Error())
 }
 
-// r19: empty batches, of nil and of empty slices.
+// r19: empty batches, from nil and from empty slices.
 func TestR19Empty(t *testing.T) {
 	for _, reduction := range []ols.Reduction{ols.ReductionMean, ols.ReductionSum} {
 		criterion := newCriterion(t, ols.Options{Classes: 3, Reduction: reduction})
@@ -190,7 +191,7 @@ func TestR19Empty(t *testing.T) {
 	must(t, criterion.Forward(&ols.Batch{Logits: ols.Matrix([]float32{}, 0, 3), Targets: ols.Vector([]int{})}, ols.Vector([]float32{}), ols.Tensor{}))
 }
 
-// r18: labels that count from 1 by an offset, and the ignore index as the user gave it.
+// r18: one-based labels by an offset, and the ignore index as given by the user.
 func TestR18LabelsFromOne(t *testing.T) {
 	logits, targets := batchOf(5, 6, 4)
 	loss, _ := passed(t, logits, targets)
@@ -205,7 +206,7 @@ func TestR18LabelsFromOne(t *testing.T) {
 	if again != loss {
 		t.Errorf("%v is not %v", again, loss)
 	}
-	fromOne[2] = 0 // Ignored.
+	fromOne[2] = 0 // ignored
 	_, err = criterion.Loss(&batch)
 	must(t, err)
 	fromOne[2] = 5
@@ -213,7 +214,8 @@ func TestR18LabelsFromOne(t *testing.T) {
 	fails(t, err, ols.TargetOutOfRange, "ols_forward: target[2] = 5 is outside [1, 5) and is not ignore_index (0)")
 }
 
-// r17: memory of a device is an error of a criterion on the CPU that names both sides; nothing is read there. internal/standin tests the rest.
+// r17: for a criterion on the CPU, device memory is an error that names both devices; it is not read. internal/standin
+// tests the rest.
 func TestR17Devices(t *testing.T) {
 	criterion := newCriterion(t, ols.Options{Classes: 3})
 	device := ols.Device{Type: ols.CUDADevice, ID: 1}

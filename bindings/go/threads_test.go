@@ -7,7 +7,7 @@ import (
 	"libols/ols"
 )
 
-// r14: statistics from several goroutines are those from one, bit for bit.
+// r14: the statistics from several goroutines are bitwise identical to those from one.
 func TestR14Goroutines(t *testing.T) {
 	const workers, batches, n, k = 8, 6, 33, 10
 	one, many := newCriterion(t, ols.Options{Classes: k}), newCriterion(t, ols.Options{Classes: k})
@@ -26,7 +26,7 @@ func TestR14Goroutines(t *testing.T) {
 				if _, err := ols.LossAndGrad(many, logits, targets, make([]float32, n*k)); err != nil {
 					t.Error(err)
 				}
-				// Looks at everything meanwhile.
+				// Every goroutine also reads the state meanwhile.
 				if _, err := many.SoftLabels(); err != nil {
 					t.Error(err)
 				}
@@ -46,7 +46,7 @@ func TestR14Goroutines(t *testing.T) {
 	sameState(t, one, many)
 }
 
-// r26: a sum over the statistics of several criteria, then NextEpoch, equals one that saw everything.
+// r26: several criteria whose statistics are summed before NextEpoch equal a single one that has seen every batch.
 func TestR26AllReduce(t *testing.T) {
 	const workers, n, k = 3, 40, 7
 	whole := newCriterion(t, ols.Options{Classes: k})
@@ -58,7 +58,7 @@ func TestR26AllReduce(t *testing.T) {
 			must(t, criterion.Forward(&ols.Batch{Logits: ols.Matrix(logits, n, k), Targets: ols.Vector(targets)}, ols.Tensor{}, ols.Tensor{}))
 		}
 	}
-	// The sum of all, as a library for messages would make it.
+	// The sum of all, as a message-passing library would compute it.
 	var sums [k * k]int64
 	var counts [k]int64
 	var counters [ols.NumCounters]int64

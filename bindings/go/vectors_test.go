@@ -9,9 +9,9 @@ import (
 	"testing"
 )
 
-// What a conformance case is; the comment in the files of tests/vectors says what it means.
+// The structure of a conformance case; its meaning is described by the comment in the files of tests/vectors.
 
-// hex is a number as C's %a writes it.
+// hex is a number in the format of C's %a.
 type hex float64
 
 func (h *hex) UnmarshalJSON(text []byte) error {
@@ -54,7 +54,7 @@ type vectorOptions struct {
 	Mode         string        `json:"mode"`
 }
 
-// vectorInitial is a name, or a smoothing, or a matrix.
+// vectorInitial is a name, a smoothing or a matrix.
 type vectorInitial struct {
 	Name      string
 	Smoothing *hex
@@ -115,7 +115,8 @@ func (v *vectorView) strides() []int {
 	return strides
 }
 
-// place gives the place in the block of the element at a flat index, and the index where a dimension of stride 0 counts as index 0.
+// place returns the position in the block of the element at a flat index, and its index when a dimension of stride 0
+// counts as index 0.
 func (v *vectorView) place(flat int) (place, number int) {
 	strides, step := v.strides(), 1
 	place = v.Offset
@@ -180,7 +181,7 @@ func splitmix64(seed, j uint64) uint64 {
 	return z ^ (z >> 31)
 }
 
-// values gives all logits in logical order.
+// values returns all logits in logical order.
 func (l *vectorLogits) values() []float64 {
 	raised := make(map[int]int)
 	for _, index := range l.Raised {
@@ -256,7 +257,8 @@ type vectorReport struct {
 	TargetsOutOfRange  int64 `json:"targets_out_of_range"`
 }
 
-// strict refuses what the structs above do not know: a field that a runner overlooks would be a promise that nobody checks.
+// strict rejects fields that the structs above do not have: a field that a runner overlooks would be a promise that
+// nobody checks.
 func strict(text []byte, into any) error {
 	decoder := json.NewDecoder(bytes.NewReader(text))
 	decoder.DisallowUnknownFields()

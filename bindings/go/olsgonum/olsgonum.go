@@ -1,5 +1,5 @@
-// Package olsgonum views gonum's matrices and vectors as tensors of libols, where they lie: nothing is copied, slices of larger matrices
-// included. It is a module of its own, so that package ols depends on nothing.
+// Package olsgonum provides in-place views of gonum's matrices and vectors, including slices of larger matrices, as
+// tensors of libols. It is a separate module, so that package ols has no dependencies.
 package olsgonum
 
 import (
@@ -8,13 +8,14 @@ import (
 	"libols/ols"
 )
 
-// Dense views a matrix as (rows, columns) float64. The view holds until the matrix is grown, reset or given other data.
+// Dense views a matrix as (rows, columns) float64. The view is valid until the matrix is grown, reset or given other
+// data.
 func Dense(m *mat.Dense) ols.Tensor {
 	raw := m.RawMatrix()
 	return ols.Rows(raw.Data, raw.Rows, raw.Cols, raw.Stride)
 }
 
-// VecDense views a vector as (length) float64: sample weights, class weights, losses.
+// VecDense views a vector as (length) float64, for sample weights, class weights or losses.
 func VecDense(v *mat.VecDense) ols.Tensor {
 	raw := v.RawVector()
 	return ols.Strided(raw.Data, 0, []int{raw.N}, []int{raw.Inc})

@@ -32,7 +32,7 @@ func Example() {
 	// ⎣ 0.1711   0.1536  -0.3247⎦
 }
 
-// Slices of larger matrices and columns of matrices are read and written in place, and nothing beside them.
+// Slices of larger matrices and columns of matrices are read and written in place, and nothing outside them.
 func TestViewsOfLargerMatrices(t *testing.T) {
 	criterion, err := ols.New(ols.Options{Classes: 3, Reduction: ols.ReductionNone})
 	if err != nil {

@@ -1,4 +1,5 @@
-// state K IN OUT: loads IN through the C library, prints what it holds, takes one more batch, ends the epoch, and saves to OUT.
+// state K IN OUT: loads IN through the C library, prints the state, adds one more batch, ends the epoch, and saves to
+// OUT.
 #include <inttypes.h>
 #include <ols.h>
 #include <stdio.h>

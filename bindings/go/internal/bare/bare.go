@@ -1,4 +1,5 @@
-// Package bare calls libols from C in a loop, for benchmarks to compare this module with. Nothing but tests and benchmarks imports it.
+// Package bare calls libols from C in a loop, as the baseline for benchmarks of this module. Only tests and benchmarks
+// import it.
 package bare
 
 /*
@@ -24,7 +25,7 @@ static ols_status_t olsgo_bare_init(olsgo_bare *bare) {
     return ols_create(&options, &bare->criterion);
 }
 
-// What a C program does for each batch. The nanoseconds that it took, or less than 0 for an error.
+// What a C program does for each batch. Returns the elapsed nanoseconds, or a negative number on failure.
 static int64_t olsgo_bare_loop(const olsgo_bare *bare, float *logits, float *grad, int64_t *targets, int64_t calls) {
     struct timespec begin, end;
     clock_gettime(CLOCK_MONOTONIC, &begin);
@@ -50,12 +51,12 @@ import (
 	"unsafe"
 )
 
-// Loop is a criterion with default options that C calls.
+// Loop is a criterion with default options that is called from C.
 type Loop struct {
 	bare C.olsgo_bare
 }
 
-// New makes a loop over batches of (n, k) float32.
+// New creates a loop over batches of (n, k) float32.
 func New(n, k int) (*Loop, error) {
 	loop := &Loop{C.olsgo_bare{n: C.int64_t(n), k: C.int64_t(k)}}
 	if C.olsgo_bare_init(&loop.bare) != C.OLS_STATUS_OK {
@@ -64,10 +65,10 @@ func New(n, k int) (*Loop, error) {
 	return loop, nil
 }
 
-// Close ends the criterion.
+// Close destroys the criterion.
 func (l *Loop) Close() { C.ols_destroy(l.bare.criterion) }
 
-// Run calls ols_forward on the same memory again and again, for loss and gradient, and says how long all of it took.
+// Run calls ols_forward for loss and gradient repeatedly on the same memory, and returns the elapsed time of all calls.
 func (l *Loop) Run(logits []float32, targets []int64, grad []float32, calls int) (time.Duration, error) {
 	elapsed := C.olsgo_bare_loop(&l.bare, (*C.float)(unsafe.SliceData(logits)), (*C.float)(unsafe.SliceData(grad)),
 		(*C.int64_t)(unsafe.SliceData(targets)), C.int64_t(calls))

@@ -9,7 +9,7 @@
 #include <string.h>
 
 static olsgo_result result_of(ols_status_t status) {
-    // Where there is no memory for the message, the status has to do.
+    // If there is no memory for the message, the status must suffice.
     const olsgo_result result = {status, status == OLS_STATUS_OK ? NULL : strdup(ols_last_error())};
     return result;
 }
@@ -19,7 +19,7 @@ char *olsgo_check_library(void) {
     char same[32];
     Dl_info info;
     const char *path = dladdr((const void *)(uintptr_t)&ols_abi_version, &info) && info.dli_fname ? info.dli_fname : "of unknown path";
-    // Below 1.0 the ABI may change with each minor version, and its number stays 0.
+    // Before 1.0 the ABI may change with each minor version, while its number remains 0.
     const int written = snprintf(same, sizeof same, "%d.%d.", OLS_VERSION_MAJOR, OLS_VERSION_MINOR);
     const int is_same = ols_abi_version() == OLS_ABI_VERSION && (OLS_ABI_VERSION != 0 || strncmp(version, same, (size_t)written) == 0);
     if (is_same) return NULL;

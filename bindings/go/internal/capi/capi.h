@@ -1,8 +1,9 @@
-// The calls of ols.h in a form that suits cgo: each function makes one call and takes its message along, in a single crossing, as the message
-// belongs to the thread and a goroutine may be on another one when it comes back.
+// The functions of ols.h in a form that suits cgo. Each function makes one call and returns its message with the
+// status: the message belongs to the thread, and a goroutine may be on another thread after the call.
 //
-// Structs that hold addresses arrive as 64-bit words, in Go memory that holds no Go pointer: `data` is 0 there for host memory, whose
-// addresses travel as arguments of their own (`char *`), so that Go's rules for pointers hold and nothing has to be pinned.
+// Structs that contain addresses are passed as 64-bit words in Go memory that holds no Go pointer. In them `data` is 0
+// for host memory, whose addresses are passed as separate arguments (`char *`). This satisfies cgo's pointer rules, and
+// nothing has to be pinned.
 #ifndef OLSGO_CAPI_H
 #define OLSGO_CAPI_H
 
@@ -12,15 +13,15 @@
 #error "this package was written for version 0 of the ABI of libols; ols.h has another one"
 #endif
 
-// What a call came to; the message is NULL after a success, else the caller's to free.
+// The outcome of a call. The message is NULL after a successful call; otherwise the caller must free it.
 typedef struct {
     ols_status_t status;
     char *message;
 } olsgo_result;
 
-// A criterion arrives as its address, which spares Go a look at what it points to.
+// A criterion is passed as an integer, so that cgo need not check what it points to.
 
-// The host memory of a batch, NULL where a tensor lives elsewhere or is not given.
+// The addresses of the host memory of a batch; NULL for tensors that are elsewhere or not given.
 #define OLSGO_BATCH                                                                                                                        \
     const uint64_t *batch, char *logits, char *targets, char *sample_weights, char *targets2, char *lam, char *grad_loss
 
@@ -43,13 +44,14 @@ typedef struct {
     int32_t device_type, device_id;
 } olsgo_statistics_view;
 
-// NULL, or why the library that was loaded is not one that this package can use: to be freed.
+// Returns NULL, or a message, to be freed by the caller, that says why this package cannot use the loaded library.
 char *olsgo_check_library(void);
 
 olsgo_result olsgo_options_init(uint64_t *options, int32_t preset);
 olsgo_created olsgo_create(const uint64_t *options, char *class_weights, char *initial_soft_labels, char *soft_labels, char *sums,
                            char *counts, char *counters);
-// `class_weights` and `initial_soft_labels`: where the criterion's copies lie; `options` gets no address.
+// Sets `class_weights` and `initial_soft_labels` to the addresses of the criterion's copies; `options` contains no
+// address.
 olsgo_result olsgo_get_options(uintptr_t criterion, uint64_t *options, void **class_weights, void **initial_soft_labels);
 
 void olsgo_destroy(uintptr_t criterion);

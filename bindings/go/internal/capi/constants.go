@@ -3,7 +3,7 @@ package capi
 // #include <ols.h>
 import "C"
 
-// The numbers of ols.h, by the compiler's own reading of it.
+// The numbers of ols.h, as the C compiler reads them.
 const (
 	Version    = C.OLS_VERSION
 	ABIVersion = C.OLS_ABI_VERSION

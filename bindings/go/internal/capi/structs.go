@@ -5,10 +5,10 @@ import "C"
 
 import "unsafe"
 
-// The structs of ols.h, field by field. Addresses are uintptr: those of host memory are 0 and go beside the struct (see capi.h), those of a
-// device are as the caller gave them.
+// The structs of ols.h, field by field. Addresses are of type uintptr: those of host memory are 0 and are passed
+// separately (see capi.h), those of device memory are as given by the caller.
 
-// Tensor is an ols_tensor_t. All zero: not given.
+// Tensor is an ols_tensor_t. A zero Tensor means "not given".
 type Tensor struct {
 	Address    uintptr
 	DeviceType int32
@@ -85,7 +85,7 @@ type Report struct {
 	RunningTargetsOutOfRange  int64
 }
 
-// This compiles only where C has the same sizes and offsets: the index is a constant, and the array has one element.
+// This compiles only if the sizes and offsets are those of C: the index is a constant, and the array has one element.
 var (
 	_ = [1]struct{}{}[unsafe.Sizeof(Tensor{})-unsafe.Sizeof(C.ols_tensor_t{})]
 	_ = [1]struct{}{}[unsafe.Sizeof(Options{})-unsafe.Sizeof(C.ols_options_t{})]

@@ -1,6 +1,6 @@
-// Overhead measures what the Go package adds to a call of libols, in nanoseconds, over a loop in C, at 128x10 float32: loss, gradient and
-// statistics. It prints two lines of benches/languages/run: for the function LossAndGrad over slices, and for the method with a Batch made for each
-// call.
+// Overhead measures how many nanoseconds the Go package adds to a call of libols, compared with a loop in C, at 128x10
+// float32: loss, gradient and statistics. It prints two lines of benches/languages/run: one for the function
+// LossAndGrad on slices, and one for the method with a Batch created for each call.
 package main
 
 import (
@@ -18,11 +18,12 @@ const (
 	samples = 128
 	classes = 10
 	calls   = 50
-	// As many places in memory are tried, a cache line further each: where the arrays lie to the stack, modulo a page, moves a call by some
-	// hundred nanoseconds in either language. Medians are over them.
+	// The arrays are placed at this many positions, one cache line apart, because their position relative to the stack,
+	// modulo a page, changes the time of a call by some hundred nanoseconds in either language. Medians are over these
+	// positions.
 	places = 32
 	line   = 64
-	// Of the tries at a place, short ones, the fastest counts: the others were disturbed.
+	// The fastest of this many short tries at each position counts; the others were disturbed.
 	tries = 24
 )
 
@@ -74,7 +75,7 @@ func run() error {
 				least[way] = min(least[way], elapsed)
 			}
 		}
-		// Not while the time is taken: it stops the world.
+		// Not while the time is measured, because reading the statistics stops the world.
 		for way, measure := range measures {
 			before := allocated()
 			if _, err := measure(); err != nil {
@@ -93,7 +94,7 @@ func run() error {
 	return nil
 }
 
-// allocated gives the bytes that Go has allocated so far.
+// allocated returns the number of bytes that Go has allocated so far.
 func allocated() uint64 {
 	var statistics runtime.MemStats
 	runtime.ReadMemStats(&statistics)

@@ -1,9 +1,11 @@
-// Roundtrip opens a saved state, checks it, and saves it again: Go's part in a ring of languages, in which a file has to come back as it went.
+// Roundtrip loads a saved state, checks it, and saves it again. It is Go's part of a ring of languages, in which a file
+// must come back unchanged.
 //
 //	roundtrip IN OUT [CLASSES]
 //
-// Without CLASSES the number is read from the file's own header. It fails where the file cannot be loaded, where what was loaded saves to other
-// bytes, and where the statistics and soft labels that are shown are not those in the file. It prints what it sees as tests/ring/run describes it.
+// Without CLASSES the number of classes is read from the header of the file. Roundtrip fails if the file cannot be
+// loaded, if the loaded criterion saves different bytes, or if the statistics and soft labels that it exposes are not
+// those in the file. It prints what it sees in the format described in tests/ring/run.
 package main
 
 import (
@@ -61,7 +63,7 @@ func run(from, to string, classes []string) error {
 	return criterion.Save(to)
 }
 
-// show prints the line of tests/ring/run: of sums and soft labels, the row of class 1.
+// show prints the line described in tests/ring/run: of the sums and soft labels, the row of class 1.
 func show(criterion *ols.Criterion) error {
 	epoch, err := criterion.Epoch()
 	if err != nil {
@@ -96,7 +98,8 @@ func show(criterion *ols.Criterion) error {
 	return err
 }
 
-// read gives the bytes of the tensors of a safetensors file: the length of the header in 8 bytes, the header as JSON, the tensors.
+// read returns the bytes of the tensors of a safetensors file, which consists of the length of the header in 8 bytes,
+// the header as JSON, and the tensors.
 func read(file []byte) (map[string][]byte, error) {
 	if len(file) < 8 {
 		return nil, fmt.Errorf("%d bytes are no safetensors file", len(file))

@@ -1,5 +1,5 @@
-// Package standin opens the stand-in for the CUDA driver (cuda/tests) in the place of libcuda, for tests of device memory where there is no GPU.
-// Nothing but tests imports it.
+// Package standin loads the stand-in for the CUDA driver (cuda/tests) instead of libcuda, to test device memory without
+// a GPU. Only tests import it.
 package standin
 
 /*
@@ -20,10 +20,10 @@ typedef long long (*get_function)(const char *);
 
 static void *driver;
 
-// libols asks for libcuda.so by that name, which is the stand-in's own once it is open.
+// libols opens libcuda.so by that name, and finds the stand-in once it is loaded.
 static int standin_open(const char *path) { return (driver = dlopen(path, RTLD_NOW | RTLD_GLOBAL)) != NULL; }
 
-// The current context belongs to the thread, so that each function makes its own.
+// The current context belongs to the thread, so each function sets its own.
 static int standin_enter(int device) {
     void *context;
     if (((init_function)dlsym(driver, "cuInit"))(0) != 0) return 0;
@@ -47,7 +47,7 @@ static int standin_wait(void) { return standin_enter(0) && ((wait_function)dlsym
 
 static int64_t standin_get(const char *name) { return ((get_function)dlsym(driver, "standin_get"))(name); }
 
-// Its device memory is host memory.
+// The memory of the emulated device is host memory.
 static void standin_write(uintptr_t to, const char *from, size_t bytes) { memcpy((void *)to, from, bytes); }
 static void standin_read(char *to, uintptr_t from, size_t bytes) { memcpy(to, (const void *)from, bytes); }
 */
@@ -58,7 +58,7 @@ import (
 	"unsafe"
 )
 
-// Open loads the stand-in at path, before libols has asked for a driver.
+// Open loads the stand-in at path. It must be called before libols looks for a driver.
 func Open(path string) error {
 	name := C.CString(path)
 	defer C.free(unsafe.Pointer(name))
@@ -68,7 +68,8 @@ func Open(path string) error {
 	return nil
 }
 
-// Memory gives the address of a copy of values in new memory of a device, which is never freed. It panics where there is none to be had.
+// Memory returns the address of a copy of values in new memory of a device, which is never freed. It panics if there is
+// no such memory.
 func Memory[T any](device int, values []T) uintptr {
 	size := len(values) * int(unsafe.Sizeof(*new(T)))
 	address := C.standin_allocate(C.int(device), C.size_t(size))
@@ -79,7 +80,7 @@ func Memory[T any](device int, values []T) uintptr {
 	return uintptr(address)
 }
 
-// Read gives a copy of count values in the memory of a device, after all work that was enqueued.
+// Read returns a copy of count values from device memory, after all enqueued work has completed.
 func Read[T any](address uintptr, count int) []T {
 	Wait()
 	values := make([]T, count)
@@ -87,7 +88,7 @@ func Read[T any](address uintptr, count int) []T {
 	return values
 }
 
-// Stream makes a stream of a device.
+// Stream creates a stream of a device.
 func Stream(device int) uintptr {
 	stream := C.standin_stream(C.int(device))
 	if stream == 0 {
@@ -96,14 +97,14 @@ func Stream(device int) uintptr {
 	return uintptr(stream)
 }
 
-// Wait runs all work that was enqueued.
+// Wait runs all enqueued work.
 func Wait() {
 	if C.standin_wait() == 0 {
 		panic("standin: the work cannot be run")
 	}
 }
 
-// Get gives a number that the stand-in keeps, such as "synchronisations".
+// Get returns a number that the stand-in keeps, such as "synchronisations".
 func Get(name string) int64 {
 	text := C.CString(name)
 	defer C.free(unsafe.Pointer(text))

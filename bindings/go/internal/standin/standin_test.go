@@ -61,7 +61,7 @@ func put[T ols.Element](values []T, shape ...int) ols.Tensor {
 func logits() []float64 {
 	values := make([]float64, n*k)
 	for i := range values {
-		// Numbers that f16 and bf16 have as well; the classes 0 to 4 in turn are the largest.
+		// These numbers are representable in f16 and bf16; the classes 0 to 4 in turn are the largest.
 		values[i] = float64(i*37%19) / 8
 		if i%k == i/k%k {
 			values[i] += 4
@@ -112,7 +112,7 @@ func ofSingle(value float32) float64      { return float64(value) }
 func double(value float64) float64        { return value }
 func isNear(is, was, within float64) bool { return math.Abs(is-was) <= within }
 
-// onBoth makes a pass on host and device and compares what comes out.
+// onBoth makes a pass on host and device and compares the results.
 func onBoth[F ols.Float, L ols.Label](t *testing.T, from func(float64) F, to func(F) float64, within float64) {
 	t.Helper()
 	host := newCriterion(t, ols.Options{Classes: k, Alpha: ols.Ptr(0.25)})
@@ -129,7 +129,7 @@ func onBoth[F ols.Float, L ols.Label](t *testing.T, from func(float64) F, to fun
 		toLoss = put([]float32{-1})
 	}
 	gradAt, lossAt = uintptr(toGrad.Address()), uintptr(toLoss.Address())
-	// A warm call: the first one may make what later ones use.
+	// A warm-up call, because the first call may allocate what later ones use.
 	must(t, there.Forward(&ols.Batch{Logits: batch.Logits, Targets: batch.Targets, Stream: stream, Update: ols.NoUpdate}, toLoss, toGrad))
 	standin.Wait()
 	waits, allocations := standin.Get("synchronisations"), standin.Get("allocations")
@@ -154,7 +154,7 @@ func onBoth[F ols.Float, L ols.Label](t *testing.T, from func(float64) F, to fun
 	if !isNear(onDevice, loss, 1e-5) {
 		t.Errorf("the loss is %v, not %v", onDevice, loss)
 	}
-	// The gradient alone is that of the pass, bit for bit.
+	// The gradient computed alone is bitwise identical to that of the pass.
 	again := put(make([]F, n*k), n, k)
 	must(t, there.Backward(&batch, ols.Tensor{}, again))
 	first, second := standin.Read[F](gradAt, n*k), standin.Read[F](uintptr(again.Address()), n*k)
@@ -171,7 +171,7 @@ func onBoth[F ols.Float, L ols.Label](t *testing.T, from func(float64) F, to fun
 	if report.RowsMeasured != k || report.SamplesAccumulated != 8 {
 		t.Errorf("%+v", report)
 	}
-	// What it saves, a criterion on the host opens.
+	// A criterion on the host loads what the one on the device saves.
 	bytes, err := there.MarshalBinary()
 	must(t, err)
 	loaded := newCriterion(t, ols.Options{Classes: k})
@@ -187,7 +187,7 @@ func onBoth[F ols.Float, L ols.Label](t *testing.T, from func(float64) F, to fun
 	}
 }
 
-// r21, r17: tensors of a device go through as they are, on the caller's stream, and nothing waits.
+// r21, r17: device tensors are passed as they are, on the caller's stream, without synchronisation.
 func TestR21DeviceMemory(t *testing.T) {
 	t.Run("f32", func(t *testing.T) { onBoth[float32, int64](t, single, ofSingle, 1e-6) })
 	t.Run("f64", func(t *testing.T) { onBoth[float64, int32](t, double, double, 1e-13) })
@@ -195,7 +195,7 @@ func TestR21DeviceMemory(t *testing.T) {
 	t.Run("bf16", func(t *testing.T) { onBoth[ols.BFloat16, int](t, brain, ofBrain, 2e-3) })
 }
 
-// r21, r26: a state in the caller's memory of the device, which the caller may sum over workers; what is there is not for the host to read.
+// r21, r26: a state in device memory of the caller, who may sum it over workers; the host must not read it.
 func TestR26StateOnTheDevice(t *testing.T) {
 	softLabels, sums, counts := put(make([]float32, k*k), k, k), put(make([]int64, k*k), k, k), put(make([]int64, k), k)
 	there := newCriterion(t, ols.Options{Classes: k, Device: device, SoftLabels: softLabels, Sums: sums, Counts: counts})
@@ -224,7 +224,8 @@ func TestR26StateOnTheDevice(t *testing.T) {
 	}
 }
 
-// Bad input: memory of another device than the criterion's, devices that are not there, labels that only the device can see.
+// Invalid input: memory of a device other than the criterion's, devices that do not exist, labels that only the device
+// can read.
 func TestR17OtherDevices(t *testing.T) {
 	there := newCriterion(t, ols.Options{Classes: k, Device: device})
 	host := ols.Batch{Logits: ols.Matrix(converted(single), n, k), Targets: ols.Vector(labels[int64]())}

@@ -1,4 +1,5 @@
-// A library that is not libols, but has its functions: for what the real one cannot be brought to do. FAKE says what.
+// A library that is not libols but has its functions, for behaviour that the real one cannot be made to show. The
+// environment variable FAKE selects it.
 #include <ols.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,7 +20,7 @@ const char *ols_status_string(int32_t status) { return status == 77 ? "FROM_THE_
 ols_status_t ols_options_init(ols_options_t *options, size_t size) {
     memset(options, 0, size);
     options->struct_size = size;
-    // No default of the real library's.
+    // These are not the real library's defaults.
     options->alpha = 0.125;
     options->reduction = OLS_REDUCTION_SUM;
     options->min_count = 7;

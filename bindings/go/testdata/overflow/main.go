@@ -1,4 +1,5 @@
-// Overflow tells the library that memory of C's is longer than it is: under AddressSanitizer that must end the program, inside the library.
+// Overflow passes C memory to the library with a size that is too large. Under AddressSanitizer this must end the
+// program, inside the library.
 package main
 
 // #include <stdlib.h>

@@ -1,4 +1,5 @@
-// Probe calls whatever libols it finds, and prints addresses, for the tests to compare with what the library got.
+// Probe makes calls on whatever libols it finds, and prints addresses, so that the tests can compare them with what the
+// library received.
 package main
 
 import (
