@@ -13,7 +13,7 @@ import (
 	"testing"
 )
 
-// The program reads the bundled digits where a user runs it: in examples/go.
+// The program finds the bundled digits from the directory in which a user runs it, examples/go.
 func TestMain(m *testing.M) {
 	if err := os.Chdir(".."); err != nil {
 		panic(err)
@@ -30,7 +30,7 @@ func table(t *testing.T, arguments ...string) string {
 	return out.String()
 }
 
-// One epoch: the table has a line for each loss on each kind of labels, and learning has begun.
+// After one epoch the table has a line for each loss and each kind of labels, and learning has begun.
 func TestOneEpoch(t *testing.T) {
 	printed := table(t, "--epochs", "1")
 	rows := regexp.MustCompile(`(?m)(cross entropy|label smoothing|online label smoothing) +([\d.]+) +([\d.]+) +([\d.]+) +([\d.]+) +([\d.]+) +(–|[\d.]+)$`).
@@ -60,7 +60,7 @@ func TestOneEpoch(t *testing.T) {
 	}
 }
 
-// idx makes an IDX file.
+// idx creates an IDX file.
 func idx(data []byte, shape ...uint32) []byte {
 	file := []byte{0, 0, 8, byte(len(shape))}
 	for _, size := range shape {
@@ -82,7 +82,8 @@ func zipped(t *testing.T, data []byte) []byte {
 	return out.Bytes()
 }
 
-// folderOfImages writes images of 4x2 whose class is the place of the one bright pixel, in both spellings, one file gzipped.
+// folderOfImages writes images of 4x2 pixels whose class is the position of the only bright pixel, with both spellings
+// of the file names and one file gzipped.
 func folderOfImages(t *testing.T) string {
 	folder := t.TempDir()
 	pixels, labels := make([]byte, 600*8), make([]byte, 600)
@@ -113,7 +114,7 @@ func TestFolderOfImages(t *testing.T) {
 	}
 }
 
-// What is wrong is said with the file's name.
+// Errors name the file.
 func TestBadInput(t *testing.T) {
 	for name, it := range map[string]struct {
 		file  string

@@ -1,5 +1,5 @@
-// Digits trains a perceptron on images with cross entropy, label smoothing and online label smoothing, all three computed by libols, with clean and
-// with wrong labels, and prints how they compare. Run it in examples/go:
+// Digits trains a perceptron on images with cross entropy, label smoothing and online label smoothing, all three
+// computed by libols, with clean and with wrong labels, and prints a comparison. Run it in examples/go:
 //
 //	go run ./digits                 the UCI digits that come with libols
 //	go run ./digits --data DIR      the IDX files of the MNIST family in DIR, gzipped or not
@@ -70,7 +70,7 @@ func run(arguments []string, out, usage io.Writer) error {
 	var trials []trial
 	for _, noisy := range []bool{false, true} {
 		for _, loss := range losses {
-			// All before the first begins: a wrong option is told at once.
+			// All trials are created before the first begins, so that an invalid option is reported at once.
 			it, err := newTrial(loss, noisy, &s, data.Classes)
 			if err != nil {
 				return err
@@ -98,7 +98,7 @@ func run(arguments []string, out, usage io.Writer) error {
 	return printTable(out, &s, data, results, [3]int{len(train.Indices), len(validation.Indices), len(test.Indices)})
 }
 
-// What random numbers are for: each purpose has a stream of its own, so that the losses share splits, weights and batches.
+// The purposes of random numbers. Each has its own stream, so that all losses get the same splits, weights and batches.
 const (
 	splitting = iota
 	weights

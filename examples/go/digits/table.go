@@ -22,7 +22,7 @@ func printTable(out io.Writer, s *settings, data *images.Data, results []result,
 		}
 		shown := labels
 		if labels == previous {
-			// A kind of labels is named once.
+			// Each kind of labels is named once.
 			shown = ""
 		}
 		previous = labels

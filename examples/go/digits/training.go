@@ -10,11 +10,11 @@ import (
 	"libols/ols/olsgonum"
 )
 
-// loss is one of the three losses, each of them the one criterion of libols.
+// loss is one of the three losses, each a criterion of libols.
 type loss struct {
 	name    string
 	options func(*settings) ols.Options
-	// learns soft labels: the other two accumulate nothing and never end an epoch.
+	// learns is true if the loss learns soft labels. The others accumulate nothing and never end an epoch.
 	learns bool
 }
 
@@ -24,13 +24,13 @@ var losses = []loss{
 	{"label smoothing", func(s *settings) ols.Options {
 		return ols.Options{Alpha: ols.Ptr(1 - s.smoothing), Initial: ols.InitialUniform, Mode: ols.Eval}
 	}, false},
-	// The first epoch trains against classic label smoothing; from the second on the soft labels are measured ones.
+	// The first epoch uses classic label smoothing; from the second one on, the soft labels are measured.
 	{"online label smoothing", func(s *settings) ols.Options {
 		return ols.Options{Alpha: &s.alpha, Initial: ols.InitialSmoothing, Smoothing: &s.smoothing}
 	}, true},
 }
 
-// trial is one training.
+// trial is one training run.
 type trial struct {
 	loss      loss
 	noisy     bool
@@ -40,21 +40,21 @@ type trial struct {
 func newTrial(loss loss, noisy bool, s *settings, classes int) (trial, error) {
 	options := loss.options(s)
 	options.Classes = classes
-	// The trials share the processor among them, one thread each.
+	// The trials run in parallel, with one thread each.
 	options.Threads = ols.Ptr(1)
 	criterion, err := ols.New(options)
 	return trial{loss, noisy, criterion}, err
 }
 
-// result is how a trial ended.
+// result is the outcome of a trial.
 type result struct {
 	trial
 	testAccuracy, testNLL, testECE, earlyStopped, trainAccuracy float64
-	// wrongLearned is the share of the wrong training labels that the network has learned by heart.
+	// wrongLearned is the fraction of the wrong training labels that the network has memorised.
 	wrongLearned float64
 }
 
-// examples are images and labels as the network gets them.
+// examples are images and labels in the form that the network expects.
 type examples struct {
 	images *mat.Dense
 	labels []int
@@ -94,7 +94,7 @@ func (t trial) train(s *settings, classes int, trainPart, validationPart, testPa
 				input.SetRow(i, train.images.RawRowView(index))
 				targets[i] = labels[index]
 			}
-			// The gradient takes the place of the logits.
+			// The gradient is written in place of the logits.
 			logits := network.Logits(input)
 			view := olsgonum.Dense(logits)
 			if _, err := t.criterion.LossAndGrad(&ols.Batch{Logits: view, Targets: ols.Vector(targets)}, view); err != nil {
@@ -104,7 +104,7 @@ func (t trial) train(s *settings, classes int, trainPart, validationPart, testPa
 			network.Step(logits, rate, s.decay)
 		}
 		if t.loss.learns {
-			// From here on the soft labels of this epoch hold.
+			// Computes the soft labels of the next epoch.
 			if err := t.criterion.NextEpoch(); err != nil {
 				return result, err
 			}
@@ -113,7 +113,7 @@ func (t trial) train(s *settings, classes int, trainPart, validationPart, testPa
 		result.testAccuracy = metrics.Accuracy(predictions, test.labels)
 		result.testNLL = metrics.NLL(predictions, test.labels)
 		result.testECE = metrics.ECE(predictions, test.labels)
-		// Stopped at the best epoch by validation labels that are as wrong as the training labels.
+		// The best epoch is selected by validation labels that are as noisy as the training labels.
 		if accuracy := metrics.Accuracy(network.Logits(validation.images), validation.labels); accuracy > best {
 			best, result.earlyStopped = accuracy, result.testAccuracy
 		}

@@ -1,6 +1,7 @@
-// Parallel trains softmax regression on the digits with goroutines as workers, each with a criterion of its own and a share of every batch. At the end
-// of an epoch the statistics of all are summed, so that every worker gets the soft labels of one that saw everything: bit for bit, which is checked
-// against a training with one worker. Run it in examples/go:
+// Parallel trains softmax regression on the digits with goroutines as workers, each with its own criterion and a share
+// of every batch. At the end of an epoch the statistics of all workers are summed, so that every worker gets, bit for
+// bit, the soft labels of a single worker that has seen every sample. The program checks this against training with one
+// worker. Run it in examples/go:
 //
 //	go run ./parallel [--workers N] [--epochs N]
 package main
@@ -69,7 +70,7 @@ type outcome struct {
 	loss float64
 }
 
-// model is softmax regression: weights (inputs, classes), the last input being 1.
+// model is softmax regression with weights (inputs, classes); the last input is 1.
 type model struct {
 	weights         []float32
 	inputs, classes int
@@ -84,7 +85,8 @@ func (m *model) logits(image []float64, logits []float32) {
 	}
 }
 
-// descend takes a step for the weights of some inputs, sample after sample: the same sum however many workers share the inputs.
+// descend updates the weights of some inputs, sample by sample, so that the sums do not depend on how the workers share
+// the inputs.
 func (m *model) descend(batch []int, grad []float32, data *images.Set, begin, end int) {
 	for n, sample := range batch {
 		image, row := data.Image(sample), grad[n*m.classes:(n+1)*m.classes]
@@ -103,7 +105,8 @@ func (m *model) descend(batch []int, grad []float32, data *images.Set, begin, en
 func train(data *images.Data, workers, epochs int) (outcome, error) {
 	criteria := make([]*ols.Criterion, workers)
 	for i := range criteria {
-		// The sum: a worker does not know the size of the whole batch, and the bits of a row do not depend on its neighbours.
+		// The reduction is the sum, because a worker does not know the size of the whole batch; the bits of a row do
+		// not depend on the other rows.
 		criterion, err := ols.New(ols.Options{Classes: data.Classes, Reduction: ols.ReductionSum, Threads: ols.Ptr(1)})
 		if err != nil {
 			return outcome{}, err
@@ -125,7 +128,8 @@ func train(data *images.Data, workers, epochs int) (outcome, error) {
 				batch[n], labels[n] = begin+n, set.Labels[begin+n]
 			}
 			scale := 1 / float32(len(batch))
-			// The samples are shared out; each worker writes its rows of the gradient over its rows of the logits.
+			// The samples are divided among the workers; each writes its rows of the gradient in place of its rows of
+			// the logits.
 			err := each(workers, func(worker int) (err error) {
 				from, to := share(len(batch), worker, workers)
 				rows := logits[from*m.classes : to*m.classes]
@@ -140,7 +144,7 @@ func train(data *images.Data, workers, epochs int) (outcome, error) {
 			if err != nil {
 				return outcome{}, err
 			}
-			// Then the weights are.
+			// Then the weights are divided.
 			err = each(workers, func(worker int) error {
 				from, to := share(m.inputs, worker, workers)
 				m.descend(batch, logits, set, from, to)
@@ -166,12 +170,12 @@ func train(data *images.Data, workers, epochs int) (outcome, error) {
 	return outcome{softLabels, m.weights, total / float64(set.Len())}, err
 }
 
-// share gives a worker's part of n things.
+// share returns a worker's part of n items.
 func share(n, worker, workers int) (from, to int) {
 	return n * worker / workers, n * (worker + 1) / workers
 }
 
-// each runs f for every worker, in a goroutine each.
+// each runs f for every worker, each in its own goroutine.
 func each(workers int, f func(worker int) error) error {
 	problems := make([]error, workers)
 	var group sync.WaitGroup
@@ -186,7 +190,7 @@ func each(workers int, f func(worker int) error) error {
 	return errors.Join(problems...)
 }
 
-// allReduce gives every criterion the sum of the statistics of all. They are integers, so that the order makes no difference.
+// allReduce gives every criterion the sum of all statistics. They are integers, so the order makes no difference.
 func allReduce(criteria []*ols.Criterion) error {
 	k := criteria[0].Classes()
 	total := make([]int64, k*k+k+ols.NumCounters)

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// The program reads the bundled digits where a user runs it: in examples/go.
+// The program finds the bundled digits from the directory in which a user runs it, examples/go.
 func TestMain(m *testing.M) {
 	if err := os.Chdir(".."); err != nil {
 		panic(err)
@@ -16,7 +16,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// Any number of workers gives the soft labels and weights of one, more workers than some batches have samples included.
+// Any number of workers gives the soft labels and weights of a single worker, even if there are more workers than
+// samples in a batch.
 func TestWorkersAgree(t *testing.T) {
 	for _, workers := range []string{"2", "3", "7"} {
 		var out bytes.Buffer

@@ -11,8 +11,8 @@ import (
 	"slices"
 )
 
-// An IDX file is a big-endian magic number (0, 0, 8 for bytes, number of dimensions), the dimensions as 32 bit numbers, and the bytes
-// (http://yann.lecun.com/exdb/mnist/).
+// An IDX file consists of a big-endian magic number (0, 0, 8 for bytes, number of dimensions), the sizes of the
+// dimensions as 32-bit numbers, and the bytes (http://yann.lecun.com/exdb/mnist/).
 
 func readFolder(folder string) (*Data, error) {
 	train, err := readSet(folder, "train")
@@ -55,7 +55,7 @@ func readSet(folder, part string) (*Set, error) {
 	return set, nil
 }
 
-// readFile gives the dimensions and the bytes of a file, gzipped or not.
+// readFile returns the dimensions and the bytes of a file, gzipped or not.
 func readFile(folder, part, kind string, rank int) ([]int, []byte, error) {
 	path, err := find(folder, part, kind, rank)
 	if err != nil {
@@ -75,7 +75,7 @@ func readFile(folder, part, kind string, rank int) ([]int, []byte, error) {
 	shape, elements := make([]int, rank), 1
 	for d := range shape {
 		shape[d] = int(binary.BigEndian.Uint32(file[4+4*d:]))
-		// No overflow: both factors are below 2^32, and the product is cut at once.
+		// This cannot overflow: both factors are below 2^32, and the product is clamped at once.
 		elements = min(elements*shape[d], 1<<31)
 	}
 	if elements != len(file)-header {
@@ -92,7 +92,7 @@ func unzip(file []byte) ([]byte, error) {
 	return io.ReadAll(reader)
 }
 
-// find looks for both spellings that are about: "train-images-idx3-ubyte" and "train-images.idx3-ubyte".
+// find looks for both common spellings: "train-images-idx3-ubyte" and "train-images.idx3-ubyte".
 func find(folder, part, kind string, rank int) (string, error) {
 	for _, separator := range []string{"-", "."} {
 		for _, ending := range []string{"", ".gz"} {

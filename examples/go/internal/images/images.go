@@ -12,18 +12,18 @@ import (
 	"strconv"
 )
 
-// Set holds images with their classes.
+// Set holds images and their classes.
 type Set struct {
-	// Pixels in [0, 1], image after image, each of Width*Height.
+	// Pixels are in [0, 1], image by image, each with Width*Height pixels.
 	Pixels        []float64
 	Labels        []int
 	Width, Height int
 }
 
-// Len gives the number of images.
+// Len returns the number of images.
 func (s *Set) Len() int { return len(s.Labels) }
 
-// Image gives the pixels of an image, in place.
+// Image returns the pixels of an image, in place.
 func (s *Set) Image(i int) []float64 {
 	size := s.Width * s.Height
 	return s.Pixels[i*size : (i+1)*size]
@@ -34,14 +34,14 @@ type Data struct {
 	Name    string
 	Classes int
 	Train   *Set
-	// Test is nil where the data set has no images set aside.
+	// Test is nil if the data set has no separate test images.
 	Test *Set
 }
 
-// Digits is where the bundled digits lie, from examples/go.
+// Digits is the path of the bundled digits, relative to examples/go.
 const Digits = "../data/digits.csv.gz"
 
-// Read reads the IDX files of a folder; for "" the bundled digits.
+// Read reads the IDX files of a folder, or the bundled digits if folder is "".
 func Read(folder string) (*Data, error) {
 	if folder == "" {
 		return readDigits(Digits)
@@ -51,7 +51,7 @@ func Read(folder string) (*Data, error) {
 
 const (
 	side = 8
-	// The brightest pixel: all of the 4x4 dots that it was counted from.
+	// The value of the brightest pixel: a pixel counts the dots of a 4x4 block.
 	brightest = 16
 )
 

@@ -4,13 +4,13 @@ import (
 	"math/rand/v2"
 )
 
-// Part is a choice of images.
+// Part is a selection of images.
 type Part struct {
 	*Set
 	Indices []int
 }
 
-// TrueLabels gives the classes.
+// TrueLabels returns the classes.
 func (p Part) TrueLabels() []int {
 	labels := make([]int, len(p.Indices))
 	for i, index := range p.Indices {
@@ -19,7 +19,7 @@ func (p Part) TrueLabels() []int {
 	return labels
 }
 
-// Split draws training, validation and test images, six to one to two, with at most limit training images.
+// Split draws training, validation and test images in the ratio 6:1:2, with at most limit training images.
 func (d *Data) Split(random *rand.Rand, limit int) (train, validation, test Part) {
 	order := random.Perm(d.Train.Len())
 	share := 9
@@ -36,7 +36,7 @@ func (d *Data) Split(random *rand.Rand, limit int) (train, validation, test Part
 	return train, validation, Part{d.Train, order[end:min(len(order), end+(n+2)/3)]}
 }
 
-// WithWrongLabels gives a share of the labels another class, each wrong class alike.
+// WithWrongLabels replaces a fraction of the labels by another class, chosen uniformly.
 func WithWrongLabels(labels []int, classes int, share float64, random *rand.Rand) []int {
 	noisy := append([]int(nil), labels...)
 	order := random.Perm(len(labels))

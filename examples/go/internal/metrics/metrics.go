@@ -1,4 +1,4 @@
-// Package metrics says how good predictions are.
+// Package metrics measures the quality of predictions.
 package metrics
 
 import (
@@ -7,10 +7,10 @@ import (
 	"gonum.org/v1/gonum/mat"
 )
 
-// Bins of equal width for calibration, as in Guo et al. 2017.
+// Bins is the number of calibration bins of equal width, as in Guo et al. 2017.
 const Bins = 15
 
-// Softmax makes probabilities of logits (N, classes), a row per image, in place.
+// Softmax converts logits (N, classes), one row per image, to probabilities, in place.
 func Softmax(logits *mat.Dense) *mat.Dense {
 	rows, _ := logits.Dims()
 	for i := range rows {
@@ -30,7 +30,7 @@ func Softmax(logits *mat.Dense) *mat.Dense {
 	return logits
 }
 
-// Top gives the likeliest class of an image, and its probability.
+// Top returns the most likely class of an image and its probability.
 func Top(row []float64) (class int, confidence float64) {
 	for k, value := range row {
 		if value > row[class] {
@@ -40,7 +40,7 @@ func Top(row []float64) (class int, confidence float64) {
 	return class, row[class]
 }
 
-// Accuracy is the share of the predictions that name the label.
+// Accuracy returns the fraction of predictions that equal the label.
 func Accuracy(probabilities *mat.Dense, labels []int) float64 {
 	right := 0
 	for i, label := range labels {
@@ -51,17 +51,18 @@ func Accuracy(probabilities *mat.Dense, labels []int) float64 {
 	return float64(right) / float64(len(labels))
 }
 
-// NLL is the negative log-likelihood of the labels, mean in nats.
+// NLL returns the mean negative log-likelihood of the labels, in nats.
 func NLL(probabilities *mat.Dense, labels []int) float64 {
 	total := 0.0
 	for i, label := range labels {
-		// One probability that underflowed must not make the mean infinite.
+		// A single probability that has underflowed must not make the mean infinite.
 		total -= math.Log(max(probabilities.At(i, label), 0x1p-126))
 	}
 	return total / float64(len(labels))
 }
 
-// ECE is the expected calibration error: the mean gap between confidence and accuracy, weighed by the bins' counts.
+// ECE returns the expected calibration error: the mean gap between confidence and accuracy, weighted by the number of
+// predictions in each bin.
 func ECE(probabilities *mat.Dense, labels []int) float64 {
 	var gaps [Bins]float64
 	for i, label := range labels {

@@ -7,7 +7,7 @@ import (
 	"gonum.org/v1/gonum/mat"
 )
 
-// Four predictions of two classes: confidences 0.9, 0.9, 0.6 and 0.7; right, wrong, right, right.
+// Four predictions of two classes, with confidences 0.9, 0.9, 0.6 and 0.7: correct, wrong, correct, correct.
 func TestByHand(t *testing.T) {
 	predictions, labels := mat.NewDense(4, 2, []float64{0.9, 0.1, 0.1, 0.9, 0.6, 0.4, 0.3, 0.7}), []int{0, 0, 0, 1}
 	for name, it := range map[string][2]float64{

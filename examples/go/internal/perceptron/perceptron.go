@@ -1,4 +1,5 @@
-// Package perceptron is a small network with hidden layers and rectifiers, and its training by stochastic gradient descent, over gonum.
+// Package perceptron implements a small network with hidden layers and ReLU, trained by stochastic gradient descent,
+// based on gonum.
 package perceptron
 
 import (
@@ -9,10 +10,10 @@ import (
 	"gonum.org/v1/gonum/mat"
 )
 
-// Momentum of the descent.
+// Momentum is the momentum of gradient descent.
 const Momentum = 0.9
 
-// Network is a perceptron.
+// Network is a multilayer perceptron.
 type Network struct {
 	layers []layer
 }
@@ -24,7 +25,8 @@ type layer struct {
 	input              *mat.Dense
 }
 
-// New draws a network with these numbers of units, inputs and classes included (He et al. 2015).
+// New creates a network with layers of the given sizes, which include inputs and classes, and random weights (He et al.
+// 2015).
 func New(random *rand.Rand, sizes ...int) *Network {
 	network := &Network{layers: make([]layer, len(sizes)-1)}
 	for i := range network.layers {
@@ -39,7 +41,7 @@ func New(random *rand.Rand, sizes ...int) *Network {
 	return network
 }
 
-// Logits gives (N, classes) of images (N, pixels), and keeps what Step needs.
+// Logits computes the logits (N, classes) of images (N, pixels), and keeps what Step needs.
 func (n *Network) Logits(images *mat.Dense) *mat.Dense {
 	x := images
 	for i := range n.layers {
@@ -63,7 +65,7 @@ func (n *Network) Logits(images *mat.Dense) *mat.Dense {
 	return x
 }
 
-// Step takes a step of gradient descent, from the gradient of the loss by the logits that were computed last.
+// Step takes a step of gradient descent, given the gradient of the loss with respect to the logits computed last.
 func (n *Network) Step(gradient *mat.Dense, rate, decay float64) {
 	for i := len(n.layers) - 1; i >= 0; i-- {
 		l := &n.layers[i]
@@ -71,7 +73,7 @@ func (n *Network) Step(gradient *mat.Dense, rate, decay float64) {
 		byWeight.Mul(l.input.T(), gradient)
 		if i > 0 {
 			byInput.Mul(gradient, l.weight.T())
-			// The rectifier's output is this layer's input.
+			// The input of this layer is the output of the ReLU.
 			input, by := l.input.RawMatrix().Data, byInput.RawMatrix().Data
 			for j, value := range input {
 				if value <= 0 {
@@ -97,7 +99,8 @@ func descend(values, velocities, gradient []float64, rate, decay float64) {
 	}
 }
 
-// Cosine takes the learning rate from its peak at the first step to 0 after the last one (Loshchilov and Hutter 2017).
+// Cosine returns the learning rate of a step: it decreases from peak at the first step to 0 after the last one
+// (Loshchilov and Hutter 2017).
 func Cosine(peak float64, step, steps int) float64 {
 	return peak * 0.5 * (1 + math.Cos(math.Pi*float64(step)/float64(steps)))
 }

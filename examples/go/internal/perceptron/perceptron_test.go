@@ -8,7 +8,7 @@ import (
 	"gonum.org/v1/gonum/mat"
 )
 
-// A step without momentum follows the gradient: it agrees with differences of the loss, sum(logits * g).
+// A step without momentum follows the gradient: it agrees with finite differences of the loss sum(logits * g).
 func TestStepIsTheGradient(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	images, g := mat.NewDense(3, 4, nil), mat.NewDense(3, 2, nil)
