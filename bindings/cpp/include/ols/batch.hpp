@@ -1,4 +1,4 @@
-// What one call works on.
+// The inputs of a call.
 #ifndef OLS_BATCH_HPP
 #define OLS_BATCH_HPP
 
@@ -6,21 +6,24 @@
 
 namespace ols {
 
-/// What a forward pass does to the statistics in training mode.
+/// How a call on a batch affects the statistics.
 enum class update : std::uint32_t {
-    /// Adds to them.
+    /// Adds the correctly classified samples in training mode.
     add = 0,
-    /// Leaves them: for a second pass over a batch that was counted before.
+    /// Leaves the statistics unchanged; for a second pass over a batch that has been counted already.
     no_update = OLS_BATCH_NO_UPDATE,
-    /// Takes a batch back that was added before, exactly; in both modes.
+    /// Subtracts a batch that was added earlier, exactly undoing its effect on the statistics. Works in both modes.
     take_back = OLS_BATCH_TAKE_BACK,
 };
 
-/// Logits and targets of N samples over K classes, and what else a call may be given; `ols_batch_t` in ols.h describes all. Views, not copies: the memory
-/// must stay until the call returns (on CUDA: until the enqueued work has run). The setters return the batch for the next one.
+/// A batch of N samples of K classes: logits, targets and the optional inputs of a call, which are described by
+/// `ols_batch_t` in ols.h. A batch holds views, not copies: the memory must remain valid until the call returns (on
+/// CUDA: until the enqueued work has completed). Setters return the batch, so that they can be chained.
 class batch {
 public:
-    /// `logits`: f32, f64, f16 or bf16 of shape (N, K) or (N, K, inner), with any strides. `targets`: i64, i32 or u8 of shape (N) or (N, inner).
+    /// Creates a batch from logits and targets.
+    /// `logits`: f32, f64, f16 or bf16 of shape (N, K) or (N, K, inner), with any strides. `targets`: i64, i32 or u8 of
+    /// shape (N) or (N, inner).
     batch(const const_tensor &logits, const const_tensor &targets) {
         detail::require_library();
         check(ols_batch_init(&raw_, sizeof raw_));
@@ -28,7 +31,7 @@ public:
         raw_.targets = targets.raw();
     }
 
-    // Single values lie in the batch itself, so that a copy must look at its own.
+    // Single values are stored in the batch itself, so a copy must refer to its own.
     batch(const batch &other) noexcept { *this = other; }
     batch &operator=(const batch &other) noexcept {
         raw_ = other.raw_;
@@ -42,26 +45,28 @@ public:
 
     const ols_batch_t &raw() const noexcept { return raw_; }
 
-    /// v: f32 or f64 of the shape of the targets, finite and >= 0. A sample that weighs 0 takes no part.
+    /// Sets the sample weights v: f32 or f64, of the shape of the targets, finite and >= 0. A sample of weight 0 is
+    /// ignored.
     batch &sample_weights(const const_tensor &values) noexcept {
         raw_.sample_weights = values.raw();
         return *this;
     }
 
-    /// The second targets of Mixup and CutMix, and the weights of the first ones in [0, 1]: f32 or f64 of the shape of the targets, or one value.
+    /// Sets the second targets of Mixup and CutMix, and the weights of the first ones, in [0, 1]: f32 or f64, of the
+    /// shape of the targets or a single value for all samples.
     batch &mix(const const_tensor &targets2, const const_tensor &lam) noexcept {
         raw_.targets2 = targets2.raw();
         raw_.lam = lam.raw();
         return *this;
     }
-    /// The same with one weight for all samples.
+    /// Sets the second targets, with one weight of the first ones for all samples.
     batch &mix(const const_tensor &targets2, double lam) noexcept {
         lam_ = lam;
         return mix(targets2, scalar(lam_));
     }
 
-    /// The gradient of the whole with respect to the loss: f32 or f64, one value, or with `reduction::none` of the shape of the targets. A loss scale
-    /// belongs here.
+    /// Sets the upstream gradient: f32 or f64, a single value or, with `reduction::none`, of the shape of the targets.
+    /// A loss scale belongs here, because it is applied before a 16-bit gradient is rounded.
     batch &grad_loss(const const_tensor &values) noexcept {
         raw_.grad_loss = values.raw();
         return *this;
@@ -71,7 +76,8 @@ public:
         return grad_loss(scalar(grad_loss_));
     }
 
-    /// The class is `target - target_offset`: 1 for labels that count from 1. The ignore index is compared before.
+    /// Sets the target of the first class: the class is `target - target_offset`, so use 1 for one-based labels. The
+    /// ignore index is compared with the target as given.
     batch &target_offset(std::int64_t value) noexcept {
         raw_.target_offset = value;
         return *this;
@@ -82,7 +88,7 @@ public:
         return *this;
     }
 
-    /// A `cudaStream_t`; the CPU does not look at it.
+    /// Sets the `cudaStream_t` on which the work is enqueued; ignored on the CPU.
     batch &stream(void *value) noexcept {
         raw_.stream = value;
         return *this;

@@ -1,4 +1,4 @@
-// The loss with the soft labels that it learns.
+// The criterion: the loss function together with the soft labels that it learns.
 #ifndef OLS_CRITERION_HPP
 #define OLS_CRITERION_HPP
 
@@ -7,28 +7,29 @@
 
 namespace ols {
 
-/// Views of the statistics of the running epoch, in place: for an all-reduce (sum) of the three before `next_epoch`. They hold as long as the
-/// criterion, and must not be used while another thread is in a call on it.
+/// Views of the statistics of the current epoch, in place. For an all-reduce, sum all three before `next_epoch`. The
+/// views are valid as long as the criterion, and must not be accessed while another thread is in a call on it.
 struct statistics {
-    /// A: summed probabilities in units of 2^-OLS_FRACTION_BITS, a row per class.
+    /// The sums A: summed probabilities in units of 2^-OLS_FRACTION_BITS, one row per class.
     matrix<std::int64_t> sums;
-    /// c: samples that were summed.
+    /// The counts c: the number of samples in each row of A.
     span<std::int64_t> counts;
-    /// `counters[OLS_COUNTER_...]`.
+    /// The counters, indexed by the `OLS_COUNTER_` constants.
     span<std::int64_t> counters;
 };
 
-/// Online Label Smoothing: loss, gradient and statistics of batches, and the soft labels that `next_epoch` makes of these. Owns an
-/// `ols_criterion_t`; can be moved, not copied (`clone` makes a second one). Any thread may use it; calls on one criterion wait for each other. What
-/// fails throws `ols::error` and has changed nothing.
+/// Online Label Smoothing: computes loss, gradient and statistics of batches, and from the statistics the soft labels
+/// of the next epoch (`next_epoch`). Owns an `ols_criterion_t`; can be moved but not copied (`clone` creates a second
+/// one). Thread-safe: calls on the same criterion are serialised. A call that fails throws `ols::error` and has no
+/// effect.
 class criterion {
 public:
-    /// With the library's defaults, for K classes.
+    /// Creates a criterion for K classes with the library's defaults.
     explicit criterion(std::int64_t num_classes) : criterion(ols::options(num_classes)) {}
     explicit criterion(const ols::options &options) {
         check(ols_create(&options.raw(), &handle_));
     }
-    /// Takes over what `ols_create` made.
+    /// Takes ownership of a handle that `ols_create` returned.
     static criterion own(ols_criterion_t *handle) {
         detail::require_library();
         return criterion(handle);
@@ -46,34 +47,35 @@ public:
     }
     ~criterion() { ols_destroy(handle_); }
 
-    /// Ends the criterion before its scope does; once more is fine. Every other call on it throws `OLS_STATUS_INVALID_STATE` from then on, as on one that
-    /// was moved from.
+    /// Destroys the criterion before the end of its scope; closing it twice is a no-op. All other calls on it then
+    /// throw `OLS_STATUS_INVALID_STATE`, as on a criterion that was moved from.
     void close() noexcept { ols_destroy(std::exchange(handle_, nullptr)); }
     bool is_open() const noexcept { return handle_ != nullptr; }
-    /// The handle, still owned; NULL after `close`.
+    /// Returns the handle, which remains owned by this object; NULL after `close`.
     ols_criterion_t *get() const noexcept { return handle_; }
-    /// Gives the handle away: whoever takes it calls `ols_destroy`.
+    /// Releases ownership of the handle; the caller must pass it to `ols_destroy`.
     [[nodiscard]] ols_criterion_t *release() noexcept { return std::exchange(handle_, nullptr); }
 
-    /// A second criterion of its own memory with equal options, mode, state and epoch. `stream`: a `cudaStream_t`, here and below; the CPU does not look at
-    /// it.
+    /// Creates an independent criterion with the same options, mode, state and epoch, in memory of its own. `stream` is
+    /// a `cudaStream_t`, here and below; ignored on the CPU.
     criterion clone(void *stream = nullptr) const {
         criterion copy(options());
         copy.load(save_memory(stream), stream);
         return copy;
     }
 
-    /// Loss, gradient, and in training mode the statistics, in one pass over the logits. `loss`: f32 (f64 for f64 logits), one value, or with
-    /// `reduction::none` of the shape of the targets. `grad`: of the logits' shape and dtype, and it may be the logits themselves. What is not given is
+    /// Computes loss and gradient and, in training mode, updates the statistics, all in one pass over the logits.
+    /// `loss` is f32 (f64 for f64 logits): a single value or, with `reduction::none`, of the shape of the targets.
+    /// `grad` has the shape and dtype of the logits, and may be the logits themselves. An output that is not given is
     /// not computed.
     void forward(const batch &batch, const tensor &loss, const tensor &grad = {}) {
         check(ols_forward(open(), &batch.raw(), loss.raw_or_null(), grad.raw_or_null()));
     }
 
-    /// The loss as one number, for `reduction::mean` and `reduction::sum`; counts the batch in training mode.
+    /// Returns the loss as a number, for `reduction::mean` and `reduction::sum`. Counts the batch in training mode.
     double loss(const batch &batch) { return loss_and_gradient(batch, tensor()); }
 
-    /// The loss as one number and the gradient, in one pass.
+    /// Computes the gradient and returns the loss as a number, in one pass.
     double loss_and_gradient(const batch &batch, const tensor &grad) {
         if (batch.raw().logits.dtype_bits == 64) {
             double loss = 0;
@@ -85,18 +87,20 @@ public:
         return static_cast<double>(loss);
     }
 
-    /// The gradient alone, recomputed from the logits: bit for bit that of `forward`. Touches no state. `grad_loss`: as in the batch.
+    /// Computes only the gradient, from the logits; it is bitwise identical to that of `forward`. No state is changed.
+    /// `grad_loss` is the upstream gradient, as in the batch; it is an error to give both.
     void backward(const batch &batch, const tensor &grad, const const_tensor &grad_loss = {}) {
         check(ols_backward(open(), &batch.raw(), grad_loss.raw_or_null(), grad.raw_or_null()));
     }
 
-    /// Adds to the statistics from given probabilities: the logits of the batch are p, in [0, 1].
+    /// Updates the statistics from probabilities that the caller has computed already: the logits of the batch hold p,
+    /// in [0, 1].
     void accumulate(const batch &batch) { check(ols_accumulate(open(), &batch.raw())); }
 
-    /// Ends the epoch: makes the soft labels of the next one from the statistics, and clears these.
+    /// Ends the epoch: computes the soft labels of the next epoch from the statistics, then resets the statistics.
     void next_epoch(void *stream = nullptr) { check(ols_next_epoch(open(), stream)); }
 
-    /// What happened in the epoch that ended last, and so far in the running one.
+    /// Returns a summary of the last completed epoch, and of the current epoch so far.
     ols_report_t report(void *stream = nullptr) const {
         ols_report_t out = {};
         out.struct_size = sizeof out;
@@ -104,24 +108,26 @@ public:
         return out;
     }
 
-    /// S (K, K), a row per class, in place. The view holds as long as the criterion, shows S as it is, and must not be used while another thread is in a
-    /// call on the criterion. Throws `OLS_STATUS_INVALID_DEVICE` where S is not in host memory: `soft_labels_tensor` is for that.
+    /// Returns S (K, K), one row per class, in place. The view is valid as long as the criterion, always shows the
+    /// current S, and must not be accessed while another thread is in a call on the criterion. Throws
+    /// `OLS_STATUS_INVALID_DEVICE` if S is not in host memory; use `soft_labels_tensor` then.
     matrix<const float> soft_labels() const {
         const tensor labels = soft_labels_tensor();
         return in_host_memory<const float>("soft_labels", "soft_labels_tensor", labels.raw());
     }
-    /// S as a tensor of its device.
+    /// Returns S as a tensor on its device.
     tensor soft_labels_tensor() const {
         ols_tensor_t out;
         check(ols_soft_labels(open(), &out));
         return tensor(out);
     }
-    /// Replaces S: f32 or f64 (K, K), finite and >= 0. The values are copied.
+    /// Replaces S by f32 or f64 values of shape (K, K), finite and >= 0, which are copied.
     void set_soft_labels(const const_tensor &soft_labels, void *stream = nullptr) {
         check(ols_set_soft_labels(open(), &soft_labels.raw(), stream));
     }
 
-    /// The statistics of the running epoch, which may be written. Throws `OLS_STATUS_INVALID_DEVICE` where they are not in host memory.
+    /// Returns the statistics of the current epoch, which may be modified. Throws `OLS_STATUS_INVALID_DEVICE` if they
+    /// are not in host memory.
     ols::statistics statistics() {
         const ols_statistics_t raw = statistics_tensors();
         const auto vector = [](const ols_tensor_t &tensor) {
@@ -130,7 +136,7 @@ public:
         };
         return {in_host_memory<std::int64_t>("statistics", "statistics_tensors", raw.sums), vector(raw.counts), vector(raw.counters)};
     }
-    /// The statistics as tensors of their device.
+    /// Returns the statistics as tensors on their device.
     ols_statistics_t statistics_tensors() {
         ols_statistics_t raw = {};
         raw.struct_size = sizeof raw;
@@ -147,26 +153,26 @@ public:
         return static_cast<ols::mode>(mode);
     }
 
-    /// Sets the weight of the hard label, in [0, 1]: for schedules.
+    /// Sets the weight of the hard label, in [0, 1], for example to follow a schedule.
     void set_alpha(double alpha) { check(ols_set_alpha(open(), alpha)); }
 
-    /// Epochs that have ended.
+    /// Returns the number of completed epochs.
     std::int64_t epoch() const {
         std::int64_t epoch = 0;
         check(ols_epoch(open(), &epoch));
         return epoch;
     }
-    /// For those who keep and restore a state themselves.
+    /// Sets the number of completed epochs, for callers that save and restore the state themselves.
     void set_epoch(std::int64_t epoch) { check(ols_set_epoch(open(), epoch)); }
 
-    /// The options as they are now: alpha and mode as set last, and what a load replaced. A copy, with a state of its own in mind: without the memory that
-    /// this criterion was given.
+    /// Returns the current options: alpha and mode as set last, and the options that a load has replaced. They are a
+    /// copy without state memory, so that a criterion created from them has a state of its own.
     ols::options options() const {
         ols_options_t raw = {};
         raw.struct_size = sizeof raw;
         check(ols_get_options(open(), &raw));
         ols::options copy(raw);
-        // These are views of the criterion's own, which end with it or with its next load.
+        // These are views of the criterion's own memory, which are valid until it is destroyed or loads a state.
         if (const const_tensor weights = copy.class_weights(); weights.is_given()) {
             std::vector<double> values(static_cast<std::size_t>(weights.size(0)));
             for (std::size_t k = 0; k < values.size(); k++) {
@@ -184,13 +190,13 @@ public:
     }
     std::int64_t num_classes() const { return soft_labels_tensor().size(0); }
 
-    /// Writes state, epoch, and the options that shape the result to a file, which any language of libols opens. Atomic: the name stands for the old
-    /// file or for the whole new one.
+    /// Saves the state, the epoch, and the options that affect the results to a file, which libols can load in any
+    /// language. Saving is atomic: at any moment, `path` names either the old file or the complete new one.
     void save(const std::string &path, void *stream = nullptr) const { check(ols_save(open(), c_path("save", path), stream)); }
-    /// Replaces them by what a file holds. Mode, reduction, device and threads stay.
+    /// Restores what `save` has written. Mode, reduction, device and number of threads are not changed.
     void load(const std::string &path, void *stream = nullptr) { check(ols_load(open(), c_path("load", path), stream)); }
 
-    /// The bytes that the file would hold.
+    /// Returns the contents of the file that `save(path)` would write.
     std::vector<std::uint8_t> save() const { return save_memory(); }
     std::vector<std::uint8_t> save_memory(void *stream = nullptr) const {
         std::vector<std::uint8_t> bytes;
@@ -203,7 +209,7 @@ public:
                 bytes.resize(size);
                 return bytes;
             }
-            // Another thread may have made the state longer in between; anything else is an error, and so is a state that fits.
+            // Another thread may have made the state longer in between; then try again. Anything else is an error.
             const std::string message = ols_last_error();
             std::size_t now = 0;
             check(ols_save_memory(open(), nullptr, 0, stream, &now));

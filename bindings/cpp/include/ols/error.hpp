@@ -1,4 +1,4 @@
-// What a failed call becomes, and the check that the library is the one that these headers were written for.
+// The exception for failed calls, and the check that the library is the one that these headers were written for.
 #ifndef OLS_ERROR_HPP
 #define OLS_ERROR_HPP
 
@@ -15,17 +15,17 @@
 
 namespace ols {
 
-/// A call that failed. `what()` is the library's message: the function, the argument, the rule and the value. Outputs and state are as they were
-/// before the call.
+/// A failed call. `what()` is the library's message, with the function, the argument, the rule and the value. Outputs
+/// and state are unchanged.
 class error : public std::runtime_error {
 public:
     error(ols_status_t status, const std::string &message) : std::runtime_error(message), status_(status) {}
 
-    /// One of `OLS_STATUS_...`, or a number that a later library added.
+    /// Returns one of `OLS_STATUS_...`, or a number that a later library has added.
     ols_status_t status() const noexcept { return status_; }
-    /// The status as a number.
+    /// Returns the status as a number.
     std::int32_t code() const noexcept { return static_cast<std::int32_t>(status_); }
-    /// The status by name, such as "INVALID_SHAPE"; "UNKNOWN" for a number that the library does not know.
+    /// Returns the name of the status, such as "INVALID_SHAPE", or "UNKNOWN" for a number unknown to the library.
     const char *name() const noexcept { return ols_status_string(code()); }
 
 private:
@@ -34,7 +34,7 @@ private:
 
 namespace detail {
 
-/// Throws what the latest call of this thread complained of. Nothing may come between that call and this one.
+/// Throws the error of the latest call of this thread. There must be no other call in between.
 [[noreturn]] inline void raise(ols_status_t status) {
     std::string message = ols_last_error();
     if (message.empty()) {
@@ -44,18 +44,18 @@ namespace detail {
     throw error(status, message);
 }
 
-/// The file that the library was loaded from, for the message below.
+/// Returns the path of the loaded library, for the message below.
 inline std::string library_path() {
 #if defined(__unix__) || defined(__APPLE__)
     Dl_info info = {};
-    // NOLINTNEXTLINE: a function's address as an object pointer is what dladdr takes.
+    // NOLINTNEXTLINE: dladdr takes the address of a function as an object pointer.
     if (dladdr(reinterpret_cast<void *>(&ols_abi_version), &info) != 0 && info.dli_fname != nullptr) return info.dli_fname;
 #endif
     return "the libols that was linked";
 }
 
-/// Whether a library with this ABI number and version can serve programs compiled with this header. Below 1.0 the ABI may change with each
-/// minor version, so that these must be equal too.
+/// Returns whether a library with these versions can be used by programs compiled with this header. Before 1.0 the ABI
+/// may change with each minor version, so the minor versions must be equal too.
 inline bool is_compatible(std::uint32_t abi_version, const char *version) noexcept {
     if (abi_version != OLS_ABI_VERSION) return false;
     if (OLS_ABI_VERSION != 0) return true;
@@ -74,7 +74,7 @@ inline bool checked_library() {
     return true;
 }
 
-/// Called by whatever comes first: options, batches, criteria. Throws each time while the library is a wrong one.
+/// Called by whatever is used first: options, batches or criteria. Throws on every call if the library is incompatible.
 inline void require_library() {
     static const bool checked = checked_library();
     static_cast<void>(checked);
@@ -82,12 +82,13 @@ inline void require_library() {
 
 } // namespace detail
 
-/// Throws `ols::error` unless `status` is `OLS_STATUS_OK`: for calls of the C interface on handles and structs of this one.
+/// Throws `ols::error` unless `status` is `OLS_STATUS_OK`; for calls of the C interface on handles and structs of these
+/// headers.
 inline void check(ols_status_t status) {
     if (status != OLS_STATUS_OK) detail::raise(status);
 }
 
-/// The version of the library that is loaded, such as "0.1.0"; `OLS_VERSION` is that of the headers.
+/// Returns the version of the loaded library, such as "0.1.0"; `OLS_VERSION` is that of the headers.
 inline const char *version() noexcept { return ols_version(); }
 
 } // namespace ols

@@ -1,4 +1,4 @@
-// What a criterion is told at its creation.
+// The options of a criterion.
 #ifndef OLS_OPTIONS_HPP
 #define OLS_OPTIONS_HPP
 
@@ -10,9 +10,9 @@
 
 namespace ols {
 
-// The numbers are those of ols.h, under names that do not mix.
+// The values are those of ols.h, as scoped enumerations.
 
-/// The soft labels of the first epoch.
+/// How the soft labels of the first epoch are initialised.
 enum class initial : std::int32_t {
     smoothing = OLS_INITIAL_SMOOTHING,
     uniform = OLS_INITIAL_UNIFORM,
@@ -21,7 +21,7 @@ enum class initial : std::int32_t {
     matrix = OLS_INITIAL_MATRIX,
 };
 
-/// The soft label of a class that was not measured in an epoch.
+/// Which soft label a class gets at the end of an epoch in which it was not measured.
 enum class empty_class : std::int32_t {
     keep = OLS_EMPTY_CLASS_KEEP,
     uniform = OLS_EMPTY_CLASS_UNIFORM,
@@ -30,26 +30,26 @@ enum class empty_class : std::int32_t {
     zero = OLS_EMPTY_CLASS_ZERO,
 };
 
-/// How the losses of a batch become one number.
+/// How the losses of a batch are reduced.
 enum class reduction : std::int32_t {
     none = OLS_REDUCTION_NONE,
     mean = OLS_REDUCTION_MEAN,
     sum = OLS_REDUCTION_SUM,
 };
 
-/// Whether a forward pass adds to the statistics.
+/// Whether forward passes update the statistics.
 enum class mode : std::int32_t {
     train = OLS_MODE_TRAIN,
     eval = OLS_MODE_EVAL,
 };
 
-/// Options that reproduce what others do.
+/// Sets of options that reproduce other implementations.
 enum class preset : std::int32_t {
     reference = OLS_PRESET_REFERENCE,
     paper = OLS_PRESET_PAPER,
 };
 
-/// The names of these, as in every language of libols; "unknown" for a number that is none of them.
+/// Returns the name of the value, which is the same in every language, or "unknown" if it is not a valid value.
 constexpr const char *to_string(initial value) noexcept {
     switch (value) {
     case initial::smoothing: return "smoothing";
@@ -79,44 +79,46 @@ constexpr const char *to_string(reduction value) noexcept {
     return "unknown";
 }
 
-/// Options with the library's defaults, which `ols_options_t` in ols.h describes field by field. Each name sets with an argument, and returns the options
-/// for the next one; without an argument it gets. Values are checked where a criterion is made. Copies are independent.
+/// The options of a criterion, initialised with the library's defaults; each is described by `ols_options_t` in ols.h.
+/// A name with an argument sets the option and returns the options, so that calls can be chained; without an argument
+/// it returns the value. Values are checked when a criterion is created. Copies are independent.
 class options {
 public:
-    /// K >= 2 classes.
+    /// Creates options for K >= 2 classes.
     explicit options(std::int64_t num_classes) {
         detail::require_library();
         check(ols_options_init(&raw_, sizeof raw_));
         raw_.num_classes = num_classes;
     }
-    /// Of the C interface, as they are; their tensors stay views of the caller's memory.
+    /// Copies the struct of the C interface; its tensors remain views of the caller's memory.
     explicit options(const ols_options_t &raw) : raw_(raw) { detail::require_library(); }
 
     const ols_options_t &raw() const noexcept { return raw_; }
 
     std::int64_t num_classes() const noexcept { return raw_.num_classes; }
 
-    /// Weight of the hard label, in [0, 1].
+    /// The weight of the hard label, in [0, 1].
     options &alpha(double value) noexcept { return set(raw_.alpha, value); }
     double alpha() const noexcept { return raw_.alpha; }
 
-    /// For `initial::smoothing`, in [0, 1].
+    /// The smoothing of `initial::smoothing`, in [0, 1].
     options &smoothing(double value) noexcept { return set(raw_.smoothing, value); }
     double smoothing() const noexcept { return raw_.smoothing; }
 
-    /// Share of the old soft label in the new one, in [0, 1).
+    /// The fraction of the old soft label that is kept in the new one, in [0, 1).
     options &momentum(double value) noexcept { return set(raw_.momentum, value); }
     double momentum() const noexcept { return raw_.momentum; }
 
-    /// A class whose largest soft label is at least this keeps its row for good; greater than 0, infinity: never.
+    /// A threshold, greater than 0: a class whose largest soft label is at least this value keeps its row from then on.
+    /// Infinity means never.
     options &freeze_above(double value) noexcept { return set(raw_.freeze_above, value); }
     double freeze_above() const noexcept { return raw_.freeze_above; }
 
-    /// Samples of a class in an epoch that make it measured, at least 1.
+    /// The number of samples per epoch from which on a class counts as measured, at least 1.
     options &min_count(std::int64_t value) noexcept { return set(raw_.min_count, value); }
     std::int64_t min_count() const noexcept { return raw_.min_count; }
 
-    /// A sample with this target takes no part.
+    /// Samples with this target are ignored.
     options &ignore_index(std::int64_t value) noexcept { return set(raw_.ignore_index, value); }
     std::int64_t ignore_index() const noexcept { return raw_.ignore_index; }
 
@@ -132,11 +134,12 @@ public:
     options &mode(ols::mode value) noexcept { return set(raw_.mode, static_cast<std::int32_t>(value)); }
     ols::mode mode() const noexcept { return static_cast<ols::mode>(raw_.mode); }
 
-    /// The most threads that a call may use, the caller's own included; 0: as many as the process may run on.
+    /// The maximum number of threads that a call uses, including the calling one; 0 means as many as the process may
+    /// run on.
     options &threads(std::int32_t value) noexcept { return set(raw_.n_threads, value); }
     std::int32_t threads() const noexcept { return raw_.n_threads; }
 
-    /// Where the tensors of a call live: one of `OLS_DEVICE_...`, and which of them.
+    /// The device of the criterion, on which all tensors of its calls must be: one of `OLS_DEVICE_...`, and its index.
     options &device(std::int32_t type, std::int32_t id = 0) noexcept {
         raw_.device_id = id;
         return set(raw_.device_type, type);
@@ -144,25 +147,26 @@ public:
     std::int32_t device_type() const noexcept { return raw_.device_type; }
     std::int32_t device_id() const noexcept { return raw_.device_id; }
 
-    /// Sets `initial`, `smoothing` and `empty_class` to what others do.
+    /// Sets `initial`, `smoothing` and `empty_class` as in another implementation.
     options &preset(ols::preset value) {
         check(ols_options_preset(&raw_, static_cast<std::int32_t>(value)));
         return *this;
     }
 
-    /// w[K], finite and >= 0. These options keep the values; an empty vector is an error, as every other wrong length.
+    /// Sets the class weights w (K), finite and >= 0. The options own the values; any length other than K, including 0,
+    /// is an error.
     options &class_weights(std::vector<double> values) {
         const auto size = static_cast<std::int64_t>(values.size());
         class_weights_ = std::make_shared<const std::vector<double>>(std::move(values));
         raw_.class_weights = ols_tensor_1d(class_weights_->data(), OLS_DTYPE_F64, size);
         return *this;
     }
-    /// w as a view of f32 or f64 values, which must stay until the criterion is made.
+    /// Sets w as a view of f32 or f64 values, which must remain valid until the criterion is created.
     options &class_weights(const const_tensor &values) noexcept { return set(raw_.class_weights, values.raw()); }
     const_tensor class_weights() const noexcept { return const_tensor(raw_.class_weights); }
 
-    /// S of the first epoch, K*K values row-major, and with it `initial::matrix`. These options keep the values. Throws `OLS_STATUS_INVALID_SHAPE` where
-    /// they are not K*K.
+    /// Sets the initial soft labels, K*K values, row-major, and `initial::matrix`. The options own the values. Throws
+    /// `OLS_STATUS_INVALID_SHAPE` if their number is not K*K.
     options &initial_soft_labels(std::vector<float> values) {
         const std::int64_t k = num_classes();
         const auto count = static_cast<double>(values.size());
@@ -173,15 +177,16 @@ public:
         initial_soft_labels_ = std::make_shared<const std::vector<float>>(std::move(values));
         return initial_soft_labels(view(initial_soft_labels_->data(), k, k));
     }
-    /// S of the first epoch as a view of f32 or f64 values (K, K), which must stay until the criterion is made, and with it `initial::matrix`.
+    /// Sets the initial soft labels as a view of f32 or f64 values of shape (K, K), which must remain valid until the
+    /// criterion is created, and `initial::matrix`.
     options &initial_soft_labels(const const_tensor &values) noexcept {
         raw_.initial_soft_labels = values.raw();
         return initial(ols::initial::matrix);
     }
     const_tensor initial_soft_labels() const noexcept { return const_tensor(raw_.initial_soft_labels); }
 
-    /// Memory of the caller's for the state, which must live as long as the criterion: S f32 (K, K), sums i64 (K, K), counts i64 (K), counters i64
-    /// (OLS_COUNTERS). What is not given is the library's own.
+    /// Sets memory of the caller for the state, which must remain valid as long as the criterion: S f32 (K, K), sums
+    /// i64 (K, K), counts i64 (K), counters i64 (OLS_COUNTERS). The library allocates whatever is not given.
     options &state_memory(const tensor &soft_labels, const tensor &sums = {}, const tensor &counts = {}, const tensor &counters = {}) noexcept {
         raw_.soft_labels = soft_labels.raw();
         raw_.sums = sums.raw();
@@ -189,7 +194,7 @@ public:
         raw_.counters = counters.raw();
         return *this;
     }
-    /// Whether that memory holds a state already, which is taken over as it is.
+    /// Sets whether that memory already holds a state, which is then used as it is.
     options &adopt_state(bool value = true) noexcept {
         constexpr std::uint32_t flag = OLS_OPTIONS_ADOPT_STATE;
         return set(raw_.flags, value ? raw_.flags | flag : raw_.flags & ~flag);
@@ -204,7 +209,7 @@ private:
     }
 
     ols_options_t raw_;
-    // Shared by copies, never written again.
+    // Shared by copies and never modified.
     std::shared_ptr<const std::vector<double>> class_weights_;
     std::shared_ptr<const std::vector<float>> initial_soft_labels_;
 };

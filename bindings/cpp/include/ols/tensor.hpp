@@ -1,4 +1,5 @@
-// Views of memory: what goes into the library (`const_tensor`, `tensor`) and what it shows of its own (`span`, `matrix`). None of them owns anything.
+// Views of memory: those passed to the library (`const_tensor`, `tensor`) and those of its own memory (`span`,
+// `matrix`). None of them owns memory.
 #ifndef OLS_TENSOR_HPP
 #define OLS_TENSOR_HPP
 
@@ -15,12 +16,12 @@
 
 namespace ols {
 
-/// The bits of an IEEE binary16, for those who have no such type.
+/// The bits of an IEEE 754 binary16, for compilers without such a type.
 enum class float16 : std::uint16_t {};
-/// The bits of a bfloat16: the upper half of a binary32.
+/// The bits of a bfloat16, the upper half of an IEEE 754 binary32.
 enum class bfloat16 : std::uint16_t {};
 
-/// Which `OLS_DTYPE_...` the elements of type T are. Specialise it, with a `value`, for the 16-bit types of other libraries.
+/// The `OLS_DTYPE_...` of element type T. Specialise it, with a member `value`, for 16-bit types of other libraries.
 template <class T, class = void>
 struct dtype {
     static_assert(!sizeof(T), "libols has no dtype for this type: float, double, ols::float16, ols::bfloat16, std::int64_t, std::int32_t, std::uint8_t, "
@@ -37,13 +38,13 @@ template <> struct dtype<std::float16_t> { static constexpr std::int32_t value =
 #if defined(__STDCPP_BFLOAT16_T__)
 template <> struct dtype<std::bfloat16_t> { static constexpr std::int32_t value = OLS_DTYPE_BF16; };
 #endif
-/// `int`, `long` and `long long`, by their sizes.
+/// `int`, `long` and `long long`, according to their sizes.
 template <class T>
 struct dtype<T, std::enable_if_t<std::is_integral_v<T> && std::is_signed_v<T> && (sizeof(T) == 4 || sizeof(T) == 8)>> {
     static constexpr std::int32_t value = sizeof(T) == 4 ? OLS_DTYPE_I32 : OLS_DTYPE_I64;
 };
 
-/// Values that follow each other in memory of somebody else's.
+/// A non-owning view of contiguous values.
 template <class T>
 class span {
 public:
@@ -52,7 +53,7 @@ public:
 
     constexpr span() noexcept = default;
     constexpr span(T *data, std::size_t size) noexcept : data_(data), size_(size) {}
-    /// Of elements that may be written, as one of elements that may not.
+    /// Converts a view of mutable elements to one of const elements.
     template <class U, class = std::enable_if_t<std::is_same_v<const U, T> && !std::is_same_v<U, T>>>
     constexpr span(const span<U> &other) noexcept : data_(other.data()), size_(other.size()) {}
 
@@ -68,7 +69,7 @@ private:
     std::size_t size_ = 0;
 };
 
-/// Rows of contiguous values, `stride` elements apart.
+/// A non-owning view of rows of contiguous values, which begin `stride` elements apart.
 template <class T>
 class matrix {
 public:
@@ -88,30 +89,30 @@ private:
     std::size_t rows_ = 0, columns_ = 0, stride_ = 0;
 };
 
-/// A view of up to three dimensions that the library reads. One that was made without arguments stands for "not given".
+/// A view of up to three dimensions that the library reads. A default-constructed view means "not given".
 class const_tensor {
 public:
     constexpr const_tensor() noexcept : raw_{} {}
-    /// A view of memory of any device, as the C interface has it.
+    /// Creates a view from the C interface's struct, for memory of any device.
     constexpr explicit const_tensor(const ols_tensor_t &raw) noexcept : raw_(raw) {}
 
     constexpr const ols_tensor_t &raw() const noexcept { return raw_; }
-    /// For pointers that may be NULL: NULL where nothing is given.
+    /// Returns NULL if the tensor is not given.
     constexpr const ols_tensor_t *raw_or_null() const noexcept { return is_given() ? &raw_ : nullptr; }
     constexpr bool is_given() const noexcept { return raw_.dtype_bits != 0 || raw_.data != nullptr; }
     /// One of `OLS_DTYPE_...`.
     constexpr std::int32_t dtype() const noexcept { return raw_.dtype_code | raw_.dtype_bits << 8; }
     constexpr std::int32_t dimensions() const noexcept { return raw_.ndim; }
-    /// Of dimension 0, 1 or 2.
+    /// The size of dimension 0, 1 or 2.
     constexpr std::int64_t size(std::size_t dimension) const noexcept { return raw_.shape[dimension]; }
-    /// In elements.
+    /// The stride of a dimension, in elements.
     constexpr std::int64_t stride(std::size_t dimension) const noexcept { return raw_.strides[dimension]; }
 
 private:
     ols_tensor_t raw_;
 };
 
-/// A view that the library may write through, too.
+/// A view that the library may also write to.
 class tensor : public const_tensor {
 public:
     using const_tensor::const_tensor;
@@ -119,7 +120,7 @@ public:
 
 namespace detail {
 
-/// The view that a pointer to T gives: one that can be written unless T is const.
+/// The view for a pointer to T: writable unless T is const.
 template <class T>
 using view_of = std::conditional_t<std::is_const_v<T>, const_tensor, tensor>;
 
@@ -139,7 +140,7 @@ using elements_of = std::remove_pointer_t<decltype(std::declval<Container &>().d
     throw error(OLS_STATUS_INVALID_SHAPE, "ols::view: a container of " + std::to_string(length) + " elements is not of shape (" + text + ")");
 }
 
-/// Whether a container of `length` elements has exactly those of the shape.
+/// Returns whether a container of `length` elements has exactly as many elements as the shape.
 inline bool fits(std::size_t length, std::size_t dimensions, const std::array<std::int64_t, 3> &shape) noexcept {
     std::size_t count = 1;
     for (std::size_t d = 0; d < dimensions; d++) {
@@ -152,7 +153,7 @@ inline bool fits(std::size_t length, std::size_t dimensions, const std::array<st
 
 } // namespace detail
 
-/// A row-major view of one to three dimensions: `view(pointer, n, k)`.
+/// Creates a row-major view of one to three dimensions: `view(pointer, n, k)`.
 template <class T, class... Sizes, class = std::enable_if_t<sizeof...(Sizes) != 0>>
 detail::view_of<T> view(T *data, Sizes... sizes) noexcept {
     static_assert(sizeof...(Sizes) <= 3 && (std::is_integral_v<Sizes> && ...), "up to three sizes");
@@ -161,8 +162,9 @@ detail::view_of<T> view(T *data, Sizes... sizes) noexcept {
     return detail::view_of<T>(detail::raw_view(data, sizeof...(Sizes), shape));
 }
 
-/// A view of a container that has data() and size(), such as a vector, in the shape given: `view(logits, n, k)`; without one as it is. Throws
-/// `OLS_STATUS_INVALID_SHAPE` where the container holds another number of elements.
+/// Creates a view of a container with data() and size(), such as a vector, in the given shape, as in `view(logits, n,
+/// k)`, or one-dimensional if no shape is given. Throws `OLS_STATUS_INVALID_SHAPE` if the container has a different
+/// number of elements.
 template <class Container, class... Sizes, class T = detail::elements_of<Container>>
 detail::view_of<T> view(Container &container, Sizes... sizes) {
     static_assert(sizeof...(Sizes) <= 3 && (std::is_integral_v<Sizes> && ...), "up to three sizes");
@@ -177,7 +179,7 @@ detail::view_of<T> view(Container &container, Sizes... sizes) {
     return detail::view_of<T>(detail::raw_view(container.data(), dimensions, shape));
 }
 
-/// A view of an array, in its shape.
+/// Creates a view of an array, in its shape.
 template <class T, std::size_t N>
 detail::view_of<T> view(T (&array)[N]) noexcept {
     return view(&array[0], N);
@@ -187,14 +189,14 @@ detail::view_of<T> view(T (&array)[N][K]) noexcept {
     return view(&array[0][0], N, K);
 }
 
-/// A view of one value, of no dimension.
+/// Creates a view of a single value, with 0 dimensions.
 template <class T>
 detail::view_of<T> scalar(T &value) noexcept {
     return detail::view_of<T>(ols_tensor_0d(&value, dtype<std::remove_cv_t<T>>::value));
 }
 
-/// A view with strides, in elements: `strided(pointer, {n, k}, {1, n})` is column-major. Throws `OLS_STATUS_INVALID_SHAPE` for more than three
-/// dimensions, and for another number of strides than of sizes.
+/// Creates a view with strides, in elements: `strided(pointer, {n, k}, {1, n})` is column-major. Throws
+/// `OLS_STATUS_INVALID_SHAPE` for more than three dimensions, or if the numbers of strides and sizes differ.
 template <class T>
 detail::view_of<T> strided(T *data, std::initializer_list<std::int64_t> shape, std::initializer_list<std::int64_t> strides) {
     if (shape.size() != strides.size() || shape.size() > 3) {

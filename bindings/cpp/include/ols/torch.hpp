@@ -1,4 +1,5 @@
-// libols for LibTorch: Online Label Smoothing as a torch::nn module. Header-only, beside LibTorch (1.13 or later; for CUDA tensors 2.10 or later) and libols.
+// libols for LibTorch: Online Label Smoothing as a torch::nn module. Header-only; requires libols and LibTorch 1.13 or
+// later (2.10 or later for CUDA tensors).
 //
 //     #include <ols/torch.hpp>
 //     #include <torch/torch.h>
@@ -27,7 +28,8 @@
 //         torch::save(criterion, "criterion.pt");
 //     }
 //
-// The name `ols::torch` hides LibTorch's namespace from code inside of namespace ols alone; `using namespace ols` would make `torch` ambiguous.
+// The name `ols::torch` hides LibTorch's namespace only inside namespace ols; `using namespace ols` would make `torch`
+// ambiguous.
 #ifndef OLS_TORCH_HPP
 #define OLS_TORCH_HPP
 

@@ -1,4 +1,4 @@
-// One pass over a batch, and its place in LibTorch's autograd.
+// A pass over a batch, as an operation of LibTorch's autograd.
 #ifndef OLS_TORCH_FUNCTION_HPP
 #define OLS_TORCH_FUNCTION_HPP
 
@@ -13,17 +13,17 @@
 
 namespace ols::torch::detail {
 
-/// A criterion over tensors that hold its state, which it keeps alive.
+/// A criterion whose state is in tensors, which it keeps alive.
 struct Core {
     Core(const ols::options &options, std::vector<at::Tensor> tensors) : criterion(options), state(std::move(tensors)) {}
 
     ols::criterion criterion;
     const std::vector<at::Tensor> state;
-    /// Counts what changes gradients: soft labels, alpha.
+    /// Incremented by changes that affect gradients: of the soft labels or alpha.
     std::atomic<std::uint64_t> version{0};
 };
 
-/// One batch for a criterion. A node of the graph holds it where the gradient is recomputed.
+/// One batch and its criterion. A node of the graph keeps it if the gradient is to be recomputed.
 struct Pass : ::torch::CustomClassHolder {
     std::shared_ptr<Core> core;
     at::Tensor targets, sample_weights, targets2, lam;
@@ -46,15 +46,16 @@ struct Pass : ::torch::CustomClassHolder {
     }
 };
 
-/// A gradient has the dtype and the strides of its logits, or is row-major where these repeat elements.
+/// Creates a gradient with the dtype and the strides of the logits; row-major if these repeat elements.
 inline at::Tensor empty_gradient(const at::Tensor &logits) {
     at::Tensor gradient = at::empty_like(logits);
     ols_tensor_t view;
     return collapses("grad", gradient, OLS_DLPACK_CLASS_SECOND, &view) ? gradient : at::empty_like(logits, at::MemoryFormat::Contiguous);
 }
 
-/// The loss as a node of the graph. f32 and f64: one pass gives loss and gradient, which is kept and multiplied by the incoming one. 16 bits: the
-/// gradient is recomputed from the logits with the incoming gradient in it, before the one rounding; a loss scale would be lost otherwise.
+/// The loss as a node of the graph. For f32 and f64, one pass computes loss and gradient; the gradient is kept, and
+/// multiplied by the upstream gradient in the backward pass. For 16-bit logits, the gradient is recomputed from the
+/// logits with the upstream gradient applied before the single rounding; otherwise a loss scale would have no effect.
 class Loss : public ::torch::autograd::Function<Loss> {
 public:
     static at::Tensor forward(::torch::autograd::AutogradContext *context, const at::Tensor &logits, const c10::intrusive_ptr<Pass> &pass) {
@@ -63,7 +64,7 @@ public:
         if (at::elementSize(logits.scalar_type()) == 2) {
             pass->core->criterion.forward(pass->batch(logits), view_of("loss", loss, OLS_DLPACK_SAMPLES));
             context->save_for_backward({logits, pass->targets, pass->sample_weights, pass->targets2, pass->lam});
-            // What backward is told; it never touches the statistics.
+            // For the backward pass, which never updates the statistics.
             pass->update = ols::update::no_update;
         } else {
             const at::Tensor gradient = empty_gradient(logits);
@@ -82,7 +83,7 @@ public:
             gradient = saved.size() == 1 ? scaled(saved[0], incoming[0], *pass) : recomputed(saved[0], incoming[0], *pass);
         }
         if (at::GradMode::is_enabled()) {
-            // As a constant it would give second derivatives that are wrong without a word.
+            // If the gradient were a constant, second derivatives would be silently wrong.
             const auto refusal = std::make_shared<::torch::autograd::DelayedError>("ols::torch: the gradient of OnlineLabelSmoothing has no derivative", 1);
             gradient = (*refusal)({gradient.detach().requires_grad_()})[0];
         }
@@ -106,7 +107,7 @@ private:
     }
 };
 
-/// Whether this code runs inside of a backward pass, as the recomputation under activation checkpointing does.
+/// Returns whether this code runs inside a backward pass, as does the recomputation of activation checkpointing.
 inline bool is_inside_backward() { return ::torch::autograd::get_current_graph_task_exec_info() != nullptr; }
 
 } // namespace ols::torch::detail

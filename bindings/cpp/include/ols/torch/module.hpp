@@ -1,4 +1,4 @@
-// The criterion as a module of LibTorch.
+// The criterion as a LibTorch module.
 #ifndef OLS_TORCH_MODULE_HPP
 #define OLS_TORCH_MODULE_HPP
 
@@ -22,11 +22,11 @@ template <class Result, class Class, class Argument>
 struct argument<Result (Class::*)(Argument) const> {
     using type = Argument;
 };
-/// `const std::optional<torch::Device> &`, or what the LibTorch at hand had before it.
+/// `const std::optional<torch::Device> &`, or its equivalent in older versions of LibTorch.
 using clone_argument = argument<decltype(&::torch::nn::Module::clone)>::type;
 
-/// The criterion of a module. LibTorch copies modules when it clones them and exchanges the tensors soon after: a copy has no criterion yet, and knows
-/// the epoch for the one that it will have.
+/// The criterion of a module. To clone a module, LibTorch copies it and replaces its tensors afterwards. A copy
+/// therefore has no criterion at first, and keeps the epoch for the one that it will get.
 struct Binding {
     Binding() = default;
     Binding(const Binding &other) : epoch_without_core(other.epoch()) {}
@@ -47,19 +47,19 @@ struct Binding {
 
 } // namespace detail
 
-/// Online Label Smoothing as a loss of LibTorch: takes logits (N, K), (N, K, d1, ...) or (K) and targets of the same shape without K, as
-/// `torch::nn::CrossEntropyLoss` does, and learns its soft labels from what it sees in training mode. Its state are four buffers, which move with
-/// `to(device)` and keep their dtypes. Errors are `ols::error` and leave the state as it was. Any thread may call what works on batches; moving, cloning and
-/// loading, as of every module, are not for several threads at once.
+/// Online Label Smoothing as a LibTorch loss: accepts logits (N, K), (N, K, d1, ...) or (K) and targets of the same
+/// shape without K, like `torch::nn::CrossEntropyLoss`, and learns soft labels from the batches of training mode. Its
+/// state is in four buffers, which move with `to(device)` and keep their dtypes. Errors are `ols::error`, and leave the
+/// state unchanged. Calls on batches are thread-safe; as with any module, moving, cloning and loading are not.
 class OnlineLabelSmoothingImpl : public ::torch::nn::Cloneable<OnlineLabelSmoothingImpl> {
 public:
     explicit OnlineLabelSmoothingImpl(std::int64_t num_classes) : OnlineLabelSmoothingImpl(OnlineLabelSmoothingOptions(num_classes)) {}
-    // NOLINTNEXTLINE: a member of the base is made in reset(), as in LibTorch's own modules.
+    // NOLINTNEXTLINE: reset() initialises a member of the base, as in LibTorch's own modules.
     explicit OnlineLabelSmoothingImpl(OnlineLabelSmoothingOptions options_) : options(std::move(options_)) { OnlineLabelSmoothingImpl::reset(); }
 
-    /// Begins anew, with the state that the options say. Where the library refuses them the module is as before.
+    /// Resets to the initial state given by the options. If the library rejects them, the module is unchanged.
     void reset() override {
-        // Of too few classes the library knows more to say than an allocation.
+        // With too few classes, the library reports a better error than the allocation would.
         if (options.num_classes() < 2) ols::criterion refused(options.to_library());
         const std::int64_t k = options.num_classes();
         const at::Device device = soft_labels.defined() ? soft_labels.device() : at::Device(at::kCPU);
@@ -78,8 +78,9 @@ public:
         binding_.core = std::move(core);
     }
 
-    /// The loss of a batch, with a gradient for the logits where these require one, and in training mode its statistics, counted also where no gradient is
-    /// recorded; not counted again where activation checkpointing computes it a second time. Logits: f32, f64, f16 or bf16; targets: i64, i32 or u8.
+    /// Computes the loss of a batch, with a gradient if the logits require one. In training mode the batch is counted,
+    /// even if no gradient is recorded, but not again when activation checkpointing recomputes the pass. Logits are
+    /// f32, f64, f16 or bf16; targets are i64, i32 or u8.
     ::torch::Tensor forward(const ::torch::Tensor &logits, const ::torch::Tensor &targets, const CallOptions &call = {}) {
         at::Tensor ready_logits = logits;
         const auto pass = prepare(ready_logits, targets, call);
@@ -94,7 +95,8 @@ public:
         return pass->has_loss_per_sample && logits.dim() == 1 ? loss.squeeze(0) : loss;
     }
 
-    /// Takes the statistics of a batch back, exactly: a step that was skipped. Everything given must be as it was in `forward`.
+    /// Subtracts the statistics of a batch, exactly, for a step that was skipped. All arguments must be the same as in
+    /// `forward`.
     void take_back(const ::torch::Tensor &logits, const ::torch::Tensor &targets, const CallOptions &call = {}) {
         const ::torch::NoGradGuard no_graph;
         at::Tensor ready_logits = logits;
@@ -103,7 +105,7 @@ public:
         pass->core->criterion.forward(pass->batch(ready_logits), tensor());
     }
 
-    /// Adds to the statistics from given probabilities, of the shapes of logits.
+    /// Updates the statistics from given probabilities, which have the shape of logits.
     void accumulate(const ::torch::Tensor &probabilities, const ::torch::Tensor &targets, const CallOptions &call = {}) {
         const ::torch::NoGradGuard no_graph;
         at::Tensor ready = probabilities;
@@ -111,22 +113,24 @@ public:
         pass->core->criterion.accumulate(pass->batch(ready));
     }
 
-    /// Ends the epoch: makes the soft labels of the next one from the statistics, and clears these.
+    /// Ends the epoch: computes the soft labels of the next epoch from the statistics, then resets the statistics.
     void next_epoch() {
         detail::Core &core = bound();
         core.criterion.next_epoch(stream());
         core.version++;
     }
 
-    /// The same for data-parallel training: sums the statistics over the processes of `group`, a `c10d::ProcessGroup` (Gloo, NCCL, MPI), before. All of
-    /// them must call it; all get the same soft labels, bit for bit, as one process that saw every batch.
+    /// Ends the epoch in data-parallel training: first sums the statistics over the processes of `group`, a
+    /// `c10d::ProcessGroup` (Gloo, NCCL, MPI). All processes must call it, and all get the soft labels of a single
+    /// process that has seen every batch, bit for bit.
     template <class ProcessGroup>
     void next_epoch(ProcessGroup &group) {
         all_reduce(group);
         next_epoch();
     }
 
-    /// Sums the statistics over the processes of `group`, in place. Where a collective fails they are no sum of anything: load a checkpoint.
+    /// Sums the statistics over the processes of `group`, in place. If a collective fails, the statistics are invalid:
+    /// load a checkpoint.
     template <class ProcessGroup>
     void all_reduce(ProcessGroup &group) {
         bound();
@@ -136,13 +140,14 @@ public:
         }
     }
 
-    /// What happened in the epoch that ended last (all 0 after `to` another device, `clone` and `load`), and so far in the running one.
+    /// Returns a summary of the last completed epoch (all 0 after `to` another device, `clone` and `load`), and of the
+    /// current epoch so far.
     ols_report_t report() { return bound().criterion.report(stream()); }
 
-    /// Epochs that have ended.
+    /// Returns the number of completed epochs.
     std::int64_t epoch() const { return binding_.epoch(); }
 
-    /// Sets the weight of the hard label, in [0, 1]: for schedules.
+    /// Sets the weight of the hard label, in [0, 1], for example to follow a schedule.
     void set_alpha(double alpha) {
         detail::Core &core = bound();
         core.criterion.set_alpha(alpha);
@@ -150,7 +155,7 @@ public:
         options.alpha(alpha);
     }
 
-    /// Replaces S by a (K, K) tensor of f32 or f64, finite and >= 0, on the module's device.
+    /// Replaces S by a tensor of shape (K, K), f32 or f64, finite and >= 0, on the device of the module.
     void set_soft_labels(const ::torch::Tensor &values) {
         detail::Core &core = bound();
         const at::Tensor ready = detail::readable("soft_labels", values.detach(), OLS_DLPACK_PLAIN);
@@ -158,22 +163,23 @@ public:
         core.version++;
     }
 
-    /// Writes the state to a file that every language of libols opens; `torch::save` puts the same bytes into an archive.
+    /// Saves the state to a file in the format that all languages share; `torch::save` writes the same bytes into an
+    /// archive.
     void save_file(const std::string &path) { bound().criterion.save(path, stream()); }
-    /// Replaces state, epoch, and the options that shape the result by what a file holds.
+    /// Restores the state, the epoch, and the options that affect the results from a file.
     void load_file(const std::string &path) {
         load_with([&](ols::criterion &criterion) { criterion.load(path, stream()); });
     }
 
-    /// For `torch::save`: one tensor of bytes, state and the options that shape it.
+    /// Implements `torch::save`: one tensor of bytes, with the state and the options that affect the results.
     void save(::torch::serialize::OutputArchive &archive) const override {
-        // Binding changes nothing that can be seen.
+        // Binding the criterion does not change the observable state.
         const auto bytes = const_cast<OnlineLabelSmoothingImpl *>(this)->bound().criterion.save_memory(stream());
         const at::Tensor tensor = at::empty({static_cast<std::int64_t>(bytes.size())}, at::kByte);
         std::memcpy(tensor.data_ptr(), bytes.data(), bytes.size());
         archive.write("ols_state", tensor, /*is_buffer=*/true);
     }
-    /// For `torch::load`.
+    /// Implements `torch::load`.
     void load(::torch::serialize::InputArchive &archive) override {
         at::Tensor tensor;
         archive.read("ols_state", tensor, /*is_buffer=*/true);
@@ -187,7 +193,7 @@ public:
     }
 
     using ::torch::nn::Module::to;
-    /// Moves the state. Where the library cannot work on that device it stays where it was, and an `ols::error` says so.
+    /// Moves the state. If the library cannot use that device, the state stays where it is and `ols::error` is thrown.
     void to(::torch::Device device, bool non_blocking = false) override {
         detail::device_type_of("soft_labels", device);
         const at::Device before = soft_labels.device();
@@ -200,14 +206,14 @@ public:
             throw;
         }
     }
-    /// Moves the state; its dtypes are the library's, and stay.
+    /// Moves the state; its dtypes are fixed by the library.
     void to(::torch::Device device, ::torch::Dtype /*dtype*/, bool non_blocking = false) override { to(device, non_blocking); }
-    /// Does nothing: the state's dtypes are the library's.
+    /// A no-op: the dtypes of the state are fixed by the library.
     void to(::torch::Dtype /*dtype*/, bool /*non_blocking*/ = false) override {}
 
     std::shared_ptr<::torch::nn::Module> clone(detail::clone_argument device = {}) const override {
         auto copy = Cloneable::clone(device);
-        // reset() has made a criterion of the first epoch, over tensors that are gone.
+        // reset() has created a criterion for the first epoch, on tensors that no longer exist.
         auto &impl = dynamic_cast<OnlineLabelSmoothingImpl &>(*copy);
         impl.binding_ = binding_;
         impl.bound();
@@ -223,16 +229,17 @@ public:
                << ", reduction=" << to_string(options.library_reduction()) << ", epoch=" << epoch() << ")";
     }
 
-    /// The options, as they are now. To change one later is without effect, but for `set_alpha` and what a load replaces.
+    /// The current options. Change them with `set_alpha` or by loading a state; assignments here do not reach the
+    /// existing criterion.
     OnlineLabelSmoothingOptions options;
 
-    /// S: f32 (K, K), a row per class.
+    /// S: f32 (K, K), one row per class.
     ::torch::Tensor soft_labels;
-    /// A: i64 (K, K), summed probabilities of the running epoch in units of 2^-OLS_FRACTION_BITS.
+    /// A: i64 (K, K), summed probabilities of the current epoch in units of 2^-OLS_FRACTION_BITS.
     ::torch::Tensor sums;
-    /// c: i64 (K), the samples that were summed.
+    /// c: i64 (K), the number of samples in each row of A.
     ::torch::Tensor counts;
-    /// i64 (OLS_COUNTERS), at `OLS_COUNTER_...`.
+    /// The counters: i64 (OLS_COUNTERS), indexed by the `OLS_COUNTER_` constants.
     ::torch::Tensor counters;
 
 protected:
@@ -240,12 +247,13 @@ protected:
     FORWARD_HAS_DEFAULT_ARGS({2, AnyValue(CallOptions())})
 
 private:
-    /// The buffers, in the order of `detail::Core::state`.
+    /// The names of the buffers, in the order of `detail::Core::state`.
     static constexpr std::array<const char *, 4> names = {"soft_labels", "sums", "counts", "counters"};
 
     void *stream() const { return detail::current_stream(soft_labels.device()); }
 
-    /// A criterion over tensors for its state; with `adopt` they hold one already, of `epoch`.
+    /// Creates a criterion whose state is in the given tensors. With `adopt` they already hold a state, of epoch
+    /// `epoch`.
     std::shared_ptr<detail::Core> make_core(std::vector<at::Tensor> state, bool adopt, std::int64_t epoch) const {
         ols::options library = options.to_library();
         library.mode(is_training() ? ols::mode::train : ols::mode::eval);
@@ -258,13 +266,14 @@ private:
         return core;
     }
 
-    /// The criterion over the buffers as they are now: LibTorch exchanges their memory when it moves or clones a module.
+    /// Returns a criterion bound to the current buffers: LibTorch replaces their memory when it moves or clones a
+    /// module.
     detail::Core &bound() {
         const std::array<const at::Tensor *, 4> buffers = {&soft_labels, &sums, &counts, &counters};
         bool is_bound = binding_.core != nullptr;
         for (std::size_t i = 0; is_bound && i < buffers.size(); i++) is_bound = binding_.core->state[i].data_ptr() == buffers[i]->data_ptr();
         if (!is_bound) {
-            // Tensors of their own over the same memory, which an exchange of the buffers' does not reach.
+            // These are separate tensors on the same memory, which are not affected if that of the buffers is replaced.
             std::vector<at::Tensor> state;
             for (const at::Tensor *buffer : buffers) state.push_back(buffer->detach());
             binding_.core = make_core(std::move(state), true, epoch());
@@ -280,7 +289,8 @@ private:
         options.take_over(core.criterion.options());
     }
 
-    /// A pass over `logits`, which become what the library can read, by operations that autograd knows.
+    /// Prepares a pass over `logits`, which are brought into a form that the library can read, by operations with
+    /// autograd.
     c10::intrusive_ptr<detail::Pass> prepare(at::Tensor &logits, const at::Tensor &targets, const CallOptions &call) {
         bound();
         const auto refuse = [](ols_status_t status, const std::string &what) { throw error(status, "ols::torch: " + what); };
@@ -295,7 +305,8 @@ private:
             }
             if (one_for_all && tensor.dim() == 0) return tensor;
             const at::Tensor whole = is_unbatched && tensor.dim() == 0 ? tensor.unsqueeze(0) : tensor;
-            // More dimensions than the library has become one, in which (2, 3) and (3, 2) are the same.
+            // More dimensions than the library supports are merged into one, so (2, 3) and (3, 2) would be
+            // indistinguishable.
             if (logits.dim() > 3) {
                 std::vector<std::int64_t> shape = logits.sizes().vec();
                 shape.erase(shape.begin() + 1);
@@ -324,7 +335,7 @@ private:
     detail::Binding binding_;
 };
 
-/// A `ModuleHolder` for `OnlineLabelSmoothingImpl`, which describes everything:
+/// A `ModuleHolder` for `OnlineLabelSmoothingImpl`, which has the documentation:
 ///
 ///     ols::torch::OnlineLabelSmoothing criterion(ols::torch::OnlineLabelSmoothingOptions(10).alpha(0.5));
 ///     auto loss = criterion(logits, targets);

@@ -1,4 +1,4 @@
-// What an ols::torch module is told at its creation, and at a call.
+// The options of an ols::torch module, and of a call.
 #ifndef OLS_TORCH_OPTIONS_HPP
 #define OLS_TORCH_OPTIONS_HPP
 
@@ -11,12 +11,12 @@
 
 namespace ols::torch {
 
-// The macros of LibTorch say torch::nn, which would be looked for in here.
+// LibTorch's macros refer to torch::nn, which would otherwise be looked up here.
 namespace nn = ::torch::nn;
 
 namespace detail {
 
-/// The values of a small tensor of any device and floating dtype, row-major.
+/// Returns the values of a small tensor of any device and floating-point dtype, row-major.
 template <class T>
 std::vector<T> values_of(const char *name, const at::Tensor &tensor, std::int64_t dimensions) {
     if (tensor.dim() != dimensions) {
@@ -28,7 +28,7 @@ std::vector<T> values_of(const char *name, const at::Tensor &tensor, std::int64_
     return std::vector<T>(data, data + host.numel());
 }
 
-/// A tensor of its own with the values of a view in host memory.
+/// Returns a new tensor with the values of a view in host memory.
 template <class T>
 at::Tensor tensor_of(const const_tensor &view) {
     if (!view.is_given()) return {};
@@ -40,45 +40,48 @@ at::Tensor tensor_of(const const_tensor &view) {
 
 } // namespace detail
 
-/// Options of `OnlineLabelSmoothing`, with the library's defaults; ols.h describes each of them. Checked where the module is made.
+/// The options of `OnlineLabelSmoothing`, initialised with the library's defaults; each is described in ols.h. Values
+/// are checked when the module is created.
 ///
 ///     ols::torch::OnlineLabelSmoothingOptions(10).alpha(0.5).reduction(torch::kSum)
 struct OnlineLabelSmoothingOptions {
     /// `torch::kNone`, `torch::kMean` or `torch::kSum`.
     using reduction_t = ::torch::nn::CrossEntropyLossOptions::reduction_t;
 
-    // NOLINTNEXTLINE: from a number, as LibTorch's own options are.
+    // NOLINTNEXTLINE: implicit conversion from a number, as with LibTorch's own options.
     OnlineLabelSmoothingOptions(std::int64_t num_classes) { take_over(ols::options(num_classes)); }
 
-    /// K, at least 2.
+    /// The number of classes K, at least 2.
     TORCH_ARG(std::int64_t, num_classes);
-    /// Weight of the hard label, in [0, 1].
+    /// The weight of the hard label, in [0, 1].
     TORCH_ARG(double, alpha);
-    /// For `ols::initial::smoothing`, in [0, 1].
+    /// The smoothing of `ols::initial::smoothing`, in [0, 1].
     TORCH_ARG(double, smoothing);
-    /// Share of the old soft label in the new one, in [0, 1).
+    /// The fraction of the old soft label that is kept in the new one, in [0, 1).
     TORCH_ARG(double, momentum);
-    /// A class whose largest soft label is at least this keeps its row for good; greater than 0, infinity: never.
+    /// A threshold, greater than 0: a class whose largest soft label is at least this value keeps its row from then on.
+    /// Infinity means never.
     TORCH_ARG(double, freeze_above);
-    /// Samples of a class in an epoch that make it measured, at least 1.
+    /// The number of samples per epoch from which on a class counts as measured, at least 1.
     TORCH_ARG(std::int64_t, min_count);
-    /// A sample with this target takes no part.
+    /// Samples with this target are ignored.
     TORCH_ARG(std::int64_t, ignore_index);
-    /// The soft labels of the first epoch.
+    /// How the soft labels of the first epoch are initialised.
     TORCH_ARG(ols::initial, initial);
-    /// The soft label of a class that was not measured in an epoch.
+    /// Which soft label a class gets at the end of an epoch in which it was not measured.
     TORCH_ARG(ols::empty_class, empty_class);
-    /// How the losses of a batch become one number.
+    /// How the losses of a batch are reduced.
     TORCH_ARG(reduction_t, reduction);
-    /// The most threads that a call may use; 0: as many as the process may run on.
+    /// The maximum number of threads that a call uses; 0 means as many as the process may run on.
     TORCH_ARG(std::int32_t, threads);
-    /// w: (K), finite and >= 0, of any floating dtype and device; copied. Undefined: 1 each.
+    /// The class weights w: (K), finite and >= 0, of any floating-point dtype and device; copied. The default is 1 for
+    /// every class.
     TORCH_ARG(::torch::Tensor, class_weights);
-    /// S of the first epoch, with `ols::initial::matrix`: (K, K), a row per class, finite and >= 0; copied.
+    /// The initial soft labels, for `ols::initial::matrix`: (K, K), one row per class, finite and >= 0; copied.
     TORCH_ARG(::torch::Tensor, initial_soft_labels);
 
 public:
-    /// Sets `initial`, `smoothing` and `empty_class` to what others do.
+    /// Sets `initial`, `smoothing` and `empty_class` as in another implementation.
     OnlineLabelSmoothingOptions &preset(ols::preset value) {
         const ols::options named = ols::options(num_classes_).preset(value);
         initial_ = named.initial();
@@ -87,7 +90,7 @@ public:
         return *this;
     }
 
-    /// The same for the library, which checks them where a criterion is made.
+    /// Converts to the options of the library, which are checked when a criterion is created.
     ols::options to_library() const {
         ols::options options(num_classes_);
         options.alpha(alpha_).smoothing(smoothing_).momentum(momentum_).freeze_above(freeze_above_).min_count(min_count_);
@@ -97,7 +100,7 @@ public:
         return options.initial(initial_).reduction(library_reduction());
     }
 
-    /// `reduction` as the library has it.
+    /// Returns `reduction` as the library's value.
     ols::reduction library_reduction() const {
         switch (::torch::enumtype::reduction_get_enum(reduction_)) {
         case at::Reduction::None: return ols::reduction::none;
@@ -106,7 +109,7 @@ public:
         }
     }
 
-    /// Takes over what the library has.
+    /// Copies the options of the library.
     void take_over(const ols::options &options) {
         num_classes_ = options.num_classes();
         alpha_ = options.alpha();
@@ -128,21 +131,23 @@ public:
     }
 };
 
-/// What a call may be given besides logits and targets.
+/// The optional inputs of a call.
 struct CallOptions {
-    /// v: f32 or f64 of the shape of the targets, finite and >= 0. A sample that weighs 0 takes no part. Gets no gradient.
+    /// The sample weights v: f32 or f64, of the shape of the targets, finite and >= 0. A sample of weight 0 is ignored.
+    /// No gradient is computed for them.
     TORCH_ARG(::torch::Tensor, sample_weights);
-    /// The second targets of Mixup and CutMix, as the targets; with `lam`.
+    /// The second targets of Mixup and CutMix, with the shape and dtypes of the targets. They require `lam`.
     TORCH_ARG(::torch::Tensor, targets2);
-    /// The weight of the first target in [0, 1], f32 or f64: of the shape of the targets, or one value. Gets no gradient.
+    /// The weight of the first target, in [0, 1]: f32 or f64, of the shape of the targets or a single value for all
+    /// samples. No gradient is computed for it.
     TORCH_ARG(::torch::Tensor, lam);
-    /// The class is `target - target_offset`: 1 for labels that count from 1.
+    /// The target of the first class: the class is `target - target_offset`, so use 1 for one-based labels.
     TORCH_ARG(std::int64_t, target_offset) = 0;
-    /// What a forward pass in training mode does to the statistics.
+    /// How a forward pass in training mode affects the statistics.
     TORCH_ARG(ols::update, update) = ols::update::add;
 
 public:
-    /// The second targets with one weight for all samples.
+    /// Sets the second targets, with one weight of the first ones for all samples.
     CallOptions &mix(const ::torch::Tensor &targets2, double lam) {
         targets2_ = targets2;
         lam_ = at::scalar_tensor(lam, targets2.options().dtype(at::kDouble));

@@ -1,4 +1,4 @@
-// From LibTorch's tensors to views of the library, without a copy wherever their strides allow.
+// Conversion of LibTorch's tensors to views, without copying if their strides allow it.
 #ifndef OLS_TORCH_TENSORS_HPP
 #define OLS_TORCH_TENSORS_HPP
 
@@ -9,7 +9,8 @@
 
 namespace ols::torch::detail {
 
-/// DLPack's numbers for a dtype, as `dtype_code | dtype_bits << 8`. What is none of the library's is its own error, with the argument's name.
+/// Returns DLPack's numbers for a dtype, as `dtype_code | dtype_bits << 8`. A dtype that libols does not have is
+/// reported here, with the name of the argument.
 inline std::int32_t dtype_of(const char *name, at::ScalarType type) {
     switch (type) {
     case at::kFloat: return OLS_DTYPE_F32;
@@ -31,7 +32,8 @@ inline std::int32_t device_type_of(const char *name, const at::Device &device) {
     throw error(OLS_STATUS_INVALID_DEVICE, std::string("ols::torch: ") + name + " is on device " + device.str() + "; libols takes cpu and cuda");
 }
 
-/// Whether the dimensions collapse to the three that the library takes; then `*out` is the view. `layout` is one of `OLS_DLPACK_...`.
+/// Returns whether the dimensions collapse to the at most three of the library; `*out` is then the view. `layout` is
+/// one of `OLS_DLPACK_...`.
 inline bool collapses(const char *name, const at::Tensor &tensor, std::int32_t layout, ols_tensor_t *out) {
     const std::int32_t dtype = dtype_of(name, tensor.scalar_type());
     const std::int32_t device = device_type_of(name, tensor.device());
@@ -41,7 +43,7 @@ inline bool collapses(const char *name, const at::Tensor &tensor, std::int32_t l
                                          out) == OLS_STATUS_OK;
 }
 
-/// The tensor itself, or where it is none that can be read as it lies a row-major copy, which is said once.
+/// Returns the tensor itself or, if it cannot be read in place, a row-major copy, with a one-time warning.
 inline at::Tensor readable(const char *name, const at::Tensor &tensor, std::int32_t layout) {
     if (!tensor.defined()) return tensor;
     if (tensor.layout() != at::kStrided) {
@@ -53,7 +55,7 @@ inline at::Tensor readable(const char *name, const at::Tensor &tensor, std::int3
     return tensor.resolve_neg().contiguous();
 }
 
-/// The view of a tensor that `readable` gave; "not given" for an undefined one.
+/// Returns a view of a tensor that `readable` has returned; "not given" for an undefined tensor.
 inline tensor view_of(const char *name, const at::Tensor &tensor, std::int32_t layout) {
     if (!tensor.defined()) return ols::tensor();
     ols_tensor_t view;
@@ -64,7 +66,7 @@ inline tensor view_of(const char *name, const at::Tensor &tensor, std::int32_t l
     return ols::tensor(view);
 }
 
-/// `cudaStream_t` of a stream, asked of LibTorch alone, so that no header of CUDA is needed (2.10 and later).
+/// Returns the `cudaStream_t` of a stream through LibTorch alone, so that no CUDA header is needed (2.10 and later).
 template <class Stream>
 auto native_handle(const Stream &stream, int) -> decltype(stream.native_handle()) {
     return stream.native_handle();
@@ -74,7 +76,7 @@ void *native_handle(const Stream &, long) {
     throw error(OLS_STATUS_UNSUPPORTED, "ols::torch: this LibTorch does not tell the CUDA stream of a tensor; use a later one");
 }
 
-/// The stream that LibTorch uses at this moment for work on `device`; NULL for the CPU.
+/// Returns LibTorch's current stream of `device`; NULL for the CPU.
 inline void *current_stream(const at::Device &device) {
     if (device.is_cpu()) return nullptr;
     return native_handle(c10::impl::VirtualGuardImpl(device.type()).getStream(device), 0);
