@@ -1,9 +1,11 @@
-# What a call through this package costs beyond the bare C call, at 128 samples of 10 classes: loss, gradient and statistics.
+# Measures the overhead of a call through this package over a bare C call, at 128 samples of 10 classes: loss, gradient
+# and statistics.
 #
 #     julia --project=bindings/julia bindings/julia/benchmark/overhead.jl [REPETITIONS]
 #
-# Prints the line of benches/languages/run. The bare call is ols_forward alone, with a batch that was made before. Both times are the fastest of many
-# repetitions of 100 calls, taken in turn, so that a change of the processor's speed meets both.
+# Prints the line of benches/languages/run. The bare call is ols_forward alone, with a batch that was created before.
+# Both times are the fastest of many repetitions of 100 calls, which alternate, so that changes of the clock frequency
+# affect both.
 using OnlineLabelSmoothing
 using Printf
 const O = OnlineLabelSmoothing

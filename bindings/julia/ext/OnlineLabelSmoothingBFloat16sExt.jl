@@ -1,4 +1,5 @@
-# The element type of BFloat16s.jl. Where Julia has one of its own (1.11), that package uses it, and it is known already.
+# The element type of BFloat16s.jl. If Julia has such a type itself (1.11), BFloat16s.jl uses that one, which is
+# supported already.
 module OnlineLabelSmoothingBFloat16sExt
 
 using BFloat16s: BFloat16

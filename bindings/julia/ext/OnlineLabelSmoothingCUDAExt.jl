@@ -1,6 +1,8 @@
-# Arrays of CUDA.jl: device pointers and the task's stream are passed through, and nothing is synchronised but where a loss is returned as a number.
+# Arrays of CUDA.jl: device pointers and the stream of the task are passed to the library. There is no synchronisation,
+# except to return a loss as a number.
 #
-# The memory of a call's arrays may be freed while the call is still enqueued: CUDA.jl frees it in the order of the same stream.
+# The arrays of a call may be freed while the call is still enqueued, because CUDA.jl frees memory in the order of the
+# same stream.
 module OnlineLabelSmoothingCUDAExt
 
 using CUDA: CUDA, CuArray, CuPtr
@@ -10,12 +12,12 @@ OnlineLabelSmoothing.device(array::CuArray) = (OLS_DEVICE_CUDA, Int32(CUDA.devic
 OnlineLabelSmoothing.stream(::CuArray) = Ptr{Cvoid}(UInt(CUDA.stream().handle))
 OnlineLabelSmoothing.address(array::CUDA.StridedCuArray{T}) where {T} = Ptr{Cvoid}(UInt(Base.unsafe_convert(CuPtr{T}, array)))
 
-# One number of a call lies on the device as everything else does.
+# Single numbers of a call are on the device, like everything else.
 OnlineLabelSmoothing.scalar_input(::CuArray, value::Float64) = CuArray(fill(value))
 OnlineLabelSmoothing.scalar_output(::CuArray, ::Type{T}) where {T} = CuArray{T}(undef)
 OnlineLabelSmoothing.at_hand(::Nothing, value::CuArray) = only(Array(value))
 
-# One-hot arrays are read on the host: labels are the fast way.
+# One-hot arrays are converted on the host; labels are faster.
 function OnlineLabelSmoothing.one_hot_labels(y::CUDA.StridedCuArray{T,N}, ŷ::AbstractArray, offset::Int) where {T,N}
     return CuArray(OnlineLabelSmoothing.one_hot_labels(Array(y), ŷ, offset))
 end

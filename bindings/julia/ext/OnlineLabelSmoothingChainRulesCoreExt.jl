@@ -1,4 +1,4 @@
-# The rule of reverse-mode differentiation for Zygote, Flux and all others that read ChainRulesCore.
+# The reverse-mode rule for Zygote, Flux and all other packages that use ChainRulesCore.
 module OnlineLabelSmoothingChainRulesCoreExt
 
 using ChainRulesCore: ChainRulesCore, AbstractZero, NoTangent, ProjectTo, ZeroTangent, unthunk

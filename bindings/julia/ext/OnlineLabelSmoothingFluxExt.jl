@@ -1,4 +1,4 @@
-# Flux's own words for the mode.
+# Flux's functions for the mode.
 module OnlineLabelSmoothingFluxExt
 
 using Flux: Flux

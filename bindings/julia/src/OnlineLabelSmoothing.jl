@@ -1,6 +1,7 @@
 """
-Online Label Smoothing, a classification loss that learns its own soft labels (Zhang et al., "Delving Deep into Label Smoothing", IEEE Transactions on Image Processing 30,
-2021), on libols: [`OnlineLabelSmoothingLoss`](@ref) is the loss, `loss(ŷ, y)` a call, [`next_epoch!`](@ref) the end of an epoch.
+Online Label Smoothing, a classification loss that learns its own soft labels (Zhang et al., "Delving Deep into Label
+Smoothing", IEEE Transactions on Image Processing 30, 2021), based on libols. [`OnlineLabelSmoothingLoss`](@ref) creates
+a loss, `loss(ŷ, y)` computes it for a batch, and [`next_epoch!`](@ref) ends an epoch.
 """
 module OnlineLabelSmoothing
 

@@ -1,11 +1,11 @@
-# From the arguments of a call to the library's batch.
+# Conversion of the arguments of a call to the library's batch.
 
-# Labels as the library takes them: one number per sample.
+# Labels as the library expects them: one number per sample.
 labels(y::AbstractArray{<:Any,M}, ŷ::AbstractArray{<:Any,N}, ::Int) where {M,N} = readable(y, Val(1), "y")
 labels(y::AbstractArray{<:Any,N}, ŷ::AbstractArray{<:Any,N}, offset::Int) where {N} = N < 2 ? readable(y, Val(1), "y") : one_hot_labels(y, ŷ, offset)
 labels(y, ŷ::AbstractArray, ::Int) = throw(ArgumentError("y is a $(typeof(y)), but an array of labels or a one-hot array is needed"))
 
-# The labels that a one-hot array like ŷ stands for.
+# The labels of a one-hot array of the size of ŷ.
 function one_hot_labels(y::AbstractArray{T,N}, ŷ::AbstractArray, offset::Int) where {T,N}
     if size(y) != size(ŷ)
         throw(DimensionMismatch("y has the size $(size(y)); ŷ with $(size(ŷ)) needs one label per sample, $(label_size(ŷ)), or a one-hot array of its own size"))
@@ -33,7 +33,7 @@ end
 
 label_size(ŷ::AbstractArray{<:Any,N}) where {N} = (size(ŷ)[1:(N - 2)]..., size(ŷ, N))
 
-# Values per sample, or one for all, which f64 holds as exactly as f32.
+# Values per sample, or a single value for all; Float64 represents every Float32 exactly.
 per_sample(::Nothing, ::AbstractArray, ::String) = nothing
 per_sample(value::Real, ŷ::AbstractArray, ::String) = scalar_input(ŷ, Float64(value))
 per_sample(values::AbstractArray, ŷ::AbstractArray, name::String) = readable(values, Val(1), name)
@@ -42,7 +42,7 @@ per_sample(value, ::AbstractArray, name::String) = throw(ArgumentError("$name is
 second_labels(::Nothing, ŷ::AbstractArray, ::Int) = nothing
 second_labels(y, ŷ::AbstractArray, offset::Int) = labels(y, ŷ, offset)
 
-# Where dimensions become one, the library sees their product alone.
+# If dimensions are merged, the library only sees their product, so their sizes are checked here.
 @inline function check_inner(values::AbstractArray{<:Any,M}, ŷ::AbstractArray{<:Any,N}, name::String) where {M,N}
     if N > 3 && M > 0 && size(values) != (1,) && size(values) != label_size(ŷ)
         throw(DimensionMismatch("$name has the size $(size(values)), but ŷ with $(size(ŷ)) needs $(label_size(ŷ))"))
@@ -51,7 +51,7 @@ second_labels(y, ŷ::AbstractArray, offset::Int) = labels(y, ŷ, offset)
 end
 @inline check_inner(::Any, ::AbstractArray, ::String) = nothing
 
-# The arguments of a call, each where the library can read it; they have to stay alive during the call.
+# The arguments of a call in a form that the library can read. They must stay alive during the call.
 struct Batch{Y,T,W,U,L,G}
     logits::Y
     targets::T
@@ -63,7 +63,7 @@ struct Batch{Y,T,W,U,L,G}
     flags::UInt32
 end
 
-# The keywords that all calls on a batch have.
+# The keywords that all calls on a batch have in common.
 @inline function Batch(
     criterion,
     ŷ::AbstractArray,
@@ -94,7 +94,7 @@ end
     return batch
 end
 
-# With the places of those two that may be numbers.
+# `lam_place` and `grad_loss_place` hold those two if they are numbers.
 @inline function in_header_form(batch::Batch, lam_place = nothing, grad_loss_place = nothing)
     return ols_batch_t(
         sizeof(ols_batch_t),

@@ -1,47 +1,59 @@
-# The criterion: one owner of one handle.
+# The criterion, which owns a handle of the library.
 
 """
     OnlineLabelSmoothingLoss(num_classes; keywords...)
     OnlineLabelSmoothingLoss(f, num_classes; keywords...)
 
-The loss of Online Label Smoothing (Zhang et al., "Delving Deep into Label Smoothing", IEEE Transactions on Image Processing 30, 2021): each class has a
-soft label, the mean of the distributions that the model gave to the samples of that class which it classified right in the epoch before. Call it as
-`loss(ŷ, y)` for each batch, and [`next_epoch!`](@ref)`(loss)` at the end of each epoch. The second form closes the criterion after `f(loss)`.
+Create a loss that uses Online Label Smoothing (Zhang et al., "Delving Deep into Label Smoothing", IEEE Transactions on
+Image Processing 30, 2021): each class has a soft label, the mean of the distributions that the model predicted in the
+previous epoch for those samples of the class that it classified correctly. Call `loss(ŷ, y)` for each batch, and
+[`next_epoch!`](@ref)`(loss)` at the end of each epoch. The second form calls `f(loss)` and then closes the criterion.
 
     loss[n] = -sum_k q[k, n] * log(softmax(ŷ[:, n])[k]),   q[k, n] = alpha * w[y] * (k == y) + (1 - alpha) * w[k] * S[k, y]
 
 # Keywords
-The library's names; what is not given has the library's default (`ols_options_init`), which is in brackets.
+The names are those of the library. The defaults, in brackets, are the library's (`ols_options_init`).
 
-- `alpha` [0.5]: weight of the hard label, in [0, 1]. 1 is cross entropy.
-- `initial` [`:smoothing`]: soft labels of the first epoch: `:smoothing`, `:uniform`, `:zero`, `:one_hot`, `:matrix`.
-- `smoothing` [0.1]: for `:smoothing`; the class itself has `1 - smoothing`.
-- `initial_soft_labels`: a `(K, K)` matrix of `Float32` or `Float64`, **one column per class**, finite and >= 0; copied. Implies `initial = :matrix`.
-- `empty_class` [`:keep`]: the next soft label of a class without a right sample in an epoch: `:keep`, `:uniform`, `:initial`, `:one_hot`, `:zero`.
-- `min_count` [1], `momentum` [0], `freeze_above` [Inf]: how readily soft labels move. A `smoothing` of 0.1 puts 0.9 on the diagonal, so
-  `freeze_above = 0.88` freezes every class at once.
-- `class_weights`: w, `K` values of `Float32` or `Float64`, finite and >= 0; copied. Not given: 1 each.
-- `ignore_index` [-100]: a sample with this label takes no part.
-- `reduction` [`:mean`]: `:mean` (over the weights of the samples that take part), `:sum`, or `:none` (one loss per sample).
-- `mode` [`:train`]: or `:eval`, in which a call changes no state; see [`OnlineLabelSmoothing.trainmode!`](@ref).
-- `preset`: `:reference` (the PyTorch package) or `:paper` (the authors' released code) for `initial`, `smoothing` and `empty_class`.
-- `n_threads` [0: all], `device` [`:cpu`], `device_id` [0].
-- `target_offset` [1]: the label of the first class. Labels count from 1 as Julia's indices do; 0 for labels that count from 0.
-- `soft_labels`, `sums`, `counts`, `counters`: memory for the state, `Matrix{Float32}(K, K)`, `Matrix{Int64}(K, K)`, `Vector{Int64}(K)` and `Vector{Int64}(4)`
-  or views of such; used until the criterion is closed. What is not given is allocated. With `adopt_state = true` the state that they hold is taken over.
+- `alpha` [0.5]: weight of the hard label, in [0, 1]; 1 gives cross entropy.
+- `initial` [`:smoothing`]: how the soft labels of the first epoch are initialised: `:smoothing`, `:uniform`, `:zero`,
+  `:one_hot` or `:matrix`.
+- `smoothing` [0.1]: smoothing of `:smoothing`, in [0, 1]; the class itself has `1 - smoothing`.
+- `initial_soft_labels`: a `(K, K)` matrix of `Float32` or `Float64`, **one column per class**, finite and >= 0; copied.
+  Implies `initial = :matrix`.
+- `empty_class` [`:keep`]: the soft label that a class gets at the end of an epoch in which it was not measured:
+  `:keep`, `:uniform`, `:initial`, `:one_hot` or `:zero`.
+- `min_count` [1]: the number of samples per epoch from which on a class counts as measured.
+- `momentum` [0]: the fraction of the old soft label that is kept in the new one, in [0, 1).
+- `freeze_above` [Inf]: a class whose largest soft label is at least this value keeps its row from then on. Note that a
+  `smoothing` of 0.1 puts 0.9 on the diagonal, so that `freeze_above = 0.88` would freeze every class from the start.
+- `class_weights`: w, `K` values of `Float32` or `Float64`, finite and >= 0; copied. The default is 1 for every class.
+- `ignore_index` [-100]: samples with this label are ignored.
+- `reduction` [`:mean`]: `:mean` (weighted, over all samples that are not ignored), `:sum`, or `:none` (one loss per
+  sample).
+- `mode` [`:train`]: `:train`, or `:eval`, in which calls change no state; see
+  [`OnlineLabelSmoothing.trainmode!`](@ref).
+- `preset`: sets `initial`, `smoothing` and `empty_class` as in the PyTorch package (`:reference`) or the authors'
+  released code (`:paper`).
+- `n_threads` [0: as many as the process may run on]: maximum number of threads that a call uses.
+- `device` [`:cpu`], `device_id` [0]: device of the criterion.
+- `target_offset` [1]: the label of the first class; use 0 for zero-based labels.
+- `soft_labels`, `sums`, `counts`, `counters`: memory for the state: `Matrix{Float32}(K, K)`, `Matrix{Int64}(K, K)`,
+  `Vector{Int64}(K)` and `Vector{Int64}(4)`, or views of such arrays. It is used until the criterion is closed; whatever
+  is not given is allocated. With `adopt_state = true` the state that this memory already holds is used.
 
-Any thread may use a criterion; calls on one wait for each other. Throws an [`OLSError`](@ref) where the library refuses an option, an `ArgumentError` for
-a keyword's value that has no name. `copy`, `deepcopy` and `Serialization` make a second criterion with the state of the first.
+A criterion is thread-safe: calls on the same criterion are serialised. Throws an [`OLSError`](@ref) if the library
+rejects an option, and an `ArgumentError` for an unknown name. `copy`, `deepcopy` and `Serialization` create a second
+criterion with the same state.
 """
 mutable struct OnlineLabelSmoothingLoss{reduction}
     handle::Ptr{Cvoid}
-    # 1 while open, and 1 for each call that is under way: whoever takes the last one away destroys the criterion, so that closing it beside a call in
-    # another thread is harmless, and a finalizer needs no lock.
+    # 1 while the criterion is open, plus 1 for each call in progress. Whoever decrements it to 0 destroys the
+    # criterion: therefore it can be closed during a call in another thread, and the finalizer needs no lock.
     users::Threads.Atomic{Int}
     is_open::Threads.Atomic{Bool}
     num_classes::Int
     target_offset::Int
-    # The memory of the state, kept for as long as the library uses it.
+    # The memory of the state, kept alive as long as the library uses it.
     state::NamedTuple{(:soft_labels, :sums, :counts, :counters)}
 
     function OnlineLabelSmoothingLoss(options::ols_options_t, state::NamedTuple, target_offset::Integer)
@@ -131,12 +143,12 @@ function default_options(preset = nothing)
     return options[]
 end
 
-# The library copies the options, so one more copy of what it could not read harms nobody.
+# The library copies these options, so another copy of an array that it cannot read does no harm.
 readable_option(::Nothing, ::Val, ::String) = nothing
 readable_option(array::AbstractArray{<:Real}, ::Val, ::String) = is_readable(array, Val(ndims(array))) ? array : dense(array)
 readable_option(value, ::Val, name::String) = throw(ArgumentError("$name is a $(typeof(value)), but an array of real numbers is needed"))
 
-# The memory of the state is Julia's, so that S and the statistics are arrays like any other. What K is allowed is the library's to say.
+# The memory of the state belongs to Julia, so that S and the statistics are ordinary arrays. The library checks K.
 function state_memory(num_classes::Integer, device_type::Int32, device_id::Integer, given::NamedTuple)
     can_allocate = 2 <= num_classes <= typemax(Int32) && haskey(STATE_ALLOCATORS, device_type)
     return map(given, state_shapes(can_allocate ? Int(num_classes) : 0)) do memory, (type, shape)
@@ -147,14 +159,14 @@ function state_memory(num_classes::Integer, device_type::Int32, device_id::Integ
     end
 end
 
-# By the kind of device.
+# One function for each kind of device.
 const STATE_ALLOCATORS = Dict{Int32,Any}(OLS_DEVICE_CPU => (type, shape, device_id) -> Array{type}(undef, shape))
 
 state_shapes(K::Int) = (soft_labels = (Float32, (K, K)), sums = (Int64, (K, K)), counts = (Int64, (K,)), counters = (Int64, (OLS_COUNTERS,)))
 
 # ==== The handle ====
 
-# The handle for one call, which `leave` has to follow.
+# Returns the handle for one call, which must be followed by `leave`.
 @inline function enter(criterion::OnlineLabelSmoothingLoss)
     criterion.handle == C_NULL && throw_closed(criterion)
     users = criterion.users[]
@@ -172,7 +184,7 @@ end
 end
 
 @noinline function throw_closed(criterion::OnlineLabelSmoothingLoss)
-    # A package's image keeps the object, and NULL in place of the handle.
+    # A precompiled package image contains the object, but NULL instead of the handle.
     isopen(criterion) && throw(InvalidStateException("the OnlineLabelSmoothingLoss was made while a package was precompiled; make it in __init__", :closed))
     throw(InvalidStateException("the OnlineLabelSmoothingLoss is closed", :closed))
 end
@@ -184,7 +196,7 @@ end
     return nothing
 end
 
-# Calls `f(handle)` and throws if the status that it returns is an error.
+# Calls `f(handle)` and throws if the returned status is an error.
 function call(f, criterion::OnlineLabelSmoothingLoss)
     handle = enter(criterion)
     try
@@ -198,8 +210,9 @@ end
 """
     close(loss::OnlineLabelSmoothingLoss)
 
-Ends the criterion. A second `close` does nothing; every other use afterwards throws an `InvalidStateException`. A call that another thread has under way is
-finished first. The arrays of [`soft_labels`](@ref) and [`statistics`](@ref) stay valid. A criterion that is forgotten is closed by the garbage collector.
+Destroy the criterion. Closing it twice is a no-op; any other use of a closed criterion throws an
+`InvalidStateException`. A call in progress in another thread completes first. The arrays of [`soft_labels`](@ref) and
+[`statistics`](@ref) remain valid. A criterion that is not closed is destroyed by the garbage collector.
 """
 function Base.close(criterion::OnlineLabelSmoothingLoss)
     Threads.atomic_xchg!(criterion.is_open, false) && leave(criterion)

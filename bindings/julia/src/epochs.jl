@@ -10,10 +10,12 @@ end
 """
     statistics(loss) -> (sums, counts, counters)
 
-The statistics of the running epoch, in place: writing to these arrays changes them. `sums` `(K, K)`: one column per class, summed probabilities in units of 2^-30;
-`counts` `(K,)`: the samples that were summed; `counters` `(4,)`: first the rows that were kept out because they are not finite. All are `Int64`, so that
-sums over batches, threads and workers are exact in any order: add up the three over all workers (MPI, Distributed) before [`next_epoch!`](@ref), and
-every worker has the same soft labels, bit for bit. Not to be used while another thread calls the criterion.
+Return the statistics of the current epoch, in place: writing to these arrays changes the statistics. `sums` has the
+size `(K, K)`, one column per class, and holds summed probabilities in units of 2^-30; `counts` `(K,)` is the number of
+samples in each column; the first of the `counters` `(4,)` is the number of rows that were skipped because they are not
+finite. All values are `Int64`, so that sums over batches, threads and workers are exact in any order: sum all three
+arrays over the workers (MPI, Distributed) before [`next_epoch!`](@ref), and every worker gets the same soft labels, bit
+for bit. Do not access the arrays while another thread is in a call on the criterion.
 """
 function statistics(criterion::OnlineLabelSmoothingLoss)
     return (sums = memory_of(criterion, :sums), counts = memory_of(criterion, :counts), counters = memory_of(criterion, :counters))
@@ -22,8 +24,9 @@ end
 """
     soft_labels(loss) -> S
 
-The soft labels S, a `(K, K)` array of `Float32`, in place: **column `j` is the soft label of class `j`**, and sums to 1 once it was measured. It always shows S as it
-is; `copy` it to keep it. It may be written between calls (finite, >= 0); [`OnlineLabelSmoothing.set_soft_labels!`](@ref) checks what is written.
+Return the soft labels S, a `(K, K)` array of `Float32`, in place: **column `j` is the soft label of class `j`**, and
+sums to 1 once the class has been measured. The array always shows the current S; use `copy` to keep it. It may be
+modified between calls (finite, >= 0); [`OnlineLabelSmoothing.set_soft_labels!`](@ref) also checks the values.
 """
 function soft_labels(criterion::OnlineLabelSmoothingLoss)
     return memory_of(criterion, :soft_labels)
@@ -32,7 +35,8 @@ end
 """
     OnlineLabelSmoothing.set_soft_labels!(loss, S) -> loss
 
-Replaces the soft labels by a copy of `S`: `(K, K)`, one column per class, `Float32` or `Float64`, finite and >= 0; columns need not sum to 1.
+Replace the soft labels by a copy of `S`: `(K, K)`, one column per class, `Float32` or `Float64`, finite and >= 0.
+Columns need not sum to 1.
 """
 function set_soft_labels!(criterion::OnlineLabelSmoothingLoss, S::AbstractMatrix)
     matrix = readable(S, Val(2), "S")
@@ -47,8 +51,9 @@ end
 """
     next_epoch!(loss) -> loss
 
-Ends the epoch: makes the soft labels of the next one from the statistics, and clears these (Zhang et al. 2021, equations 4 and 5). Call it after the last batch of an
-epoch; with several workers, after their [`statistics`](@ref) were added up. If nothing was counted, the soft labels stay as they are. [`report`](@ref) tells what happened.
+End the epoch: compute the soft labels of the next epoch from the statistics, then reset the statistics (Zhang et al.
+2021, equations 4 and 5). Call it after the last batch of an epoch; with several workers, sum their [`statistics`](@ref)
+first. If nothing was accumulated, the soft labels are unchanged. [`report`](@ref) returns a summary.
 """
 function next_epoch!(criterion::OnlineLabelSmoothingLoss)
     on = stream_of_state(criterion)
@@ -56,15 +61,16 @@ function next_epoch!(criterion::OnlineLabelSmoothingLoss)
     return criterion
 end
 
-# The stream on which the state's memory is used; NULL for host memory.
+# The stream on which the memory of the state is used; NULL for host memory.
 stream_of_state(criterion::OnlineLabelSmoothingLoss) = criterion.state.soft_labels === nothing ? C_NULL : stream(criterion.state.soft_labels)
 
 """
     report(loss) -> NamedTuple
 
-What happened in the epoch that ended last (`epoch`, `rows_measured`, `rows_kept`, `rows_uniform`, `rows_initial`, `rows_one_hot`, `rows_zero`, `rows_frozen`,
-`samples_accumulated`, `samples_skipped`, `classes_full`, `targets_out_of_range`) and so far in the running one (the names that begin with `running_`). A row is a
-class's soft label; the rows add up to K.
+Return a summary of the last completed epoch (`epoch`, `rows_measured`, `rows_kept`, `rows_uniform`, `rows_initial`,
+`rows_one_hot`, `rows_zero`, `rows_frozen`, `samples_accumulated`, `samples_skipped`, `classes_full`,
+`targets_out_of_range`) and of the current epoch so far (the names that begin with `running_`). A row is the soft label
+of a class; the `rows_` numbers add up to K.
 """
 function report(criterion::OnlineLabelSmoothingLoss)
     given = Ref(ols_report_t(sizeof(ols_report_t), ntuple(_ -> 0, fieldcount(ols_report_t) - 1)...))

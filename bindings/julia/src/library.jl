@@ -1,4 +1,5 @@
-# Finding libols, and holding its functions. Nothing happens before the first criterion is made: `using` opens no file.
+# Finds libols and holds its functions. The library is loaded when the first criterion is created; `using` opens no
+# file.
 
 const PACKAGE_ID = Base.UUID("5a0c2b7e-3d53-4f0e-9d2b-7c6a2c1f8e41")
 const ENVIRONMENT_VARIABLE = "OLS_LIBRARY"
@@ -19,14 +20,16 @@ struct Library
     functions::Functions
 end
 
-# The addresses of the functions; NULL until the library is opened. (A system image stores pointers as NULL, so that its programs open it anew.)
+# The addresses of the functions; NULL until the library is loaded. (Pointers are stored as NULL in a system image, so
+# that programs built from it load the library themselves.)
 const FUNCTIONS = Ref(Functions(ntuple(_ -> C_NULL, length(FUNCTION_NAMES))...))
 const LIBRARY_PATH = Ref("")
 const OPENING = ReentrantLock()
-# Set last, so that no thread sees half of FUNCTIONS.
+# Set last, so that no thread sees a partly initialised FUNCTIONS.
 const IS_OPEN = Threads.Atomic{Bool}(false)
 
-# The library's names in the system's folders, the exact one first: that with the number of the ABI, which below 1.0 each minor version may change.
+# The library's names in the system's directories. The most specific one, with the ABI number, comes first; before 1.0
+# that number includes the minor version, because each may change the ABI.
 function system_names()
     number = OLS_ABI_VERSION == 0 ? "$OLS_VERSION_MAJOR.$OLS_VERSION_MINOR" : "$OLS_ABI_VERSION"
     Sys.iswindows() && return ["ols.dll", "libols.dll"]
@@ -34,10 +37,11 @@ function system_names()
     return ["libols.so.$number", "libols.so"]
 end
 
-# The preferences that LocalPreferences.toml and Project.toml have for this package, written by hand or by Preferences.jl. Base reads them from 1.6 on.
+# This package's preferences in LocalPreferences.toml and Project.toml, written by hand or by Preferences.jl. Base reads
+# them since Julia 1.6.
 preferences() = isdefined(Base, :get_preferences) ? Base.get_preferences(PACKAGE_ID) : Dict{String,Any}()
 
-# Which files to try, and who says so.
+# The files to try, and the reason, for error messages.
 function candidates(environment, preferences)
     chosen = get(environment, ENVIRONMENT_VARIABLE, "")
     isempty(chosen) || return [chosen], "the environment variable $ENVIRONMENT_VARIABLE names it"
@@ -50,7 +54,8 @@ const OPENING_FLAGS = Libdl.RTLD_LAZY | Libdl.RTLD_LOCAL
 
 open_library(path::AbstractString) = checked_library(Libdl.dlopen(path, OPENING_FLAGS))
 
-# The functions of an open library, whose versions are checked before anything else is called; one that will not do is closed.
+# Returns the functions of a loaded library. Its versions are checked before any other call; an incompatible library is
+# closed.
 function checked_library(handle::Ptr{Cvoid})
     place = Libdl.dlpath(handle)
     symbol(name) = something(Libdl.dlsym(handle, name; throw_error = false), C_NULL)
@@ -58,7 +63,7 @@ function checked_library(handle::Ptr{Cvoid})
         symbol(:ols_abi_version) == C_NULL && error("$place is not libols: it has no ols_abi_version")
         abi = ccall(symbol(:ols_abi_version), UInt32, ())
         abi == OLS_ABI_VERSION || error("$place has the ABI version $abi, but OnlineLabelSmoothing.jl was written for $OLS_ABI_VERSION")
-        # Below 1.0 the ABI may change with each minor version without a number of its own.
+        # Before 1.0 the ABI may change with each minor version, without a new ABI version.
         version = VersionNumber(unsafe_string(ccall(symbol(:ols_version), Ptr{UInt8}, ())))
         if abi == 0 && (version.major, version.minor) != (OLS_VERSION_MAJOR, OLS_VERSION_MINOR)
             error("$place is libols $version, but OnlineLabelSmoothing.jl was written for $OLS_VERSION_MAJOR.$OLS_VERSION_MINOR")
@@ -87,7 +92,7 @@ function find_library(environment = ENV, preferences = preferences())
     error("libols cannot be loaded ($reason): " * join(problems, "; "))
 end
 
-# Before the first call.
+# Loads the library before the first call.
 function ensure_library()
     IS_OPEN[] && FUNCTIONS[].ols_forward != C_NULL && return nothing
     lock(OPENING) do
@@ -104,9 +109,10 @@ end
 """
     OnlineLabelSmoothing.library() -> (path, version)
 
-The file that libols was loaded from, and its version. Loads it if that has not happened: from the environment variable `OLS_LIBRARY` (a path), the
-preference `library` of this package (Julia 1.6 and newer), or the system's folders, the first of them that is set. Throws an `ErrorException` that names
-the path where the file cannot be loaded, or is libols with another ABI version than this package was written for.
+Return the path and version of the loaded libols. Load it first if necessary, from the first of these locations that is
+set: the environment variable `OLS_LIBRARY` (a path), the preference `library` of this package (Julia 1.6 and newer),
+the system's directories. Throws an `ErrorException` that names the path if the file cannot be loaded, or is a libols
+with a different ABI version than this package was written for.
 """
 function library()
     ensure_library()

@@ -1,6 +1,7 @@
-# The calls that work on a batch.
+# The calls on a batch.
 
-# Runs `body`, which may only call C, while other threads may collect garbage: a pass can take milliseconds, and they would all wait for it.
+# Runs `body`, which may only call C, and lets other threads collect garbage meanwhile: a pass can take milliseconds,
+# for which they would all have to wait.
 macro garbage_safe(body)
     quote
         before = ccall(:jl_gc_safe_enter, Int8, ())
@@ -23,7 +24,8 @@ const TensorPointer = Ptr{ols_tensor_t}
     return nothing
 end
 
-# ols_forward with outputs that are written in place; returns the loss where it is a Scalar. Everything that may throw comes before `enter`.
+# Calls ols_forward with outputs that are written in place; returns the loss if it is a Scalar. Everything that may
+# throw comes before `enter`.
 @inline function forward_pass(criterion::OnlineLabelSmoothingLoss, batch::Batch, value, grad)
     lam, grad_loss, place = place_of(batch.lam), place_of(batch.grad_loss), place_of(value)
     GC.@preserve criterion batch value grad lam grad_loss place begin
@@ -61,7 +63,8 @@ end
     return nothing
 end
 
-# Outputs that the library cannot write as they lie are written to a dense copy, and from there, once the call has succeeded.
+# An output that the library cannot write in place is replaced by a dense copy, from which it is copied back after the
+# call has succeeded.
 @inline function writable(output::AbstractArray, kept::Val, name::String)
     has_memory(output) || throw(ArgumentError("$name is a $(typeof(output)), which has no memory to write to"))
     return readable(output, kept, name)
@@ -69,7 +72,8 @@ end
 @inline writable(output, ::Val, ::String) = output
 @inline writable(output::DenseArray, ::Val, ::String) = output
 
-# Where the gradient is written. A copy of the logits takes their place as the output too.
+# The array to which the gradient is written. If the logits are copied and the gradient is to replace them, it replaces
+# the copy.
 @inline function gradient_of(batch::Batch, grad, ŷ::AbstractArray)
     grad === ŷ || return writable(grad, Val(2), "grad")
     writable(ŷ, Val(2), "ŷ")
@@ -84,7 +88,7 @@ end
 end
 @inline check_output(::Any, ::Tuple, ::String) = nothing
 
-# The loss of a call: it is here already, or in a device's memory.
+# The loss as a number; it is available already, or in device memory.
 @inline at_hand(result, ::Scalar) = result
 at_hand(::Nothing, value::AbstractArray) = value[]
 
@@ -94,9 +98,10 @@ loss_type(::AbstractArray{Float64}) = Float64
 """
     OnlineLabelSmoothing.forward!(loss, ŷ, y; value = nothing, grad = nothing, keywords...)
 
-One pass over the logits, with outputs of your own: `value` (a `Ref` or an array of `Float32`, or `Float64` for `Float64` logits; with `reduction = :none` of
-the size of the labels) and `grad` (size and element type of `ŷ`; it may be `ŷ` itself, which then holds the gradient). Both `nothing`: statistics
-alone. Returns nothing. Keywords and errors as for `loss(ŷ, y)`.
+Compute loss and gradient in one pass over the logits, with preallocated outputs: `value` (a `Ref` or an array of
+`Float32`, or `Float64` for `Float64` logits; with `reduction = :none` of the size of the labels) and `grad` (of the
+size and element type of `ŷ`; it may be `ŷ` itself, which is then overwritten by the gradient). If both are `nothing`,
+only the statistics are updated. Return nothing. Keywords and errors are as for `loss(ŷ, y)`.
 """
 @inline function forward!(criterion::OnlineLabelSmoothingLoss, ŷ::AbstractArray, y; value = nothing, grad = nothing, keywords...)
     batch = Batch(criterion, ŷ, y; keywords...)
@@ -113,24 +118,32 @@ end
 """
     (loss::OnlineLabelSmoothingLoss)(ŷ, y; keywords...)
 
-The loss of a batch, and in training mode its statistics.
+Return the loss of a batch and, in training mode, update the statistics.
 
-- `ŷ`: logits of size `(K, N)` or `(d..., K, N)`, as Flux has them; `Float32`, `Float64`, `Float16` or [`OnlineLabelSmoothing.BFloat16`](@ref). Arrays and strided views
-  are read where they lie. What has no memory of that kind (an adjoint of a view, say) is copied, with a warning once.
-- `y`: labels of size `(N,)` or `(d..., N)`, `Int64`, `Int32` or `UInt8`, counting from 1 (see `target_offset`); or a one-hot array of the size of `ŷ`,
-  which is turned into labels first. The ignore index is compared with the labels as they are given.
+- `ŷ`: logits of size `(K, N)` or `(d..., K, N)`, as in Flux, of type `Float32`, `Float64`, `Float16` or
+  [`OnlineLabelSmoothing.BFloat16`](@ref). Arrays and strided views are read in place. Arrays without such memory (for
+  example an adjoint of a view) are copied, with a one-time warning.
+- `y`: labels of size `(N,)` or `(d..., N)`, of type `Int64`, `Int32` or `UInt8` and one-based (see `target_offset`); or
+  a one-hot array of the size of `ŷ`, which is converted to labels first. The ignore index is compared with the labels
+  as given.
 
-Returns a `Float32` (`Float64` for `Float64` logits), or with `reduction = :none` an array of them of the size of the labels.
+The result is a `Float32` (`Float64` for `Float64` logits) or, with `reduction = :none`, an array of the size of the
+labels.
 
 # Keywords
-- `sample_weights`: v, of the size of the labels, `Float32` or `Float64`, finite and >= 0. A sample that weighs 0 takes no part.
-- `targets2`, `lam`: second labels, as `y`, and the weight of the first ones in [0, 1], a number or an array of the size of the labels: Mixup and CutMix.
-- `grad_loss`: gradient of the whole by the loss, a number or, with `reduction = :none`, an array of the size of the labels; for calls that write a gradient.
-- `update`: `:add`, `:none` (leave the statistics as they are: for a second pass over a batch), `:take_back` (take a batch back that was added before).
-- `target_offset`: the label of the first class, if it is not that of the criterion.
+- `sample_weights`: v, of the size of the labels, `Float32` or `Float64`, finite and >= 0. A sample of weight 0 is
+  ignored.
+- `targets2`, `lam`: for Mixup and CutMix: second labels, like `y`, and the weight of the first ones, in [0, 1], a
+  number or an array of the size of the labels.
+- `grad_loss`: the upstream gradient, a number or, with `reduction = :none`, an array of the size of the labels; for
+  calls that write a gradient.
+- `update`: `:add`, `:none` (leave the statistics unchanged, for a second pass over a batch) or `:take_back` (subtract a
+  batch that was added earlier).
+- `target_offset`: the label of the first class, if it differs from that of the criterion.
 
-Throws an [`OLSError`](@ref) for what the library refuses (labels out of range, sizes, element types, values), a `DimensionMismatch` or `ArgumentError` for what Julia alone can
-see, an `InvalidStateException` after `close`.
+Throws an [`OLSError`](@ref) for errors that the library detects (labels out of range, sizes, element types, values), a
+`DimensionMismatch` or `ArgumentError` for those that only Julia can detect, and an `InvalidStateException` after
+`close`.
 """
 @inline function (criterion::OnlineLabelSmoothingLoss{:none})(ŷ::AbstractArray, y; keywords...)
     value = similar(ŷ, loss_type(ŷ), label_size(ŷ))
@@ -145,8 +158,9 @@ end
 """
     loss_and_gradient!(grad, loss, ŷ, y; keywords...) -> value
 
-The loss of a batch, as `loss(ŷ, y)`, and its gradient with respect to `ŷ`, from one pass over the logits. `grad` has the size and the element type of `ŷ`, and
-may be `ŷ` itself. Keywords and errors as for `loss(ŷ, y)`; after an error `grad` is as before.
+Return the loss of a batch, as `loss(ŷ, y)` does, and write its gradient with respect to `ŷ` to `grad`, in one pass over
+the logits. `grad` has the size and element type of `ŷ`, and may be `ŷ` itself. Keywords and errors are as for
+`loss(ŷ, y)`; after an error `grad` is unchanged.
 """
 @inline function loss_and_gradient!(grad::AbstractArray, criterion::OnlineLabelSmoothingLoss{:none}, ŷ::AbstractArray, y; keywords...)
     value = similar(ŷ, loss_type(ŷ), label_size(ŷ))
@@ -161,7 +175,7 @@ end
 """
     loss_and_gradient(loss, ŷ, y; keywords...) -> (value, grad)
 
-As [`loss_and_gradient!`](@ref), with a new array for the gradient.
+Like [`loss_and_gradient!`](@ref), but return the gradient in a new array.
 """
 function loss_and_gradient(criterion::OnlineLabelSmoothingLoss, ŷ::AbstractArray, y; keywords...)
     grad = similar(ŷ, size(ŷ))
@@ -171,8 +185,9 @@ end
 """
     OnlineLabelSmoothing.backward!(grad, loss, ŷ, y; keywords...) -> grad
 
-The gradient of a batch alone, computed anew from its logits, bit for bit that of [`loss_and_gradient!`](@ref). No state is touched. `grad_loss` is multiplied in before a 16-bit
-gradient is rounded: a loss scale belongs there. Not across [`next_epoch!`](@ref), which changes the soft labels.
+Compute only the gradient of a batch, from its logits; it is bitwise identical to that of [`loss_and_gradient!`](@ref).
+No state is changed. `grad_loss` is the upstream gradient; a loss scale belongs there, because it is applied before a
+16-bit gradient is rounded. Call it before [`next_epoch!`](@ref), which changes the soft labels.
 """
 @inline function backward!(grad::AbstractArray, criterion::OnlineLabelSmoothingLoss, ŷ::AbstractArray, y; keywords...)
     batch = Batch(criterion, ŷ, y; update = :none, keywords...)
@@ -186,8 +201,9 @@ end
 """
     OnlineLabelSmoothing.accumulate_probabilities!(loss, p, y; keywords...) -> loss
 
-Adds to the statistics from given probabilities `p`, of the size that logits have, with entries in [0, 1]: a sample counts when the largest of them is that
-of its label. Obeys the mode and the keywords `sample_weights`, `targets2`, `lam`, `target_offset` and `update` as `loss(ŷ, y)` does.
+Update the statistics from probabilities `p` that have been computed already. They have the size of logits, with entries
+in [0, 1]; a sample is classified correctly if its largest probability is that of its label. The mode and the keywords
+`sample_weights`, `targets2`, `lam`, `target_offset` and `update` have the same effect as in `loss(ŷ, y)`.
 """
 function accumulate_probabilities!(criterion::OnlineLabelSmoothingLoss, p::AbstractArray, y; keywords...)
     batch = Batch(criterion, p, y; keywords...)

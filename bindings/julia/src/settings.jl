@@ -1,14 +1,14 @@
-# What a criterion was told, and what can be set later.
+# The options of a criterion, and those that can be changed later.
 
 function current_options(criterion::OnlineLabelSmoothingLoss)
-    options = Ref(default_options()) # for its struct_size
+    options = Ref(default_options()) # sets its struct_size
     call(criterion) do handle
         ccall(FUNCTIONS[].ols_get_options, Int32, (Ptr{Cvoid}, Ref{ols_options_t}), handle, options)
     end
     return options[]
 end
 
-# A copy of the numbers that a tensor of the library's names; a load in another thread would end the view.
+# Copies the values of a tensor of the library, because a load in another thread would invalidate the view.
 function copied(view::ols_tensor_t, ::Type{T}) where {T}
     view.data == C_NULL && return nothing
     shape = reverse(view.shape[1:view.ndim])
@@ -18,8 +18,8 @@ end
 """
     OnlineLabelSmoothing.options(loss) -> NamedTuple
 
-The options as they are now, under the keywords of [`OnlineLabelSmoothingLoss`](@ref): what was set last, and what a load replaced. `class_weights` and
-`initial_soft_labels` (one column per class) are copies, or `nothing`.
+Return the current options, named like the keywords of [`OnlineLabelSmoothingLoss`](@ref): as set last, and those that a
+load has replaced. `class_weights` and `initial_soft_labels` (one column per class) are copies, or `nothing`.
 """
 function options(criterion::OnlineLabelSmoothingLoss)
     now = current_options(criterion)
@@ -52,22 +52,22 @@ end
 """
     OnlineLabelSmoothing.trainmode!(loss, is_training = true) -> loss
 
-From now on calls add to the statistics. With Flux loaded, `Flux.trainmode!` does the same, as do `Flux.testmode!` and the other function here; they are
-not exported, to leave those names to Flux.
+Switch to training mode, in which calls update the statistics. With Flux loaded, `Flux.trainmode!` and `Flux.testmode!`
+do the same as the functions of this module, which are not exported in order not to conflict with Flux.
 """
 trainmode!(criterion::OnlineLabelSmoothingLoss, is_training::Bool = true) = set_mode!(criterion, is_training ? OLS_MODE_TRAIN : OLS_MODE_EVAL)
 
 """
     OnlineLabelSmoothing.testmode!(loss, is_testing = true) -> loss
 
-From now on calls change no state.
+Switch to evaluation mode, in which calls change no state.
 """
 testmode!(criterion::OnlineLabelSmoothingLoss, is_testing::Bool = true) = trainmode!(criterion, !is_testing)
 
 """
     OnlineLabelSmoothing.istraining(loss) -> Bool
 
-Whether calls add to the statistics.
+Return whether the criterion is in training mode, in which calls update the statistics.
 """
 function istraining(criterion::OnlineLabelSmoothingLoss)
     mode = Ref{Int32}()
@@ -78,7 +78,7 @@ end
 """
     OnlineLabelSmoothing.set_alpha!(loss, alpha) -> loss
 
-Sets the weight of the hard label, in [0, 1], from the next call on: for schedules.
+Set the weight of the hard label, in [0, 1], for example to follow a schedule. It takes effect with the next call.
 """
 function set_alpha!(criterion::OnlineLabelSmoothingLoss, alpha::Real)
     call(handle -> ccall(FUNCTIONS[].ols_set_alpha, Int32, (Ptr{Cvoid}, Float64), handle, alpha), criterion)
@@ -88,7 +88,7 @@ end
 """
     OnlineLabelSmoothing.epoch(loss) -> Int
 
-How many epochs have ended.
+Return the number of completed epochs.
 """
 function epoch(criterion::OnlineLabelSmoothingLoss)
     number = Ref{Int64}()
@@ -99,7 +99,7 @@ end
 """
     OnlineLabelSmoothing.set_epoch!(loss, epoch) -> loss
 
-Sets how many epochs have ended, for those who keep and restore the state's memory themselves.
+Set the number of completed epochs, for callers that save and restore the memory of the state themselves.
 """
 function set_epoch!(criterion::OnlineLabelSmoothingLoss, epoch::Integer)
     call(handle -> ccall(FUNCTIONS[].ols_set_epoch, Int32, (Ptr{Cvoid}, Int64), handle, epoch), criterion)
@@ -108,7 +108,7 @@ end
 
 # ==== show ====
 
-# The keywords that differ from the defaults, as they would be written.
+# The keywords that differ from the defaults, in the form in which they would be written.
 function changed_options(criterion::OnlineLabelSmoothingLoss)
     now, usual = current_options(criterion), default_options()
     words = String[]

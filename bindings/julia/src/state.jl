@@ -1,10 +1,11 @@
-# Saved state: the library's file, which every language reads.
+# Saved state, in the file format that all languages share.
 
 """
     OnlineLabelSmoothing.save(path, loss)
 
-Writes the state (soft labels, statistics, epoch) and the options that shape the result to a file in the safetensors format, atomically: whatever happens, the
-name stands for the old file or for the whole new one. libols of every language loads it.
+Save the state (soft labels, statistics, epoch) and the options that affect the results to a file in the safetensors
+format, which libols can load in any language. Saving is atomic: at any moment, `path` names either the old file or the
+complete new one.
 """
 save(path::AbstractString, criterion::OnlineLabelSmoothingLoss) = call_on_file(FUNCTIONS[].ols_save, path, criterion)
 
@@ -22,9 +23,11 @@ end
     OnlineLabelSmoothing.load!(loss, path) -> loss
     OnlineLabelSmoothing.load!(loss, bytes::Vector{UInt8}) -> loss
 
-Replaces the state, the epoch, and the options that shape the result by what [`OnlineLabelSmoothing.save`](@ref) or [`OnlineLabelSmoothing.saved`](@ref) wrote, here or in another language. Mode, reduction,
-device, threads and `target_offset` stay as they are. A run that was saved and loaded goes on bit for bit as one that never stopped. After an error (no such file, a damaged one, another number of
-classes) the criterion is as before.
+Restore the state, the epoch, and the options that affect the results from what [`OnlineLabelSmoothing.save`](@ref) or
+[`OnlineLabelSmoothing.saved`](@ref) has written, here or in another language. Mode, reduction, device, number of
+threads and `target_offset` are not changed. A criterion that is saved and loaded continues bitwise identically to one
+that was never interrupted. After an error (a missing or corrupted file, a different number of classes) the criterion is
+unchanged.
 """
 function load!(criterion::OnlineLabelSmoothingLoss, path::AbstractString)
     call_on_file(FUNCTIONS[].ols_load, path, criterion)
@@ -44,7 +47,7 @@ end
 """
     OnlineLabelSmoothing.load(path, num_classes; keywords...) -> loss
 
-A new criterion ([`OnlineLabelSmoothingLoss`](@ref) with these keywords) that goes on from a saved state.
+Create a criterion (an [`OnlineLabelSmoothingLoss`](@ref) with these keywords) that continues from a saved state.
 """
 function load(path::AbstractString, num_classes::Integer; keywords...)
     criterion = OnlineLabelSmoothingLoss(num_classes; keywords...)
@@ -59,7 +62,8 @@ end
 """
     OnlineLabelSmoothing.saved(loss) -> Vector{UInt8}
 
-The bytes that [`OnlineLabelSmoothing.save`](@ref) would write: for checkpoints that hold more than the criterion.
+Return the contents of the file that [`OnlineLabelSmoothing.save`](@ref) would write, for checkpoints that contain more
+than the criterion.
 """
 function saved(criterion::OnlineLabelSmoothingLoss)
     on = stream_of_state(criterion)
@@ -67,7 +71,8 @@ function saved(criterion::OnlineLabelSmoothingLoss)
     write_to(handle, buffer, capacity) =
         ccall(FUNCTIONS[].ols_save_memory, Int32, (Ptr{Cvoid}, Ptr{UInt8}, Csize_t, Ptr{Cvoid}, Ref{Csize_t}), handle, buffer, capacity, on, length_of_bytes)
     call(handle -> write_to(handle, C_NULL, 0), criterion)
-    # A call in another thread may lie in between and make a number in the header longer; the tensors stay as long as they are.
+    # A call in another thread may come in between and make a number in the header longer; the size of the tensors does
+    # not change.
     bytes = Vector{UInt8}(undef, length_of_bytes[] + 4096)
     GC.@preserve bytes call(handle -> write_to(handle, pointer(bytes), length(bytes)), criterion)
     return resize!(bytes, length_of_bytes[])
@@ -75,7 +80,7 @@ end
 
 # ==== Copies ====
 
-# What the saved state leaves out.
+# The options that are not part of the saved state.
 kept_options(criterion::OnlineLabelSmoothingLoss) = (options = current_options(criterion); (options.reduction, options.mode, options.device_type, options.device_id, options.n_threads))
 
 function restored(num_classes::Integer, target_offset::Integer, (reduction, mode, device_type, device_id, n_threads), bytes::Vector{UInt8})

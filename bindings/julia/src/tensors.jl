@@ -1,12 +1,14 @@
-# Julia arrays as the library sees them: where they lie, without a copy.
+# Julia arrays as the library's tensors, in place and without a copy.
 #
-# Julia counts dimensions from the fastest one, the library from the slowest: the dimensions are reversed, and a (K, N) matrix is the library's (N, K).
+# Julia's first dimension is the fastest, the library's last one: the dimensions are reversed, so that a (K, N) matrix
+# is (N, K) in the library.
 
 """
     OnlineLabelSmoothing.BFloat16
 
-bfloat16, the upper half of an IEEE binary32, as an element type of logits and gradients: `reinterpret(BFloat16, bits::Array{UInt16})` needs no copy.
-It converts from and to `Float32`, and has no arithmetic; the type of the package BFloat16s works as well.
+bfloat16, the upper half of an IEEE 754 binary32, as an element type of logits and gradients.
+`reinterpret(BFloat16, bits::Array{UInt16})` makes no copy. The type converts from and to `Float32` and has no
+arithmetic; the type of the package BFloat16s is supported as well.
 """
 primitive type BFloat16 <: AbstractFloat 16 end
 
@@ -19,12 +21,12 @@ Base.show(io::IO, x::BFloat16) = print(io, "BFloat16(", Float32(x), ")")
 function BFloat16(x::Float32)
     isnan(x) && return reinterpret(BFloat16, 0x7fc0)
     bits = reinterpret(UInt32, x)
-    # To the nearest, ties to even.
+    # Round to nearest, ties to even.
     return reinterpret(BFloat16, ((bits + 0x00007fff + ((bits >> 16) & 0x00000001)) >> 16) % UInt16)
 end
 BFloat16(x::Union{Float16,Float64,Integer}) = BFloat16(Float32(x))
 
-# DLPack's code and bits. Those that the library does not take are its to refuse.
+# DLPack's type codes. The library rejects the types that it does not support.
 dtype(::Type{<:Union{Int8,Int16,Int32,Int64}}) = OLS_CODE_INT
 dtype(::Type{<:Union{UInt8,UInt16,UInt32,UInt64}}) = OLS_CODE_UINT
 dtype(::Type{<:Union{Float16,Float32,Float64}}) = OLS_CODE_FLOAT
@@ -34,7 +36,8 @@ dtype(::Type{BFloat16}) = OLS_CODE_BFLOAT
 end
 dtype(::Type{T}) where {T} = throw(ArgumentError("an array of $T cannot be given to libols: elements are Float16, Float32, Float64, BFloat16, Int32, Int64 or UInt8"))
 
-# Where an array lies. The extension for device arrays adds methods to these five, and an entry to STATE_ALLOCATORS.
+# The location of an array. The extension for device arrays adds methods to these five functions, and an entry to
+# STATE_ALLOCATORS.
 device(array::AbstractArray) = parent(array) === array ? (OLS_DEVICE_CPU, Int32(0)) : device(parent(array))
 device(::Array) = (OLS_DEVICE_CPU, Int32(0))
 address(array::AbstractArray{T}) where {T} = Ptr{Cvoid}(Base.unsafe_convert(Ptr{T}, array))
@@ -43,22 +46,23 @@ stream(::Array) = C_NULL
 scalar_output(::AbstractArray, ::Type{T}) where {T} = Scalar(zero(T))
 scalar_input(::AbstractArray, value::Float64) = Scalar(value)
 
-# Whether the elements lie in memory at fixed steps.
+# Whether the elements are in memory with fixed strides.
 has_memory(::StridedArray) = true
 has_memory(array::PermutedDimsArray) = has_memory(parent(array))
-# Those of them that StridedArray leaves out; some have steps and some have none, which only asking for them would tell.
+# Arrays of these types that are not a StridedArray: some have strides and some do not, which would only show when they
+# are asked for.
 has_memory(::Union{SubArray,Base.ReshapedArray,Base.ReinterpretArray}) = false
 function has_memory(array::AbstractArray)
-    # A wrapper of a device array has no address that Base would give.
+    # Base cannot provide the address of a wrapper of a device array.
     hasmethod(strides, Tuple{typeof(array)}) && first(device(array)) == OLS_DEVICE_CPU || return false
     return parent(array) === array || has_memory(parent(array))
 end
 
-# Whether the first `count` dimensions can be walked with one step.
+# Whether the first `count` dimensions can be merged into one with a fixed stride.
 function collapses(array::AbstractArray, count::Int)
     steps = strides(array)
     isempty(array) && return true
-    inner = 0 # the last dimension before with more than one element
+    inner = 0 # the last dimension so far with more than one element
     for d in 1:count
         size(array, d) == 1 && continue
         inner == 0 || steps[d] == steps[inner] * size(array, inner) || return false
@@ -67,7 +71,8 @@ function collapses(array::AbstractArray, count::Int)
     return true
 end
 
-# `array`, or a dense copy where the library could not read it as it lies: `kept` is how many of its last dimensions have to stay apart.
+# Returns `array`, or a dense copy if the library could not read it in place. Its last `kept` dimensions must remain
+# separate.
 @inline function readable(array::AbstractArray{T,N}, ::Val{kept}, name::String) where {T,N,kept}
     is_readable(array, Val(kept)) && return array
     @warn "$name is copied in each call: a $(typeof(array)) of size $(size(array)) has no memory that libols can walk" maxlog = 1 _id = Symbol(name, :_is_copied)
@@ -77,19 +82,20 @@ end
 @inline is_readable(array::AbstractArray{T,N}, ::Val{kept}) where {T,N,kept} = has_memory(array) && (N <= kept + 1 || collapses(array, N - kept))
 @inline is_readable(::DenseArray, ::Val) = true
 
-# With sizes given, `similar` leaves wrappers such as triangles behind.
+# If the sizes are given, `similar` does not keep wrappers such as triangular matrices.
 dense(array::AbstractArray) = copyto!(similar(array, size(array)), array)
 
-# One number that a call reads or writes. It lies in the call's own frame, which is what keeps a call free of allocations.
+# A single number that a call reads or writes. It is stored in the stack frame of the call, so that a call does not
+# allocate.
 struct Scalar{T}
     value::T
 end
 
-# The view of an array whose last `kept` dimensions stay apart, and whose others become one.
+# A view of an array whose last `kept` dimensions remain separate, while the others are merged into one.
 @inline function tensor(array::AbstractArray{T,N}, ::Val{kept}) where {T,N,kept}
     kind, id = device(array)
     ndim = min(N, kept + 1)
-    merged = N - ndim + 1 # dimensions that become the tensor's last one
+    merged = N - ndim + 1 # dimensions that are merged into the tensor's last one
     sizes, steps = size(array), strides(array)
     shape = ntuple(i -> i < ndim ? Int64(sizes[N + 1 - i]) : i == ndim ? Int64(merged_size(sizes, merged)) : Int64(1), Val(3))
     step = ntuple(i -> i < ndim ? Int64(steps[N + 1 - i]) : i == ndim ? Int64(merged_step(sizes, steps, merged)) : Int64(0), Val(3))
@@ -101,7 +107,7 @@ end
 
 tensor(other, ::Val) = throw(ArgumentError("an output is a $(typeof(other)), but an array or a Ref of Float32 or Float64 is needed"))
 
-# Where the number of a Scalar lies during a call.
+# Holds the number of a Scalar during a call.
 @inline place_of(scalar::Scalar) = Ref(scalar.value)
 @inline place_of(::Any) = nothing
 @inline function tensor(value::Base.RefValue{T}, ::Val) where {T<:Union{Float32,Float64}}

@@ -1,4 +1,4 @@
-# The numbers of ols.h under their names there. test/header.jl holds them against the header, in both directions.
+# The constants of ols.h, with the same names. test/header.jl compares them with the header, in both directions.
 
 const OLS_VERSION = "0.1.0"
 const OLS_VERSION_MAJOR = 0
@@ -71,7 +71,7 @@ const OLS_MODE_EVAL = Int32(1)
 const OLS_PRESET_REFERENCE = Int32(0)
 const OLS_PRESET_PAPER = Int32(1)
 
-# An enumeration of the header as Julia users write it: OLS_EMPTY_CLASS_ONE_HOT is :one_hot.
+# An enumeration of the header with Julia names: OLS_EMPTY_CLASS_ONE_HOT is :one_hot.
 function enumeration(prefix::String)
     constants = filter(name -> startswith(string(name), prefix), names(@__MODULE__; all = true))
     return Dict(Symbol(lowercase(string(name)[(length(prefix) + 1):end])) => getfield(@__MODULE__, name) for name in constants)
@@ -86,14 +86,14 @@ const PRESETS = enumeration("OLS_PRESET_")
 const DEVICES = enumeration("OLS_DEVICE_")
 const UPDATES = Dict(:add => UInt32(0), :none => OLS_BATCH_NO_UPDATE, :take_back => OLS_BATCH_TAKE_BACK)
 
-# What `symbol`, the value of the keyword `argument`, stands for.
+# The number of `symbol`, which is the value of the keyword `argument`.
 function number_of(members::Dict{Symbol}, symbol::Symbol, argument::String)
     haskey(members, symbol) && return members[symbol]
     allowed = join(sort!([repr(name) for name in keys(members)]), ", ")
     throw(ArgumentError("$argument = $(repr(symbol)) is none of $allowed"))
 end
 
-# The name of a number; for one that a newer library has given, the number itself.
+# The name of a number, or the number itself as a symbol if a newer library has added it.
 function symbol_of(members::Dict{Symbol}, number::Integer)
     for (symbol, value) in members
         value == number && return symbol

@@ -1,4 +1,4 @@
-# The structs of ols.h, field by field. test/header.jl compares sizes and offsets with the C compiler's.
+# The structs of ols.h, field by field. test/header.jl compares sizes and offsets with those of the C compiler.
 
 struct ols_tensor_t
     data::Ptr{Cvoid}
@@ -13,7 +13,7 @@ struct ols_tensor_t
     reserved::UInt64
 end
 
-# All bytes 0: "not given".
+# All bytes are 0: "not given".
 const NOT_GIVEN = ols_tensor_t(C_NULL, 0, 0, 0, 0, 0, 0, (0, 0, 0), (0, 0, 0), 0)
 
 struct ols_options_t
