@@ -1,6 +1,6 @@
-// libols for C++17 and later: Online Label Smoothing, a classification loss that learns its own soft labels. Header-only,
-// on top of the C interface, and without any dependency except libols. What is computed is documented in ols.h; errors
-// are thrown as ols::error. For LibTorch use ols/torch.hpp.
+// libols for C++17 and later: Online Label Smoothing, a classification loss that learns its own soft labels.
+// Header-only, on top of the C interface, and without any dependency except libols. What is computed is documented in
+// ols.h; errors are thrown as ols::error. For LibTorch use ols/torch.hpp.
 //
 //     #include <ols/ols.hpp>
 //

@@ -162,9 +162,9 @@ detail::view_of<T> view(T *data, Sizes... sizes) noexcept {
     return detail::view_of<T>(detail::raw_view(data, sizeof...(Sizes), shape));
 }
 
-/// Creates a view of a container with data() and size(), such as a vector, in the given shape, as in `view(logits, n,
-/// k)`, or one-dimensional if no shape is given. Throws `OLS_STATUS_INVALID_SHAPE` if the container has a different
-/// number of elements.
+/// Creates a view of a container with data() and size(), such as a vector, in the given shape, as in
+/// `view(logits, n, k)`, or one-dimensional if no shape is given. Throws `OLS_STATUS_INVALID_SHAPE` if the container
+/// has a different number of elements.
 template <class Container, class... Sizes, class T = detail::elements_of<Container>>
 detail::view_of<T> view(Container &container, Sizes... sizes) {
     static_assert(sizeof...(Sizes) <= 3 && (std::is_integral_v<Sizes> && ...), "up to three sizes");
