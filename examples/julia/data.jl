@@ -4,16 +4,16 @@ using Random
 
 struct Images
     pixels::Matrix{Float32} # (pixels, images), in [0, 1]
-    labels::Vector{Int} # counting from 1
+    labels::Vector{Int} # one-based
 end
 
 Base.length(images::Images) = length(images.labels)
 part(images::Images, which) = Images(images.pixels[:, which], images.labels[which])
 
-# The bytes of a file; gzip unpacks what ends with .gz.
+# The contents of a file, decompressed by gzip if its name ends with .gz.
 unpacked(path) = endswith(path, ".gz") ? read(`gzip -dc $path`) : read(path)
 
-# 1,797 images of 8x8 pixels from 0 to 16: 64 numbers and the class on each line.
+# 1,797 images of 8x8 pixels from 0 to 16; each line has 64 numbers and the class.
 function read_digits()
     lines = split(String(unpacked(joinpath(@__DIR__, "..", "data", "digits.csv.gz"))))
     numbers = [parse(Int, number) for line in lines for number in split(line, ',')]
@@ -21,7 +21,8 @@ function read_digits()
     return Images(table[1:64, :] ./ 16.0f0, table[65, :] .+ 1)
 end
 
-# An IDX file: a big-endian magic number (0, 0, 8 for bytes, number of dimensions), the dimensions in 4 bytes each, then the bytes.
+# An IDX file consists of a big-endian magic number (0, 0, 8 for bytes, number of dimensions), the sizes of the
+# dimensions in 4 bytes each, and the bytes.
 function read_idx(path, dimensions)
     bytes = unpacked(path)
     magic = UInt8[0, 0, 8, dimensions]
@@ -46,13 +47,13 @@ function read_idx_images(folder, words)
     return Images(reshape(pixels, height * width, count) ./ 255.0f0, Int.(labels) .+ 1)
 end
 
-# Name, training and test images; no test images where there is one set for all.
+# The name, training images and test images; the last are `nothing` if the data set is not divided.
 function read_data(folder)
     folder === nothing && return "UCI handwritten digits", read_digits(), nothing
     return basename(rstrip(abspath(folder), '/')), read_idx_images(folder, "train"), read_idx_images(folder, "t10k")
 end
 
-# Training, validation and test images as six to one to two, drawn by the seed; at most `limit` training images.
+# Training, validation and test images in the ratio 6:1:2, drawn by the seed, with at most `limit` training images.
 function split_data(images::Images, test, limit, seed)
     order = shuffle(MersenneTwister(seed), 1:length(images))
     count = min(limit, length(images) * 6 ÷ (test === nothing ? 9 : 7))
@@ -61,7 +62,7 @@ function split_data(images::Images, test, limit, seed)
     return part(images, order[1:count]), part(images, order[(count + 1):(count + validation)]), part(others, 1:min(length(others), cld(count, 3)))
 end
 
-# The share `noise` of the labels becomes another class, each wrong one as likely.
+# Replaces the fraction `noise` of the labels by another class, chosen uniformly.
 function with_wrong_labels(labels, classes, noise, generator)
     wrong = shuffle(generator, 1:length(labels))[1:round(Int, noise * length(labels))]
     noisy = copy(labels)

@@ -1,9 +1,10 @@
-# Data-parallel training with the Distributed standard library: each worker has a criterion of its own and counts its share of every batch; before an
-# epoch ends their statistics are added up. These are integers, so the soft labels are those of one process that saw everything, bit for bit.
+# Data-parallel training with the Distributed standard library. Each worker has its own criterion and counts its share
+# of every batch; at the end of an epoch their statistics are summed. These are integers, so the soft labels are those
+# of a single process that has seen every batch, bit for bit.
 #
 #     julia --project=bindings/julia examples/julia/data_parallel.jl [WORKERS] [EPOCHS]
 #
-# Trains twice, in this process alone and with the workers, and compares.
+# Trains twice, in this process alone and with the workers, and compares the results.
 using Distributed
 
 const WORKERS = parse(Int, get(ARGS, 1, "2"))
@@ -14,7 +15,7 @@ addprocs(WORKERS; exeflags = "--project=$(Base.active_project())")
 @everywhere begin
     using LinearAlgebra, OnlineLabelSmoothing
 
-    # The order of a sum inside of a matrix product depends on the number of threads.
+    # The order of summation in a matrix product depends on the number of threads.
     BLAS.set_num_threads(1)
 
     include($(joinpath(@__DIR__, "data.jl")))
@@ -27,7 +28,7 @@ addprocs(WORKERS; exeflags = "--project=$(Base.active_project())")
 
     begin_training() = (OnlineLabelSmoothing.load!(LOSS, START); nothing)
 
-    # The gradient of some images' losses, which are counted on the way.
+    # The gradient of the losses of some images, which are also counted.
     function share_gradient(network, share)
         layers = activations(network, IMAGES.pixels[:, share])
         _, by_logits = loss_and_gradient(LOSS, layers[end], IMAGES.labels[share])
@@ -48,7 +49,7 @@ addprocs(WORKERS; exeflags = "--project=$(Base.active_project())")
     learned() = copy(soft_labels(LOSS))
 end
 
-# Each batch has the same four shares however many processes there are, so that the weights are the same bits as well.
+# Each batch has the same four shares for any number of processes, so that the weights are bitwise identical as well.
 const SHARES = 4
 
 function train(processes)

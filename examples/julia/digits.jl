@@ -1,8 +1,9 @@
-# Trains a small network with cross entropy, label smoothing and online label smoothing, on clean labels and with wrong ones, and prints what came of it.
+# Trains a small network with cross entropy, label smoothing and online label smoothing, with clean and with wrong
+# labels, and prints a comparison.
 #
 #     julia --project=bindings/julia examples/julia/digits.jl [--data DIR] [--epochs N] [--train N] [--seed N] [--noise SHARE]
 #
-# It needs libols where OnlineLabelSmoothing.jl finds it: installed, or named by OLS_LIBRARY.
+# OnlineLabelSmoothing.jl must be able to find libols: installed, or named by OLS_LIBRARY.
 using OnlineLabelSmoothing
 using LinearAlgebra, Printf, Random
 
@@ -22,7 +23,8 @@ const USAGE = """
 
 const SETTINGS = (batch = 32, hidden = 128, learning_rate = 0.05, weight_decay = 0.001)
 
-# All three losses are the one criterion. The first two learn no soft labels: they evaluate, and their epochs never end.
+# All three losses are the same criterion with different options. The first two learn no soft labels: they are in
+# evaluation mode, and their epochs never end.
 const LOSSES = [
     ("cross entropy", (alpha = 1, mode = :eval)),
     ("label smoothing", (alpha = 0.9, initial = :uniform, mode = :eval)),

@@ -1,4 +1,4 @@
-# A perceptron with rectified linear units, its gradient, and stochastic gradient descent with momentum.
+# A multilayer perceptron with ReLU, its gradient, and stochastic gradient descent with momentum.
 
 using Random
 
@@ -15,7 +15,7 @@ end
 
 parameters(network::Network) = [network.weights; network.biases]
 
-# What every layer gives; the last one gives the logits (classes, images).
+# The outputs of all layers; the last ones are the logits (classes, images).
 function activations(network::Network, images)
     layers = Any[images]
     for (number, (weight, bias)) in enumerate(zip(network.weights, network.biases))
@@ -28,7 +28,7 @@ end
 
 logits(network::Network, images) = activations(network, images)[end]
 
-# The gradient by all parameters, from that by the logits.
+# The gradient with respect to all parameters, given the gradient with respect to the logits.
 function gradient(network::Network, layers, by_output)
     by_weights, by_biases = similar(network.weights), similar(network.biases)
     for number in length(network.weights):-1:1
