@@ -2,7 +2,7 @@
 //
 //     cc -O2 digits.c -lols -lm -o digits && ./digits digits.csv
 //
-// Each line of the file has 64 pixels (0 to 16) and the digit. Every fifth image is kept for the test.
+// Each line of the file has 64 pixels (0 to 16) and the digit. Every fifth image is used for testing.
 #include <ols.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -66,7 +66,7 @@ int main(int argc, char **argv) {
         double total = 0;
         int batches = 0;
         for (int next = 0; next < count; batches++) {
-            // A batch of training images; the gradient takes the place of the logits.
+            // A batch of training images; the gradient is written in place of the logits.
             float logits[BATCH][CLASSES], loss = 0;
             uint8_t targets[BATCH];
             int members[BATCH], size = 0;
@@ -87,7 +87,7 @@ int main(int argc, char **argv) {
                     for (int k = 0; k < CLASSES; k++) weights[i][k] -= 0.5f * inputs[members[n]][i] * logits[n][k];
             total += loss;
         }
-        check(ols_next_epoch(criterion, NULL)); // from here on the soft labels of this epoch hold
+        check(ols_next_epoch(criterion, NULL)); // computes the soft labels of the next epoch
         if (epoch == 1 || epoch % 5 == 0) printf("epoch %2d: loss %.4f, test accuracy %.2f%%\n", epoch, total / batches, test_accuracy(count));
     }
 

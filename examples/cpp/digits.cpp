@@ -1,5 +1,5 @@
-// A convolutional network on images, with cross entropy, label smoothing and Online Label Smoothing, on clean and on wrong labels: the C++ version of the
-// project's demo, for one seed.
+// Trains a convolutional network on images with cross entropy, label smoothing and Online Label Smoothing, with clean
+// and with wrong labels: the C++ version of the project's demo, for one seed.
 #include "training.hpp"
 
 #include <cstring>
@@ -20,7 +20,7 @@ struct Arguments {
     std::string digits = "examples/data/digits.csv.gz", data;
 };
 
-/// The whole of `text` as a number from `least` to `most`.
+/// Parses all of `text` as a number from `least` to `most`.
 template <class Number>
 Number number(const std::string &name, const char *text, Number least, Number most) {
     std::istringstream stream(text ? text : "");
@@ -99,7 +99,7 @@ void compare_losses(const Arguments &arguments) {
             {Loss::cross_entropy, "cross entropy"}, {Loss::label_smoothing, "label smoothing"}, {Loss::online_label_smoothing, "online label smoothing"}};
         for (const auto &[loss, loss_name] : losses) {
             print_row(name, loss_name, run(loss, split, train_labels, validation_labels, classes, settings));
-            // A kind of labels is named once.
+            // Each kind of labels is named once.
             name.clear();
         }
     }

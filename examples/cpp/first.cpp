@@ -1,3 +1,4 @@
+// A first program in C++: the loss and gradient of a batch, and the end of an epoch.
 #include <ols/ols.hpp>
 
 #include <cstdio>

@@ -1,4 +1,4 @@
-// Images and their classes: the bundled digits, or a folder of IDX files; gzipped or not, as zlib reads both.
+// Images and their classes: the bundled digits, or a folder of IDX files, gzipped or not (zlib reads both).
 #ifndef IMAGES_HPP
 #define IMAGES_HPP
 
@@ -35,7 +35,7 @@ inline std::vector<std::uint8_t> read_file(const std::string &path) {
     return bytes;
 }
 
-/// Lines of 64 pixels of 0 to 16 and a class.
+/// Reads lines of 64 pixels from 0 to 16 and a class.
 inline Images read_digits(const std::string &path) {
     const auto bytes = read_file(path);
     std::istringstream text(std::string(bytes.begin(), bytes.end()));
@@ -53,7 +53,8 @@ inline Images read_digits(const std::string &path) {
     return {torch::tensor(pixels).view({-1, 1, 8, 8}), torch::tensor(classes)};
 }
 
-/// The bytes of an IDX file: a big-endian magic number (0, 0, 8 for bytes, dimensions), the sizes as 32 bit numbers, the bytes.
+/// Reads an IDX file: a big-endian magic number (0, 0, 8 for bytes, number of dimensions), the sizes as 32-bit numbers,
+/// and the bytes.
 inline torch::Tensor read_idx(const std::string &path, std::size_t dimensions) {
     const auto bytes = read_file(path);
     const std::size_t header = 4 + 4 * dimensions;
@@ -66,14 +67,14 @@ inline torch::Tensor read_idx(const std::string &path, std::size_t dimensions) {
         std::int64_t size = 0;
         for (std::size_t byte = 4 + 4 * d; byte < 8 + 4 * d; byte++) size = size << 8 | bytes[byte];
         shape.push_back(size);
-        // Sizes beyond those of the file would overflow; such a product is wrong already.
+        // A product larger than the file is wrong already; multiplying further could overflow.
         if (count <= static_cast<std::int64_t>(bytes.size())) count *= size;
     }
     if (count != static_cast<std::int64_t>(bytes.size() - header)) throw std::runtime_error(path + ": its size is not that of its dimensions");
     return torch::tensor(at::ArrayRef<std::uint8_t>(bytes).slice(header), torch::kByte).view(shape);
 }
 
-/// Both spellings are about: "train-images-idx3-ubyte" and "train-images.idx3-ubyte".
+/// Both spellings are common: "train-images-idx3-ubyte" and "train-images.idx3-ubyte".
 inline std::string find_idx(const std::string &folder, const std::string &name, const std::string &form) {
     for (const char *separator : {"-", "."}) {
         for (const char *ending : {"", ".gz"}) {
@@ -84,7 +85,7 @@ inline std::string find_idx(const std::string &folder, const std::string &name, 
     throw std::runtime_error(folder + ": there is no " + name + "-" + form + "-ubyte or " + name + "-" + form + "-ubyte.gz in it");
 }
 
-/// `part`: "train" or "t10k".
+/// `part` is "train" or "t10k".
 inline Images read_idx_images(const std::string &folder, const std::string &part) {
     const torch::Tensor pixels = read_idx(find_idx(folder, part + "-images", "idx3"), 3), classes = read_idx(find_idx(folder, part + "-labels", "idx1"), 1);
     if (pixels.size(0) != classes.size(0) || pixels.numel() == 0) {
@@ -93,12 +94,13 @@ inline Images read_idx_images(const std::string &folder, const std::string &part
     return {pixels.to(torch::kFloat).div(255).unsqueeze(1), classes.to(torch::kLong)};
 }
 
-/// Training, validation and test images: six to one to two.
+/// Training, validation and test images in the ratio 6:1:2.
 struct Split {
     Images train, validation, test;
 };
 
-/// Draws a split with `limit` training images, or as many as there are where that is 0. `test`: images of their own, if there are any.
+/// Draws a split with at most `limit` training images, or as many as possible if it is 0. `test` points to separate
+/// test images, or is null.
 inline Split draw_split(const Images &images, const Images *test, std::int64_t limit) {
     const torch::Tensor order = torch::randperm(images.size());
     std::int64_t train = images.size() * 6 / (test ? 7 : 9);
@@ -109,7 +111,7 @@ inline Split draw_split(const Images &images, const Images *test, std::int64_t l
     return {images.at(order.slice(0, 0, train)), images.at(order.slice(0, train, validation)), source.at(for_test.slice(0, 0, tests))};
 }
 
-/// Gives the share `noise` of the labels another class, each wrong class alike.
+/// Replaces the fraction `noise` of the labels by another class, chosen uniformly.
 inline torch::Tensor with_wrong_labels(const torch::Tensor &labels, std::int64_t classes, double noise) {
     const auto wrong = static_cast<std::int64_t>(std::llround(noise * static_cast<double>(labels.size(0))));
     const torch::Tensor chosen = torch::randperm(labels.size(0)).slice(0, 0, wrong);
@@ -117,7 +119,7 @@ inline torch::Tensor with_wrong_labels(const torch::Tensor &labels, std::int64_t
     return labels.index_copy(0, chosen, (labels.index_select(0, chosen) + shifts).remainder(classes));
 }
 
-/// LibTorch's view of a data set: one image and its label.
+/// The images as a data set of LibTorch: each example is an image and its label.
 class ImageDataset : public torch::data::datasets::Dataset<ImageDataset> {
 public:
     ImageDataset(torch::Tensor pixels, torch::Tensor labels) : pixels_(std::move(pixels)), labels_(std::move(labels)) {}

@@ -1,4 +1,4 @@
-// A small convolutional network, and one training of it.
+// A small convolutional network and its training.
 #ifndef TRAINING_HPP
 #define TRAINING_HPP
 
@@ -9,7 +9,7 @@
 #include <cmath>
 #include <cstdio>
 
-/// Two convolutions with rectified linear units, each halved by a maximum; then two dense layers.
+/// Two convolutions, each followed by ReLU and 2x2 max pooling, then two dense layers.
 struct NetworkImpl : torch::nn::Module {
     NetworkImpl(std::int64_t height, std::int64_t width, std::int64_t classes)
         : first(register_module("first", torch::nn::Conv2d(torch::nn::Conv2dOptions(1, 16, 3).padding(1)))),
@@ -36,7 +36,7 @@ struct Settings {
 
 enum class Loss { cross_entropy, label_smoothing, online_label_smoothing };
 
-/// The three losses, all of them the one criterion.
+/// Creates one of the three losses, all of which are the same criterion with different options.
 inline ols::torch::OnlineLabelSmoothing make_criterion(Loss loss, std::int64_t classes, const Settings &settings) {
     ols::torch::OnlineLabelSmoothingOptions options(classes);
     switch (loss) {
@@ -47,7 +47,7 @@ inline ols::torch::OnlineLabelSmoothing make_criterion(Loss loss, std::int64_t c
     }
 }
 
-/// What the table shows, as shares and nats.
+/// The numbers of the table, as fractions and in nats.
 struct Numbers {
     double test_accuracy = 0, test_nll = 0, test_calibration_error = 0, early_stopped_test_accuracy = 0, train_accuracy = 0, wrong_learned = NAN;
 };
@@ -72,14 +72,15 @@ inline torch::Tensor predict(Network &network, const torch::Tensor &pixels) {
     return torch::cat(logits);
 }
 
-/// Trains a network on `train_labels`, and says how good it is. The validation labels are as wrong as the training labels.
+/// Trains a network on `train_labels` and measures its quality. The validation labels are as noisy as the training
+/// labels.
 inline Numbers run(Loss loss, const Split &split, const torch::Tensor &train_labels, const torch::Tensor &validation_labels, std::int64_t classes,
                    const Settings &settings) {
-    // The same first weights and batches for every loss.
+    // All losses get the same initial weights and batches.
     torch::manual_seed(settings.seed);
     Network network(split.train.pixels.size(2), split.train.pixels.size(3), classes);
     ols::torch::OnlineLabelSmoothing criterion = make_criterion(loss, classes, settings);
-    // The other two accumulate nothing.
+    // The other two losses accumulate nothing.
     if (loss != Loss::online_label_smoothing) criterion->eval();
     torch::optim::SGD optimizer(network->parameters(),
                                 torch::optim::SGDOptions(settings.learning_rate).momentum(settings.momentum).weight_decay(settings.weight_decay));
