@@ -1,5 +1,7 @@
-"""Online label smoothing in JAX: `jax.custom_vjp` around `ols.Criterion`, in a jitted training step. Softmax regression on the digits of
-scikit-learn's collection, five epochs: `python jax_custom_vjp.py`."""
+"""Online label smoothing in JAX: `jax.custom_vjp` around `ols.Criterion`, in a jitted training step.
+
+Trains softmax regression on the bundled digits for five epochs: `python jax_custom_vjp.py`.
+"""
 
 import csv
 import functools
@@ -17,14 +19,15 @@ criterion = ols.Criterion(10, alpha=0.5)
 
 
 def call(logits, target):
-    """On the host: loss and gradient, and the statistics of the epoch."""
+    """Computes loss and gradient on the host, and updates the statistics."""
     loss, gradient = criterion(np.asarray(logits), np.asarray(target))
     return np.asarray(loss), gradient
 
 
 def loss_and_gradient(logits, target):
     shapes = jax.ShapeDtypeStruct((), jnp.float32), jax.ShapeDtypeStruct(logits.shape, logits.dtype)
-    # An io_callback runs exactly once, as the statistics need it; a pure_callback may be repeated or left out.
+    # The statistics require that the callback runs exactly once, as io_callback does; a pure_callback may be repeated
+    # or omitted.
     return jax.experimental.io_callback(call, shapes, logits, target)
 
 

@@ -1,10 +1,10 @@
 """A small convolutional network with online label smoothing in PyTorch, on Fashion-MNIST or on the bundled digits.
 
     python train.py                                                     # 1,797 digits of 8x8, in seconds
-    python train.py --data /usr/share/datasets/fashion-mnist            # Debian's package dataset-fashion-mnist, or any other IDX files
-    python train.py --lightning                                         # the same by Lightning's Trainer
+    python train.py --data /usr/share/datasets/fashion-mnist            # Debian's dataset-fashion-mnist, or other IDX files
+    python train.py --lightning                                         # the same with Lightning's Trainer
 
-Needs libols, torch, tqdm and matplotlib (and lightning). Writes the learned soft labels as a heatmap to soft_labels.png.
+Requires libols, torch, tqdm and matplotlib (and lightning). Saves the learned soft labels as a heatmap in soft_labels.png.
 """
 
 import argparse
@@ -26,7 +26,7 @@ CLOTHES = "T-shirt Trouser Pullover Dress Coat Sandal Shirt Sneaker Bag Boot".sp
 
 
 def idx(folder, name):
-    """An array from a file of the MNIST family: 2 bytes zero, the type (8: u8), the number of dimensions, their sizes, the values."""
+    """Reads an IDX file: two zero bytes, the type (8: u8), the number of dimensions, their sizes, and the values."""
     path = next((path for path in (Path(folder) / name, Path(folder) / f"{name}.gz") if path.exists()), None)
     if path is None:
         raise SystemExit(f"{folder} holds neither {name} nor {name}.gz")
@@ -38,12 +38,12 @@ def idx(folder, name):
 
 
 def datasets(folder):
-    """Training and test images in [0, 1], and names of the classes."""
+    """Returns training and test images in [0, 1], and the names of the classes."""
     if folder is None:
         with gzip.open(DIGITS, "rt") as file:
             table = np.array([[int(value) for value in row] for row in csv.reader(file)])
         images, labels = table[:, :64].reshape(-1, 8, 8) / 16, table[:, 64]
-        # Other people wrote the last fifth.
+        # The last fifth was written by other people.
         parts = [(images[:1437], labels[:1437]), (images[1437:], labels[1437:])]
         names = [str(digit) for digit in range(10)]
     else:
@@ -62,7 +62,9 @@ def network(size):
 
 
 def train(model, criterion, training, test, epochs, rate):
-    """The loop, with the two lines that online label smoothing asks for: `criterion.eval()` around validation, `next_epoch()` at the epoch's end."""
+    """Trains with a loop of its own. Online label smoothing adds `criterion.train()` and `criterion.eval()` around
+    validation, and `next_epoch()` at the end of an epoch.
+    """
     optimizer = torch.optim.AdamW(model.parameters(), rate)
     accuracy = 0.0
     for epoch in range(epochs):
@@ -92,7 +94,9 @@ def train(model, criterion, training, test, epochs, rate):
 
 
 def train_with_lightning(model, criterion, training, test, epochs, rate):
-    """The same by a Trainer. The callback ends the epochs; Lightning itself sets the modes of the criterion, as it is a part of the module."""
+    """Trains with Lightning's Trainer. The callback ends the epochs; Lightning sets the mode of the criterion, which is
+    part of the module.
+    """
     import lightning.pytorch as pl
 
     from ols.lightning import OnlineLabelSmoothingCallback
@@ -126,7 +130,7 @@ def train_with_lightning(model, criterion, training, test, epochs, rate):
 
 
 def heatmap(soft_labels, names, path):
-    """What the classes were found to share: a row per class, colours on a logarithmic scale."""
+    """Draws the similarities of the classes, one row per class, in colours on a logarithmic scale."""
     import matplotlib
 
     matplotlib.use("agg")
