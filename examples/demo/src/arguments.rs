@@ -101,7 +101,7 @@ impl Arguments {
 
     pub fn out(&self) -> PathBuf {
         self.out.clone().unwrap_or_else(|| {
-            // The workspace that this was built in; where that is gone, the current folder.
+            // The workspace in which the demo was built or, if it no longer exists, the current folder.
             let workspace = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
             workspace.canonicalize().unwrap_or_default().join("target/demo")
         })

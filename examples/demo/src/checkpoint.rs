@@ -1,4 +1,4 @@
-//! Runs on disk: `NAME.partial/` while one is under way, `NAME/` once it is finished.
+//! Runs on disk: `NAME.partial/` while a run is in progress, `NAME/` once it is finished.
 
 use std::collections::HashMap;
 use std::fs;
@@ -18,11 +18,11 @@ const PROGRESS: &str = "progress.json";
 const RESULT: &str = "result.json";
 const PREDICTIONS: &str = "predictions.safetensors";
 
-/// What a finished run leaves behind.
+/// The results of a finished run.
 #[derive(Clone, Debug)]
 pub struct Finished {
     pub result: RunResult,
-    /// For the test images.
+    /// Of the test images.
     pub predictions: Predictions,
 }
 
@@ -30,11 +30,11 @@ pub struct Finished {
 pub struct RunResult {
     pub run: Run,
     pub history: Vec<Epoch>,
-    /// A row per class.
+    /// One row per class.
     pub soft_labels: Vec<Vec<f32>>,
 }
 
-/// The folder that keeps the runs of an experiment.
+/// The folder with the runs of an experiment.
 #[derive(Clone, Debug)]
 pub struct Store {
     folder: PathBuf,
@@ -60,21 +60,21 @@ impl Store {
         self.folder.join(run.file_name() + ending)
     }
 
-    /// Saves a run that is under way.
+    /// Saves a run that is in progress.
     pub fn save_partial(&self, run: Run, training: &Training) -> Result<()> {
         self.replace(&self.path(run, ".partial"), |folder| {
             let tensors: HashMap<_, _> = training.network.tensors().chain(training.optimiser.tensors()).collect();
             safetensors::save(&tensors, folder.join(TENSORS))?;
             training.criterion.save(folder.join(CRITERION))?;
-            // Last, for a folder that has it is whole.
+            // Written last: a folder with this file is complete.
             fs::write(folder.join(PROGRESS), serde_json::to_vec(&training.progress)?)?;
             Ok(())
         })
     }
 
-    /// Lets `training` go on from where it was saved; says whether it was.
+    /// Lets `training` continue from a saved state; returns whether there was one.
     pub fn load_partial(&self, run: Run, training: &mut Training) -> Result<bool> {
-        // Where the old folder was removed but the new one not yet renamed, the new one counts.
+        // If the old folder was removed but the new one not yet renamed, the new one is used.
         let candidates = [".partial", ".partial.new"].map(|ending| self.path(run, ending));
         let Some(folder) = candidates.iter().find(|folder| folder.join(PROGRESS).exists()) else {
             return Ok(false);
@@ -119,7 +119,7 @@ impl Store {
         load().with_context(|| format!("{}: this finished run cannot be read", folder.display()))
     }
 
-    /// Fills a new folder and puts it in the place of `folder`.
+    /// Fills a new folder, then replaces `folder` by it.
     fn replace(&self, folder: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
         let mut name = folder.as_os_str().to_owned();
         name.push(".new");
@@ -155,7 +155,7 @@ mod tests {
         }
     }
 
-    /// Interrupted in the middle of an epoch, where the criterion has statistics of half of it.
+    /// The run is interrupted in the middle of an epoch, when the criterion has the statistics of half of it.
     #[test]
     fn a_resumed_run_equals_one_that_never_stopped() {
         let data = Dataset::read(None).unwrap();
@@ -178,7 +178,7 @@ mod tests {
         for loss in Loss::ALL {
             let run = Run { loss, labels: Labels::Noisy, seed: 7 };
             let new = || Training::new(run, &split, 10, &settings).unwrap();
-            // Seven batches an epoch.
+            // Seven batches per epoch.
             let mut whole = new();
             train(&mut whole, 28);
             assert!(whole.is_finished());

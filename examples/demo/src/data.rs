@@ -1,4 +1,4 @@
-//! Images with their classes, whatever file they came from.
+//! Images and their classes, independent of the file format.
 
 mod digits;
 mod idx;
@@ -10,13 +10,13 @@ use anyhow::{Result, ensure};
 
 pub use split::{Part, Split};
 
-/// So that a split leaves none of its parts empty.
+/// With fewer images, a part of a split could be empty.
 const FEWEST: usize = 9;
 
-/// Grey images of one size and the class of each.
+/// Grey images of the same size, and the class of each.
 #[derive(Debug)]
 pub struct Images {
-    /// Brightness from 0 to 1, image after image, row by row.
+    /// Brightness from 0 to 1, image by image, row by row.
     pub pixels: Vec<f32>,
     pub classes: Vec<i64>,
     pub width: usize,
@@ -37,15 +37,15 @@ impl Images {
     }
 }
 
-/// What there is to train and to test on.
+/// The images for training and testing.
 #[derive(Debug)]
 pub struct Dataset {
-    /// For titles: "UCI handwritten digits".
+    /// For titles, such as "UCI handwritten digits".
     pub name: String,
     pub class_names: Vec<String>,
-    /// Where training and validation images are drawn from, and test images too where `test` is `None`.
+    /// Training and validation images are drawn from these, and test images as well if `test` is `None`.
     pub train: Images,
-    /// The test images, where the data set keeps them apart.
+    /// The test images, if the data set has separate ones.
     pub test: Option<Images>,
 }
 
@@ -64,7 +64,7 @@ impl Dataset {
         self.class_names.len()
     }
 
-    /// Tells data sets apart: a run is only resumed on the images it began with.
+    /// Identifies the data set: a run is resumed only with the same images.
     pub fn checksum(&self) -> u32 {
         let mut hasher = crc32fast::Hasher::new();
         for images in std::iter::once(&self.train).chain(&self.test) {

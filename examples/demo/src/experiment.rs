@@ -1,4 +1,4 @@
-//! All runs, a few at a time.
+//! All runs of an experiment, several at a time.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -13,7 +13,7 @@ use crate::progress::Display;
 use crate::settings::Settings;
 use crate::training::Training;
 
-/// For the case that nobody gets to say goodbye.
+/// In case the program is killed without a chance to save.
 const SAVE_EVERY: Duration = Duration::from_secs(20);
 
 pub struct Experiment<'a> {
@@ -21,17 +21,17 @@ pub struct Experiment<'a> {
     pub settings: &'a Settings,
     pub store: &'a Store,
     pub display: &'a Display,
-    /// Set to stop after the batches under way.
+    /// Set to stop after the current batches.
     pub interrupted: &'a AtomicBool,
 }
 
 impl Experiment<'_> {
-    /// Does the runs, those that are finished already excepted; none if it was interrupted.
+    /// Executes all runs that are not finished yet. Returns `None` if it was interrupted.
     pub fn run(&self, runs: &[Run], threads: usize) -> Result<Option<Vec<Finished>>> {
         let next = AtomicUsize::new(0);
         let finished = Mutex::new(vec![None; runs.len()]);
         let work = || -> Result<()> {
-            // One thread a run: its matrices are too small to share the work on them.
+            // One thread per run, because its matrices are too small to be divided among threads.
             let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build()?;
             while let Some(run) = runs.get(next.fetch_add(1, Ordering::Relaxed)) {
                 let Some(result) = pool.install(|| self.run_one(*run)).inspect_err(|_| self.stop())? else { break };

@@ -1,4 +1,4 @@
-//! The three losses, all of them the one criterion of the `ols` crate.
+//! The three losses, all of which are the criterion of the `ols` crate.
 
 use ols::{Initial, Mode, Options};
 use serde::{Deserialize, Serialize};
@@ -33,24 +33,24 @@ impl Loss {
     }
 
     pub fn options(self, classes: usize, settings: &Settings) -> Options {
-        // The runs share the processor among them, one thread each.
+        // The runs are executed in parallel, with one thread each.
         let options = Options::new(classes).threads(1);
         match self {
             Self::CrossEntropy => options.alpha(1.0).mode(Mode::Eval),
             // (1 - eps) * onehot + eps / K.
             Self::LabelSmoothing => options.alpha(1.0 - settings.smoothing).initial(Initial::Uniform).mode(Mode::Eval),
-            // The first epoch trains against classic label smoothing; from the second on the soft labels are measured ones.
+            // The first epoch uses classic label smoothing; from the second one on, the soft labels are measured.
             Self::OnlineLabelSmoothing => options.alpha(settings.alpha).initial(Initial::Smoothing(settings.smoothing)),
         }
     }
 
-    /// Whether the soft labels are learned: the other two accumulate nothing and never end an epoch.
+    /// Whether the loss learns soft labels. The other two accumulate nothing and never end an epoch.
     pub fn learns_soft_labels(self) -> bool {
         self == Self::OnlineLabelSmoothing
     }
 }
 
-/// Which labels a run trains on.
+/// The labels on which a run trains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Labels {
     Clean,
@@ -75,7 +75,7 @@ impl Labels {
     }
 }
 
-/// One training: a loss, labels and a seed.
+/// One training run: a loss, labels and a seed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Run {
     pub loss: Loss,
@@ -84,7 +84,7 @@ pub struct Run {
 }
 
 impl Run {
-    /// Every run of an experiment; seed after seed, so that one cut short still compares the losses.
+    /// Returns all runs of an experiment, seed by seed, so that an incomplete experiment still compares the losses.
     pub fn all(seeds: u64) -> Vec<Self> {
         let mut runs = Vec::new();
         for seed in 0..seeds {

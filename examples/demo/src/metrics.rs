@@ -1,11 +1,11 @@
-//! How good predictions are.
+//! Metrics of predictions.
 
 use serde::{Deserialize, Serialize};
 
-/// Bins of equal width for calibration, as in Guo et al. 2017.
+/// The number of calibration bins of equal width, as in Guo et al. 2017.
 pub const BINS: usize = 15;
 
-/// Probabilities (N, classes), a row per image.
+/// Probabilities (N, classes), one row per image.
 #[derive(Clone, Debug)]
 pub struct Predictions {
     pub probabilities: Vec<f32>,
@@ -13,7 +13,7 @@ pub struct Predictions {
 }
 
 impl Predictions {
-    /// Softmax of logits.
+    /// Computes the softmax of logits.
     pub fn from_logits(mut logits: Vec<f32>, classes: usize) -> Self {
         for row in logits.chunks_exact_mut(classes) {
             let largest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
@@ -28,7 +28,7 @@ impl Predictions {
         self.probabilities.chunks_exact(self.classes)
     }
 
-    /// The likeliest class and its probability, the confidence.
+    /// The most likely class and its probability, the confidence.
     pub fn top(&self) -> impl ExactSizeIterator<Item = (i64, f32)> {
         self.rows().map(|row| {
             let best = (1..row.len()).fold(0, |best, class| if row[class] > row[best] { class } else { best });
@@ -36,15 +36,16 @@ impl Predictions {
         })
     }
 
-    /// Share of the predictions that name the label.
+    /// The fraction of predictions that equal the label.
     pub fn accuracy(&self, labels: &[i64]) -> f64 {
         let right = self.top().zip(labels).filter(|((class, _), label)| class == *label).count();
         right as f64 / labels.len() as f64
     }
 
-    /// Negative log-likelihood of the labels, mean in nats.
+    /// The mean negative log-likelihood of the labels, in nats.
     pub fn nll(&self, labels: &[i64]) -> f64 {
-        // A probability that underflowed counts as the smallest there is, so that one image cannot make the mean infinite.
+        // A probability that has underflowed is replaced by the smallest normal number, so that a single image cannot
+        // make the mean infinite.
         let loss = |(row, label): (&[f32], &i64)| -f64::from(row[*label as usize].max(f32::MIN_POSITIVE)).ln();
         self.rows().zip(labels).map(loss).sum::<f64>() / labels.len() as f64
     }
@@ -61,7 +62,7 @@ impl Predictions {
     }
 }
 
-/// Predictions sorted into bins by their confidence.
+/// Predictions grouped into bins by their confidence.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Calibration {
     pub bins: [Bin; BINS],
@@ -70,13 +71,14 @@ pub struct Calibration {
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub struct Bin {
     pub count: usize,
-    /// Sum over the bin's predictions.
+    /// The sum over the predictions of the bin.
     pub confidence: f64,
     pub right: usize,
 }
 
 impl Calibration {
-    /// Expected calibration error: the mean gap between confidence and accuracy, weighed by the bins' counts.
+    /// The expected calibration error: the mean gap between confidence and accuracy, weighted by the number of
+    /// predictions in each bin.
     pub fn error(&self) -> f64 {
         let count: usize = self.bins.iter().map(|bin| bin.count).sum();
         self.bins.iter().map(|bin| (bin.confidence - bin.right as f64).abs()).sum::<f64>() / count as f64
@@ -99,7 +101,7 @@ mod tests {
         assert!((a - b).abs() < 1e-6, "{a} is not {b}");
     }
 
-    /// Four predictions of two classes: confidences 0.9, 0.9, 0.6 and 0.7; right, wrong, right, right.
+    /// Four predictions of two classes, with confidences 0.9, 0.9, 0.6 and 0.7: correct, wrong, correct, correct.
     fn example() -> (Predictions, [i64; 4]) {
         (Predictions { probabilities: vec![0.9, 0.1, 0.1, 0.9, 0.6, 0.4, 0.3, 0.7], classes: 2 }, [0, 0, 0, 1])
     }
@@ -107,7 +109,7 @@ mod tests {
     #[test]
     fn expected_calibration_error_by_hand() {
         let (predictions, labels) = example();
-        // Bins of width 1/15: {0.9, 0.9} at 1/2 right, {0.6} and {0.7} right.
+        // Bins of width 1/15: in {0.9, 0.9} half are correct, in {0.6} and {0.7} all.
         // (2 * |0.9 - 0.5| + |0.6 - 1| + |0.7 - 1|) / 4 = (0.8 + 0.4 + 0.3) / 4
         near(predictions.calibration(&labels).error(), 0.375);
     }

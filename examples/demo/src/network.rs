@@ -1,4 +1,4 @@
-//! A multilayer perceptron with rectified linear units.
+//! A multilayer perceptron with ReLU.
 
 use std::collections::HashMap;
 
@@ -17,7 +17,7 @@ struct Layer {
 }
 
 impl Network {
-    /// Draws weights from He's normal distribution (He et al. 2015): variance 2 / inputs; biases begin at 0.
+    /// Draws weights from He's normal distribution (He et al. 2015), with variance 2 / inputs; biases are initially 0.
     pub fn new(sizes: &[usize], generator: &mut impl Rng) -> Result<Self> {
         let layers = sizes.windows(2).map(|size| {
             let (inputs, outputs) = (size[0], size[1]);
@@ -30,7 +30,7 @@ impl Network {
         Ok(Self { layers: layers.collect::<Result<_>>()? })
     }
 
-    /// Images (N, pixels) to logits (N, classes).
+    /// Computes logits (N, classes) from images (N, pixels).
     pub fn logits(&self, images: &Tensor) -> Result<Tensor> {
         let (last, hidden) = self.layers.split_last().context("a network without layers")?;
         let mut activations = images.clone();
@@ -44,7 +44,7 @@ impl Network {
         self.layers.iter().flat_map(|layer| [&layer.weight, &layer.bias])
     }
 
-    /// Named tensors for a checkpoint.
+    /// Returns the named tensors for a checkpoint.
     pub fn tensors(&self) -> impl Iterator<Item = (String, Tensor)> {
         self.variables().enumerate().map(|(i, variable)| (format!("network.{i}"), variable.as_detached_tensor()))
     }

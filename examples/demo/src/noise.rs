@@ -3,7 +3,7 @@
 use rand::Rng;
 use rand::seq::SliceRandom;
 
-/// Gives the share `noise` of the labels another class, each wrong class alike.
+/// Replaces the fraction `noise` of the labels by another class, chosen uniformly.
 pub fn with_wrong_labels(labels: &[i64], classes: usize, noise: f64, generator: &mut impl Rng) -> Vec<i64> {
     let mut order: Vec<usize> = (0..labels.len()).collect();
     order.shuffle(generator);

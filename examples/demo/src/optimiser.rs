@@ -1,4 +1,4 @@
-//! Stochastic gradient descent with momentum and a cosine schedule; unlike the optimisers of candle-nn it can be saved.
+//! Stochastic gradient descent with momentum and a cosine schedule. Unlike the optimisers of candle-nn it can be saved.
 
 use std::collections::HashMap;
 use std::f64::consts::PI;
@@ -33,7 +33,7 @@ impl Optimiser {
         Ok(())
     }
 
-    /// Named tensors for a checkpoint.
+    /// Returns the named tensors for a checkpoint.
     pub fn tensors(&self) -> impl Iterator<Item = (String, Tensor)> {
         self.velocities.iter().enumerate().map(|(i, velocity)| (format!("velocity.{i}"), velocity.clone()))
     }
@@ -46,13 +46,14 @@ impl Optimiser {
     }
 }
 
-/// From `peak` at the first step down to 0 after the last one (Loshchilov and Hutter 2017).
+/// Returns the learning rate of a step, which decreases from `peak` at the first step to 0 after the last one
+/// (Loshchilov and Hutter 2017).
 pub fn cosine(peak: f64, step: usize, steps: usize) -> f64 {
     peak * 0.5 * (1.0 + (PI * step as f64 / steps as f64).cos())
 }
 
-/// velocity = momentum * velocity + gradient + weight decay * value. In place, like [`Walk`]: new tensors in every step
-/// would take longer than the arithmetic.
+/// velocity = momentum * velocity + gradient + weight decay * value. In place, like [`Walk`]: creating new tensors in
+/// every step would take longer than the arithmetic.
 struct Accelerate {
     weight_decay: f32,
 }

@@ -1,4 +1,4 @@
-//! Pictures of an experiment.
+//! The pictures of an experiment.
 
 mod canvas;
 mod colours;
@@ -18,7 +18,7 @@ use crate::loss::{Labels, Loss};
 use crate::settings::Settings;
 use crate::summary::Group;
 
-/// What there is to draw.
+/// The data to be drawn.
 #[derive(Clone, Copy)]
 pub struct Subject<'a> {
     data: &'a Dataset,

@@ -1,4 +1,4 @@
-//! How far the experiment is: bars on a terminal, a line per run elsewhere.
+//! The progress of the experiment: bars on a terminal, otherwise one line per run.
 
 use std::io::IsTerminal;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,7 +12,7 @@ use crate::training::Epoch;
 
 pub struct Display {
     bars: MultiProgress,
-    /// Epochs of all runs.
+    /// Counts the epochs of all runs.
     total: ProgressBar,
     is_terminal: bool,
     runs: usize,
@@ -47,7 +47,7 @@ impl Display {
         finished
     }
 
-    /// Epochs that were done before: they say nothing about the time to come.
+    /// Counts epochs that were completed earlier, which do not affect the estimate of the remaining time.
     pub fn skip(&self, epochs: usize) {
         self.total.inc(epochs as u64);
         self.total.reset_eta();
@@ -59,7 +59,7 @@ impl Display {
         self.skip(self.epochs);
     }
 
-    /// A line of its own for a run.
+    /// Adds a line for a run.
     pub fn begin(&self, run: Run) -> ProgressBar {
         let bar = self.bars.insert_before(&self.total, ProgressBar::no_length());
         bar.set_style(ProgressStyle::with_template("{prefix} {msg}").expect("a valid template"));
@@ -94,10 +94,10 @@ impl Display {
         }
     }
 
-    /// Takes the bars away.
+    /// Removes the bars.
     pub fn clear(&self) {
         self.total.finish_and_clear();
-        // Nothing is left to draw on where standard error is gone.
+        // If standard error is closed, there is nothing to remove.
         let _ = self.bars.clear();
     }
 }

@@ -1,4 +1,5 @@
-//! Random numbers that a seed, a purpose and an epoch name: an interrupted run has no generator to save.
+//! Random numbers that are determined by a seed, a purpose and an epoch, so that an interrupted run has no generator
+//! state to save.
 
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;

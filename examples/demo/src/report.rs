@@ -22,7 +22,7 @@ const HEADER: [&str; 8] = [
     "Wrong labels\nlearned %",
 ];
 
-/// For the terminal.
+/// Formats the table for the terminal.
 pub fn table(groups: &[Group], noise: f64) -> Table {
     let mut table = filled(groups, noise, HEADER.map(String::from));
     table.load_preset(presets::UTF8_HORIZONTAL_ONLY);
@@ -40,7 +40,7 @@ fn filled(groups: &[Group], noise: f64, header: [String; 8]) -> Table {
     let mut table = Table::new();
     table.set_header(header);
     for (i, group) in groups.iter().enumerate() {
-        // A kind of labels is named once.
+        // Each kind of labels is named once.
         let is_first = i == 0 || groups[i - 1].labels != group.labels;
         table.add_row([
             if is_first { group.labels.name(noise) } else { String::new() },
@@ -63,7 +63,7 @@ fn percent(spread: Spread) -> String {
     format!("{:.1} ± {:.1}", 100.0 * spread.mean, 100.0 * spread.deviation)
 }
 
-/// What the table's columns mean, and under which conditions the numbers came about.
+/// Explains the columns of the table and the conditions of the experiment.
 pub fn legend(data: &str, settings: &Settings, sizes: [usize; 3], seeds: usize) -> String {
     let [train, validation, test] = sizes;
     format!(

@@ -1,4 +1,4 @@
-//! What every run of an experiment has in common.
+//! The settings that all runs of an experiment share.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,21 +9,21 @@ use serde_json::Value;
 
 const FILE: &str = "settings.json";
 
-/// Two experiments with equal settings give equal numbers.
+/// Two experiments with equal settings give equal results.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Settings {
-    /// Folder of IDX files; none: the digits that come with the demo.
+    /// Folder of IDX files; `None` means the digits that come with the demo.
     pub data: Option<PathBuf>,
     pub data_checksum: u32,
-    /// Training images.
+    /// Number of training images.
     pub train: usize,
     pub epochs: usize,
-    /// Share of wrong labels in the noisy runs.
+    /// Fraction of wrong labels in the noisy runs.
     pub noise: f64,
     pub batch: usize,
-    /// Units of each of the two hidden layers.
+    /// Number of units in each of the two hidden layers.
     pub hidden: usize,
-    /// At the first step; a cosine takes it to 0.
+    /// At the first step; it decreases to 0 along a cosine.
     pub learning_rate: f64,
     pub weight_decay: f64,
     /// Weight of the hard label in online label smoothing.
@@ -38,7 +38,7 @@ impl Settings {
         fs::write(&path, serde_json::to_string_pretty(self)?).with_context(|| path.display().to_string())
     }
 
-    /// The settings of an earlier experiment in `folder`, if there was one.
+    /// Returns the settings of an earlier experiment in `folder`, if there is one.
     pub fn load(folder: &Path) -> Result<Option<Self>> {
         let path = folder.join(FILE);
         if !path.exists() {
@@ -48,7 +48,7 @@ impl Settings {
         read().map(Some).with_context(|| format!("{}: these are not the settings of an experiment", path.display()))
     }
 
-    /// Complains where `self` would not go on with what `earlier` began.
+    /// Fails if `self` would not continue what `earlier` began.
     pub fn check_same_as(&self, earlier: &Self) -> Result<()> {
         let (Value::Object(now), Value::Object(then)) = (serde_json::to_value(self)?, serde_json::to_value(earlier)?) else {
             unreachable!("a structure is written as an object")

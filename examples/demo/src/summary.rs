@@ -1,4 +1,4 @@
-//! Numbers over the seeds.
+//! Statistics over the seeds.
 
 use serde::Serialize;
 
@@ -9,7 +9,7 @@ use crate::metrics::Calibration;
 use crate::settings::Settings;
 use crate::training::Epoch;
 
-/// A mean over seeds and the sample standard deviation around it.
+/// The mean over seeds and the sample standard deviation.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Spread {
     pub mean: f64,
@@ -26,24 +26,24 @@ impl Spread {
     }
 }
 
-/// The runs of one loss on the same kind of labels.
+/// The runs of one loss with the same kind of labels.
 #[derive(Clone, Debug, Serialize)]
 pub struct Group {
     pub labels: Labels,
     pub loss: Loss,
-    /// At the last epoch.
+    /// In the last epoch.
     pub test_accuracy: Spread,
     /// Negative log-likelihood in nats.
     pub test_nll: Spread,
     /// Expected calibration error.
     pub test_ece: Spread,
-    /// At the epoch with the best validation accuracy, judged by labels as wrong as the training labels.
+    /// In the epoch with the best validation accuracy, whose labels are as noisy as the training labels.
     pub early_stopped_test_accuracy: Spread,
-    /// Against the training labels as given.
+    /// With respect to the training labels as given.
     pub train_accuracy: Spread,
-    /// Share of the wrong training labels learned by heart.
+    /// Fraction of the wrong training labels that were memorised.
     pub wrong_learned: Option<Spread>,
-    /// Mean over the seeds, a row per class.
+    /// Mean over the seeds, one row per class.
     pub soft_labels: Vec<Vec<f64>>,
     /// Of the test predictions of all seeds together.
     pub calibration: Calibration,
@@ -52,7 +52,7 @@ pub struct Group {
 }
 
 impl Group {
-    /// A number of an epoch over the seeds, epoch after epoch.
+    /// Returns a quantity of each epoch, over the seeds.
     pub fn curve(&self, number: impl Fn(&Epoch) -> f64) -> Vec<Spread> {
         let epochs = self.histories.first().map_or(0, Vec::len);
         let at = |epoch| self.histories.iter().map(|history| number(&history[epoch])).collect::<Vec<_>>();
@@ -60,7 +60,7 @@ impl Group {
     }
 }
 
-/// Groups the runs: clean labels first, the losses in their order.
+/// Groups the runs by labels, clean ones first, and then by loss.
 pub fn summarise(data: &Dataset, settings: &Settings, finished: &[Finished]) -> Vec<Group> {
     let mut groups = Vec::new();
     for labels in Labels::ALL {
@@ -105,7 +105,7 @@ fn group(data: &Dataset, settings: &Settings, labels: Labels, loss: Loss, runs: 
     }
 }
 
-/// The first of the epochs with the best validation accuracy.
+/// Returns the first epoch with the best validation accuracy.
 fn early_stop(history: &[Epoch]) -> Option<&Epoch> {
     history.iter().rev().max_by(|a, b| a.validation_accuracy.total_cmp(&b.validation_accuracy))
 }

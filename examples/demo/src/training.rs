@@ -1,4 +1,4 @@
-//! One training run, step by step.
+//! A training run, step by step.
 
 use anyhow::Result;
 use candle_core::{Device, Tensor};
@@ -15,16 +15,16 @@ use crate::settings::Settings;
 use ols::Criterion;
 use rand::seq::SliceRandom;
 
-/// How a run stands at the end of an epoch.
+/// The state of a run at the end of an epoch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Epoch {
     /// Mean of the criterion over the epoch.
     pub loss: f64,
-    /// Accuracy against the training labels as given, wrong ones included.
+    /// Accuracy with respect to the training labels as given, including wrong ones.
     pub train_accuracy: f64,
-    /// Share of the wrong training labels that the network has learned by heart; none without wrong labels.
+    /// Fraction of the wrong training labels that the network has memorised; `None` without wrong labels.
     pub wrong_learned: Option<f64>,
-    /// Accuracy against the validation labels as given: as wrong as the training labels.
+    /// Accuracy with respect to the validation labels as given, which are as noisy as the training labels.
     pub validation_accuracy: f64,
     pub test_accuracy: f64,
     /// Negative log-likelihood of the test labels, in nats.
@@ -33,7 +33,7 @@ pub struct Epoch {
     pub test_ece: f64,
 }
 
-/// Images and labels as the network gets them.
+/// Images and labels in the form that the network expects.
 struct Examples {
     images: Tensor,
     labels: Vec<i64>,
@@ -46,18 +46,18 @@ impl Examples {
     }
 }
 
-/// What a checkpoint has to keep besides the tensors and the criterion.
+/// What a checkpoint must contain besides the tensors and the criterion.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
     pub epoch: usize,
-    /// Batches done in this epoch.
+    /// Number of completed batches of this epoch.
     pub batch: usize,
-    /// Sum of the loss over the images of this epoch's batches.
+    /// Sum of the loss over the images of these batches.
     pub loss_sum: f64,
     pub history: Vec<Epoch>,
 }
 
-/// A run under way.
+/// A run in progress.
 pub struct Training {
     run: Run,
     settings: Settings,
@@ -70,7 +70,7 @@ pub struct Training {
     pub optimiser: Optimiser,
     pub criterion: Criterion,
     pub progress: Progress,
-    /// The order of this epoch's images.
+    /// The order of the images in this epoch.
     order: Vec<u32>,
 }
 
@@ -104,7 +104,7 @@ impl Training {
         Ok(training)
     }
 
-    /// Goes on from the progress of a checkpoint.
+    /// Continues from the progress of a checkpoint.
     pub fn set_progress(&mut self, progress: Progress) {
         self.progress = progress;
         self.draw_order();
@@ -123,7 +123,7 @@ impl Training {
         self.progress.epoch == self.settings.epochs
     }
 
-    /// Trains on the next batch; after an epoch's last one, ends the epoch.
+    /// Trains on the next batch, and ends the epoch after its last one.
     pub fn step(&mut self) -> Result<()> {
         let begin = self.progress.batch * self.settings.batch;
         let end = (begin + self.settings.batch).min(self.order.len());
@@ -135,7 +135,8 @@ impl Training {
         let values = logits.flatten_all()?.to_vec1::<f32>()?;
         let mut gradient = vec![0f32; values.len()];
         let loss = self.criterion.loss_and_gradient(&values, &targets, &mut gradient)?;
-        // The gradient of sum(logits * g) by the logits is g: so the criterion's gradient enters the chain rule.
+        // The gradient of sum(logits * g) with respect to the logits is g; in this way the criterion's gradient enters
+        // the chain rule.
         let gradient = Tensor::from_vec(gradient, logits.shape(), &Device::Cpu)?;
         let gradients = (logits * gradient)?.sum_all()?.backward()?;
 
@@ -187,7 +188,7 @@ impl Training {
         Ok(Predictions::from_logits(logits.flatten_all()?.to_vec1()?, self.classes))
     }
 
-    /// The soft labels, a row per class.
+    /// Returns the soft labels, one row per class.
     pub fn soft_labels(&self) -> Vec<Vec<f32>> {
         (0..self.classes).map(|class| self.criterion.soft_label(class).to_vec()).collect()
     }

@@ -1,4 +1,4 @@
-//! The demo as its user meets it.
+//! Tests of the demo's command line.
 
 use std::fs;
 use std::path::Path;
@@ -17,7 +17,7 @@ fn text(output: &Output) -> String {
 #[test]
 fn a_quick_run_leaves_a_table_and_pictures_and_is_not_repeated() {
     let out = tempfile::tempdir().unwrap();
-    // From another folder: the digits are part of the program.
+    // From another folder, because the digits are part of the program.
     let output = demo(&["--quick"], out.path()).current_dir(std::env::temp_dir()).output().unwrap();
     assert!(output.status.success(), "{}", text(&output));
     let table = String::from_utf8_lossy(&output.stdout).into_owned();

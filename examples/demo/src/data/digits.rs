@@ -7,7 +7,7 @@ use super::{Dataset, Images, digit_names};
 
 const FILE: &[u8] = include_bytes!("../../../data/digits.csv.gz");
 const SIDE: usize = 8;
-/// The brightest pixel: all of the 4x4 dots that it was counted from.
+/// The value of the brightest pixel: a pixel counts the dots of a 4x4 block.
 const BRIGHTEST: f32 = 16.0;
 
 pub fn read() -> Result<Dataset> {
@@ -39,7 +39,7 @@ mod tests {
         assert_eq!(digits.len(), 1797);
         assert_eq!(digits.pixels.len(), 1797 * 64);
         assert!(digits.pixels.iter().all(|pixel| (0.0..=1.0).contains(pixel)));
-        // Class counts from the data set's own description, testing part.
+        // Class counts from the description of the data set, testing part.
         let count = |class| digits.classes.iter().filter(|c| **c == class).count();
         assert_eq!((0..10).map(count).collect::<Vec<_>>(), [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]);
     }

@@ -1,7 +1,7 @@
 //! The IDX files of MNIST and its relatives (<http://yann.lecun.com/exdb/mnist/>), gzipped or not.
 //!
-//! A file is a big-endian magic number (0, 0, 8 for bytes, number of dimensions), the dimensions as 32 bit numbers,
-//! and the bytes.
+//! A file consists of a big-endian magic number (0, 0, 8 for bytes, number of dimensions), the sizes of the dimensions
+//! as 32-bit numbers, and the bytes.
 
 use std::fs;
 use std::io::Read;
@@ -30,7 +30,7 @@ pub fn read(folder: &Path) -> Result<Dataset> {
     let classes = train.classes.iter().chain(&test.classes).max().map_or(0, |largest| *largest as usize + 1);
     ensure!(classes >= 2, "{}: the labels name fewer than two classes", folder.display());
 
-    // Where the folder is a link or ".", its real name tells more.
+    // If the folder is a link or ".", its real name is more informative.
     let full = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
     let is_fashion = classes == 10 && full.to_string_lossy().to_lowercase().contains("fashion");
     let name = if is_fashion {
@@ -64,7 +64,7 @@ fn read_images(folder: &Path, part: &str) -> Result<Images> {
     })
 }
 
-/// Both spellings are about: "train-images-idx3-ubyte" and "train-images.idx3-ubyte".
+/// Both spellings are common: "train-images-idx3-ubyte" and "train-images.idx3-ubyte".
 fn find(folder: &Path, part: &str, kind: &str, form: &str) -> Result<PathBuf> {
     for separator in ["-", "."] {
         for ending in ["", ".gz"] {
@@ -77,7 +77,7 @@ fn find(folder: &Path, part: &str, kind: &str, form: &str) -> Result<PathBuf> {
     bail!("{}: there is no {part}-{kind}-{form}-ubyte or {part}-{kind}-{form}-ubyte.gz in it", folder.display())
 }
 
-/// The dimensions and the bytes of an IDX file.
+/// Returns the dimensions and the bytes of an IDX file.
 fn read_file(path: &Path, rank: usize) -> Result<(Vec<usize>, Vec<u8>)> {
     let read = || {
         let raw = fs::read(path)?;

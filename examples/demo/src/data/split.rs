@@ -1,11 +1,11 @@
-//! Which images a seed trains, validates and tests with.
+//! The training, validation and test images of a seed.
 
 use rand::seq::SliceRandom;
 
 use super::{Dataset, Images};
 use crate::random::{self, Purpose};
 
-/// Some images of a data set.
+/// A selection of images of a data set.
 #[derive(Debug)]
 pub struct Part<'a> {
     pub images: &'a Images,
@@ -26,7 +26,7 @@ impl Part<'_> {
     }
 }
 
-/// Training, validation and test images: six to one to two.
+/// Training, validation and test images in the ratio 6:1:2.
 #[derive(Debug)]
 pub struct Split<'a> {
     pub train: Part<'a>,
@@ -35,7 +35,7 @@ pub struct Split<'a> {
 }
 
 impl<'a> Split<'a> {
-    /// Draws a split: with `train` training images, or as many as there are.
+    /// Draws a split with at most `train` training images.
     pub fn draw(data: &'a Dataset, seed: u64, train: usize) -> Self {
         let mut indices: Vec<usize> = (0..data.train.len()).collect();
         indices.shuffle(&mut random::generator(seed, Purpose::Split));

@@ -1,4 +1,4 @@
-//! A sheet to draw on: drawn larger than it is written, which smooths every edge, and with fonts of its own.
+//! A canvas that is drawn in a higher resolution than it is saved in, for smooth edges, and that has its own fonts.
 
 use std::path::Path;
 
@@ -9,9 +9,9 @@ use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-/// Pixels of the file to a unit of length: for screens of high density.
+/// Pixels of the file per unit of length, for high-density screens.
 const DENSITY: u32 = 2;
-/// Pixels drawn, in each direction, to a pixel of the file.
+/// Drawn pixels per pixel of the file, in each direction.
 const OVERSAMPLING: u32 = 2;
 
 const FONT: &str = "DejaVu Sans";
@@ -25,7 +25,7 @@ pub fn register_fonts() -> Result<()> {
     plotters::style::register_font(FONT, FontStyle::Bold, bold).map_err(|_| anyhow!("the bundled bold font is damaged"))
 }
 
-/// Draws a picture of `width` by `height` units and writes it as PNG.
+/// Draws a picture of `width` by `height` units and saves it as a PNG file.
 pub fn draw(path: &Path, width: u32, height: u32, paint: impl FnOnce(&Area) -> Result<()>) -> Result<()> {
     let (drawn_width, drawn_height) = (px(width.into()) as u32, px(height.into()) as u32);
     let mut pixels = vec![255; (3 * drawn_width * drawn_height) as usize];
@@ -40,12 +40,12 @@ pub fn draw(path: &Path, width: u32, height: u32, paint: impl FnOnce(&Area) -> R
     small.save(path).with_context(|| path.display().to_string())
 }
 
-/// Units in drawn pixels.
+/// Converts units to drawn pixels.
 pub fn px(units: f64) -> i32 {
     (units * f64::from(DENSITY * OVERSAMPLING)).round() as i32
 }
 
-/// A part of an area, in units from its upper left corner.
+/// Returns a part of an area, in units from its upper left corner.
 pub fn part<'a>(area: &Area<'a>, x: f64, y: f64, width: f64, height: f64) -> Area<'a> {
     area.clone().shrink((px(x), px(y)), (px(width), px(height)))
 }
@@ -58,7 +58,7 @@ pub fn bold(size: f64) -> TextStyle<'static> {
     (FONT, px(size), FontStyle::Bold).into_font().color(&super::colours::INK)
 }
 
-/// Text whose point (`horizontal`, `vertical`) lies at x, y.
+/// Draws text whose anchor (`horizontal`, `vertical`) is at x, y.
 pub fn text(area: &Area, words: &str, (x, y): (f64, f64), style: &TextStyle, (horizontal, vertical): (HPos, VPos)) -> Result<()> {
     let style = style.pos(Pos::new(horizontal, vertical));
     area.draw_text(words, &style, (px(x), px(y)))?;
@@ -74,18 +74,18 @@ pub fn rectangle(area: &Area, (x, y): (f64, f64), (width, height): (f64, f64), s
     Ok(())
 }
 
-/// A heading in bold, and a line below it that says what is to be seen.
+/// Draws a bold heading and, below it, a line that explains the picture.
 pub fn heading(area: &Area, title: &str, subtitle: &str) -> Result<()> {
     text(area, title, (24.0, 28.0), &bold(19.0), LEFT)?;
     text(area, subtitle, (24.0, 53.0), &font(13.0).color(&super::colours::FAINT_INK), LEFT)
 }
 
-/// Width of a text in units.
+/// Returns the width of a text in units.
 pub fn text_width(area: &Area, words: &str, style: &TextStyle) -> Result<f64> {
     Ok(f64::from(area.estimate_text_size(words, style)?.0) / f64::from(px(1.0)))
 }
 
-/// An image, dark on light, in a square of `size` units.
+/// Draws an image, dark on light, in a square of `size` units.
 pub fn image(area: &Area, pixels: &[f32], columns: usize, (x, y): (f64, f64), size: f64) -> Result<()> {
     let rows = pixels.len() / columns;
     let step = size / columns.max(rows) as f64;

@@ -1,4 +1,4 @@
-//! Colours that the colour-blind can tell apart, and that differ in lightness too.
+//! Colours that also differ in lightness and can be distinguished by colour-blind readers.
 
 use plotters::style::RGBColor;
 
@@ -10,7 +10,7 @@ pub const GRID: RGBColor = RGBColor(226, 226, 226);
 pub const DIAGONAL: RGBColor = RGBColor(232, 232, 232);
 pub const GAP: RGBColor = RGBColor(150, 150, 150);
 
-/// After Okabe and Ito, <https://jfly.uni-koeln.de/color/>; the dark blue is theirs, darkened.
+/// From Okabe and Ito, <https://jfly.uni-koeln.de/color/>; their dark blue is darkened.
 pub fn of(loss: Loss) -> RGBColor {
     match loss {
         Loss::CrossEntropy => RGBColor(213, 94, 0),
@@ -19,7 +19,7 @@ pub fn of(loss: Loss) -> RGBColor {
     }
 }
 
-/// White over yellow and green to dark blue (ColorBrewer's YlGnBu) for 0 to 1.
+/// From white through yellow and green to dark blue (ColorBrewer's YlGnBu), for 0 to 1.
 pub fn heat(share: f64) -> RGBColor {
     const STOPS: [(u8, u8, u8); 9] = [
         (255, 255, 255),
@@ -39,7 +39,7 @@ pub fn heat(share: f64) -> RGBColor {
     RGBColor(between(a.0, b.0), between(a.1, b.1), between(a.2, b.2))
 }
 
-/// Ink that is legible on `heat(share)`.
+/// A text colour that is legible on `heat(share)`.
 pub fn ink_on_heat(share: f64) -> RGBColor {
     if share > 0.58 { RGBColor(255, 255, 255) } else { INK }
 }

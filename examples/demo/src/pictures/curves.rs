@@ -1,4 +1,4 @@
-//! Test accuracy and likelihood, epoch after epoch.
+//! Test accuracy and likelihood per epoch.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ use crate::loss::{Labels, Loss};
 use crate::summary::Spread;
 use crate::training::Epoch;
 
-/// A number of an epoch, its name with the unit, and the digits after the point.
+/// A quantity of an epoch: its name with the unit, and the number of decimal places.
 pub struct Quantity {
     name: &'static str,
     of: fn(&Epoch) -> f64,
@@ -37,7 +37,7 @@ pub fn draw(path: &Path, subject: Subject) -> Result<()> {
     })
 }
 
-/// The three losses in their colours, in a row.
+/// Draws the three losses in their colours, in a row.
 pub fn legend(area: &Area, x: f64, y: f64) -> Result<()> {
     let mut x = x;
     for loss in Loss::ALL {
@@ -48,7 +48,7 @@ pub fn legend(area: &Area, x: f64, y: f64) -> Result<()> {
     Ok(())
 }
 
-/// One chart: the three losses on one kind of labels.
+/// Draws a chart of the three losses for one kind of labels.
 pub fn panel(area: &Area, subject: Subject, labels: Labels, quantity: &Quantity) -> Result<()> {
     let curves =
         Loss::ALL.into_iter().map(|loss| Ok((loss, subject.group(labels, loss)?.curve(quantity.of)))).collect::<Result<Vec<_>>>()?;
@@ -92,7 +92,8 @@ pub fn panel(area: &Area, subject: Subject, labels: Labels, quantity: &Quantity)
     Ok(())
 }
 
-/// From the lowest to the highest point; the first twentieth of the epochs, the steep beginning, may be cut off.
+/// Returns the range from the lowest to the highest point. The first twentieth of the epochs, where the curves are
+/// steep, may be cut off.
 fn range<'a>(curves: impl Iterator<Item = &'a [Spread]>) -> (f64, f64) {
     let (mut low, mut high) = (f64::INFINITY, f64::NEG_INFINITY);
     for curve in curves {

@@ -1,4 +1,4 @@
-//! The experiment at a glance: for the top of a page.
+//! The experiment at a glance, for the top of a page.
 
 use std::path::Path;
 
@@ -11,9 +11,9 @@ use super::curves::{self, ACCURACY};
 use super::soft_labels::{heatmap, names_room};
 use crate::loss::{Labels, Loss};
 
-/// Side of the square of cells.
+/// The side of the square of cells.
 const SIDE: f64 = 400.0;
-/// Where the right half begins.
+/// The left edge of the right half.
 const MIDDLE: f64 = 580.0;
 
 pub fn draw(path: &Path, subject: Subject) -> Result<()> {

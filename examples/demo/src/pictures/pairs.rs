@@ -1,4 +1,4 @@
-//! The pairs of classes whose soft labels give each other the most probability, and the test images that tell why.
+//! The pairs of classes whose soft labels give each other the most probability, and test images that show why.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use crate::data::Split;
 use crate::loss::{Labels, Loss};
 
 const PAIRS: usize = 6;
-/// Example images of each class of a pair.
+/// Number of example images of each class of a pair.
 const EXAMPLES: usize = 4;
 
 struct Pair {
@@ -19,7 +19,7 @@ struct Pair {
     second: usize,
 }
 
-/// A test image, and the probability that the network gave to the other class of a pair.
+/// A test image, and the probability that the network assigned to the other class of the pair.
 struct Example {
     pixels: Vec<f32>,
     probability: f32,
@@ -62,7 +62,7 @@ fn draw_pair(area: &Area, (x, y): (f64, f64), subject: Subject, pair: &Pair, sof
     Ok(())
 }
 
-/// Pairs by the probability that the soft labels of both give to the other.
+/// Returns the pairs in the order of the probability that their soft labels give to each other.
 fn most_confused(soft_labels: &[Vec<f64>]) -> Vec<Pair> {
     let classes = soft_labels.len();
     let mutual = |pair: &Pair| soft_labels[pair.first][pair.second] + soft_labels[pair.second][pair.first];
@@ -72,7 +72,8 @@ fn most_confused(soft_labels: &[Vec<f64>]) -> Vec<Pair> {
     pairs
 }
 
-/// The test images of `class`, over all seeds, to which the network gave the largest probability of being `other`.
+/// Returns the test images of `class`, over all seeds, to which the network assigned the highest probability of being
+/// `other`.
 fn nearest(subject: Subject, class: usize, other: usize) -> Vec<Example> {
     let mut found: Vec<(usize, Example)> = Vec::new();
     let runs = subject.finished.iter().filter(|finished| {

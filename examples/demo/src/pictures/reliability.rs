@@ -1,4 +1,4 @@
-//! Whether predictions are right as often as they claim.
+//! Reliability diagram: how often predictions of a given confidence are correct.
 
 use std::path::Path;
 
@@ -66,7 +66,7 @@ fn panel(area: &Area, group: &Group) -> Result<()> {
         let (left, right) = (i as f64 * width + 0.5, (i + 1) as f64 * width - 0.5);
         let accuracy = 100.0 * bin.right as f64 / bin.count as f64;
         let confidence = 100.0 * bin.confidence / bin.count as f64;
-        // A bin with less than a hundredth of the predictions is paler: its height is mostly chance.
+        // A bin with less than a hundredth of the predictions is drawn paler, because its height is mostly noise.
         let strength = if bin.count * 100 < count { 0.35 } else { 1.0 };
         chart.draw_series([Rectangle::new([(left, 0.0), (right, accuracy)], colours::of(group.loss).mix(strength).filled())])?;
         chart.draw_series([Rectangle::new([(left, accuracy), (right, confidence)], GAP.mix(0.35 * strength).filled())])?;

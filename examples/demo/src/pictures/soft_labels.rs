@@ -1,4 +1,4 @@
-//! The learned soft labels.
+//! The learned soft labels as a heatmap.
 
 use std::path::Path;
 
@@ -10,9 +10,9 @@ use super::canvas::{self, Area, CENTRE, LEFT, RIGHT, bold, font, px, rectangle, 
 use super::colours::{self, DIAGONAL, FAINT_INK, INK};
 use crate::loss::{Labels, Loss};
 
-/// Side of the square of cells.
+/// The side of the square of cells.
 const SIDE: f64 = 430.0;
-/// Room for the colour bar at the right.
+/// The width of the colour bar, on the right.
 const BAR: f64 = 64.0;
 
 pub fn draw(path: &Path, subject: Subject) -> Result<()> {
@@ -37,19 +37,21 @@ pub fn draw(path: &Path, subject: Subject) -> Result<()> {
     })
 }
 
-/// What the longest class name takes beside the rows, or turned below the columns; estimated, as there is no area yet.
+/// Returns the space that the longest class name takes beside the rows, or rotated below the columns. It is an
+/// estimate, because there is no area yet.
 pub fn names_room(names: &[String]) -> f64 {
     let longest = names.iter().map(|name| name.chars().count()).max().unwrap_or(0);
     14.0 + 7.6 * longest as f64
 }
 
-/// A square of cells with its upper left corner at x, y; names to the left and below, the colour bar to the right.
+/// Draws a square of cells with its upper left corner at x, y, with names on the left and below, and the colour bar on
+/// the right.
 pub fn heatmap(area: &Area, (x, y): (f64, f64), side: f64, names: &[String], soft_labels: &[Vec<f64>]) -> Result<()> {
     let classes = names.len();
     let cell = side / classes as f64;
     let (lowest, largest) = off_diagonal_range(soft_labels);
     let share = |value: f64| (value - lowest) / (largest - lowest);
-    // Values where a cell has room for them.
+    // Values are shown if the cells are large enough.
     let value_size = (cell * 0.3).min(13.0);
     let name_size = (cell * 0.6).min(13.0);
     for (row, values) in soft_labels.iter().enumerate() {
@@ -79,7 +81,7 @@ pub fn heatmap(area: &Area, (x, y): (f64, f64), side: f64, names: &[String], sof
     colour_bar(area, (x + side + 14.0, y), side, (lowest, largest))
 }
 
-/// Text below this size is left out.
+/// Text smaller than this is omitted.
 const SMALLEST: f64 = 6.5;
 
 fn off_diagonal_range(soft_labels: &[Vec<f64>]) -> (f64, f64) {
@@ -93,7 +95,7 @@ fn off_diagonal_range(soft_labels: &[Vec<f64>]) -> (f64, f64) {
     (lowest, largest.max(lowest + 1e-6))
 }
 
-/// Names below the columns: upright where they fit, else turned.
+/// Draws the names below the columns: horizontally if they fit, otherwise rotated.
 fn column_names(area: &Area, (left, y): (f64, f64), cell: f64, size: f64, names: &[String]) -> Result<()> {
     if size <= SMALLEST {
         return Ok(());
@@ -108,7 +110,7 @@ fn column_names(area: &Area, (left, y): (f64, f64), cell: f64, size: f64, names:
         if fit {
             text(area, name, (middle, y + 14.0), &style, CENTRE)?;
         } else {
-            // Turned by 270 degrees, a text's right end is its upper end.
+            // If text is rotated by 270 degrees, its right end is at the top.
             text(area, name, (middle, y + 8.0), &style.transform(FontTransform::Rotate270), RIGHT)?;
         }
     }
@@ -136,7 +138,7 @@ fn colour_bar(area: &Area, (x, y): (f64, f64), height: f64, (lowest, largest): (
     Ok(())
 }
 
-/// A round distance of ticks, at most six to `range`, and the digits that it takes after the point.
+/// Returns a round distance between ticks, of which there are at most six in `range`, and the number of decimal places.
 fn tick_distance(range: f64) -> (f64, usize) {
     let candidates = [(0.01, 2), (0.02, 2), (0.05, 2), (0.1, 1), (0.2, 1), (0.5, 1), (1.0, 0), (2.0, 0), (5.0, 0), (10.0, 0)];
     candidates.into_iter().find(|(distance, _)| range / distance <= 6.0).unwrap_or((20.0, 0))
