@@ -20,10 +20,10 @@
 //
 // # Tensors
 //
-// [LossAndGrad] takes slices. All other functions take a [Batch] of views ([Tensor]) of slices, which are created by
-// [Matrix], [Vector], [Strided] and similar functions: logits are float32, float64, [Float16] or [BFloat16] with shape
-// (N, K) or (N, K, inner); targets are int, int64, int32 or uint8. Nothing is copied, converted or allocated. Memory of
-// a CUDA device is passed by address ([DeviceArray]) and used on the stream of the batch.
+// [LossAndGrad] takes slices. All other calls on batches take a [Batch] of views ([Tensor]) of slices, which are
+// created by [Matrix], [Vector], [Strided] and similar functions: logits are float32, float64, [Float16] or [BFloat16]
+// with shape (N, K) or (N, K, inner); targets are int, int64, int32 or uint8. Nothing is copied, converted or
+// allocated. Memory of a CUDA device is passed by address ([DeviceArray]) and used on the stream of the batch.
 //
 // # Options
 //
@@ -31,9 +31,8 @@
 //
 // # Errors
 //
-// Errors of the library are of type [*Error]. They contain the library's message, which names the argument, the rule
-// and the value, and a [Status] that errors.Is recognises. A call that returns an error has written no output and
-// changed no state. Calls after Close return [ErrClosed].
+// A failed call returns an [*Error] with the library's message, which names the argument, the rule and the value, and
+// with a [Status], for errors.Is. It has written no output and changed no state. Calls after Close return [ErrClosed].
 //
 // # Goroutines
 //

@@ -185,8 +185,8 @@ func LossAndGrad[F Float, L Label](c *Criterion, logits []F, targets []L, grad [
 	return call.run(c)
 }
 
-// slices is a call of the generic LossAndGrad. It avoids the intermediate Tensors, which would take as long as the call
-// of C.
+// slices is a call of the generic LossAndGrad. It avoids the intermediate Tensors, which would take as long as the
+// transition to C.
 type slices struct {
 	batch    capi.Batch
 	data     capi.BatchData

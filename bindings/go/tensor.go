@@ -239,7 +239,7 @@ func (t *Tensor) complain(call, name string) error {
 	return &Error{InvalidShape, fmt.Sprintf("%s: %s: %s", call, name, strings.Clone(t.problem))}
 }
 
-// isGiven reports whether the tensor is given: one that is has a device type.
+// isGiven reports whether the tensor is given. Every tensor except the zero one has a device type.
 func (t *Tensor) isGiven() bool { return t.view.DeviceType != 0 }
 
 // given returns nil for a tensor that is not given.

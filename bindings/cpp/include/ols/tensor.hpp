@@ -97,7 +97,7 @@ public:
     constexpr explicit const_tensor(const ols_tensor_t &raw) noexcept : raw_(raw) {}
 
     constexpr const ols_tensor_t &raw() const noexcept { return raw_; }
-    /// Returns NULL if the tensor is not given.
+    /// Returns a pointer to the struct, or NULL if the tensor is not given.
     constexpr const ols_tensor_t *raw_or_null() const noexcept { return is_given() ? &raw_ : nullptr; }
     constexpr bool is_given() const noexcept { return raw_.dtype_bits != 0 || raw_.data != nullptr; }
     /// One of `OLS_DTYPE_...`.

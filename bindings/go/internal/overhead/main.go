@@ -75,7 +75,7 @@ func run() error {
 				least[way] = min(least[way], elapsed)
 			}
 		}
-		// Not while the time is measured, because reading the statistics stops the world.
+		// Not while the time is measured, because reading the memory statistics stops the world.
 		for way, measure := range measures {
 			before := allocated()
 			if _, err := measure(); err != nil {

@@ -68,8 +68,8 @@ func Open(path string) error {
 	return nil
 }
 
-// Memory returns the address of a copy of values in new memory of a device, which is never freed. It panics if there is
-// no such memory.
+// Memory returns the address of a copy of values in new memory of a device, which is never freed. It panics if the
+// allocation fails.
 func Memory[T any](device int, values []T) uintptr {
 	size := len(values) * int(unsafe.Sizeof(*new(T)))
 	address := C.standin_allocate(C.int(device), C.size_t(size))
