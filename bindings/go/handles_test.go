@@ -177,7 +177,7 @@ func TestR13MemoryStaysWhereItIs(t *testing.T) {
 		}
 	}
 	must(t, criterion.Close())
-	softLabels[0], sums[0] = 5, 5 // No call is in progress any more.
+	softLabels[0], sums[0] = 5, 5 // After Close only the caller uses this memory.
 }
 
 // A state in the caller's memory outlives its criterion, and another criterion adopts it.
