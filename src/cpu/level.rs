@@ -1,6 +1,6 @@
 //! The instruction sets that kernels are compiled for, and the choice of one at run time. Results have the same bits at each.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::sync::OnceLock;
 
 use crate::error::{Result, fail};
@@ -42,10 +42,14 @@ impl Level {
     pub fn detect() -> Result<Self> {
         // Read once: a program may change its environment in one thread while another one creates a criterion.
         static NAME: OnceLock<Option<OsString>> = OnceLock::new();
-        let best = Self::best();
-        let Some(name) = NAME.get_or_init(|| std::env::var_os("OLS_ISA").filter(|name| !name.is_empty())) else { return Ok(best) };
+        Self::best().limited_to(NAME.get_or_init(|| std::env::var_os("OLS_ISA")).as_deref())
+    }
+
+    /// This level, or the lower one that is named; an empty name is none.
+    fn limited_to(self, name: Option<&OsStr>) -> Result<Self> {
+        let Some(name) = name.filter(|name| !name.is_empty()) else { return Ok(self) };
         match name.to_str().and_then(InstructionSet::from_name) {
-            Some(wanted) => Ok(best.at_most(wanted)),
+            Some(limit) => Ok(self.at_most(limit)),
             None => fail!(InvalidArgument, "the environment variable OLS_ISA = {name:?} is not portable, avx2 or avx512"),
         }
     }
@@ -103,6 +107,23 @@ mod tests {
             z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
             ((z ^ (z >> 31)) as i64 as f64) / (i64::MAX as f64) * scale
         })
+    }
+
+    #[test]
+    fn a_name_lowers_the_level_and_never_raises_it() {
+        let limited = |level: Level, name: &str| level.limited_to(Some(OsStr::new(name)));
+        for level in Level::all() {
+            assert_eq!(level.limited_to(None).unwrap(), level);
+            assert_eq!(limited(level, "").unwrap(), level);
+            assert_eq!(limited(level, "portable").unwrap(), Level(InstructionSet::Portable));
+            assert!(limited(level, "AVX2").is_err());
+            #[cfg(target_arch = "x86_64")]
+            {
+                assert_eq!(limited(level, "avx512").unwrap(), level);
+                let expected = if level.0 == InstructionSet::Avx512 { InstructionSet::Avx2 } else { level.0 };
+                assert_eq!(limited(level, "avx2").unwrap(), Level(expected));
+            }
+        }
     }
 
     /// Everything that a level computes for one batch, as bits; with the classes of a sample side by side, or the samples of a class.
