@@ -32,16 +32,27 @@ static void memory(void) {
     options.initial_soft_labels = ols_tensor_2d(&value, OLS_DTYPE_F64, 1000000, 1000000);
     options.initial_soft_labels.strides[0] = options.initial_soft_labels.strides[1] = 0;
     REFUSED(&w, OLS_STATUS_OUT_OF_MEMORY, "initial_soft_labels|1000000000000", ols_create(&options, &criterion));
-    /* Saving needs as much again. */
-    options = options_for(10000);
-    OK(ols_create(&options, &criterion));
-    size_t size = 5;
-    FAILS(OLS_STATUS_OUT_OF_MEMORY, "bytes could not be allocated", ols_save_memory(criterion, NULL, 0, NULL, &size));
-    CHECK(size == 5);
-    ols_destroy(criterion);
     CHECK(setrlimit(RLIMIT_AS, &before) == 0);
+    /* Saving needs as much again; the size alone needs nothing. */
+    options = options_for(5000);
+    OK(ols_create(&options, &criterion));
+    size_t size = 0, unchanged = 5;
+    unsigned char *buffer = NULL;
+    limit(RLIMIT_AS, (rlim_t)1 << 28);
+    OK(ols_save_memory(criterion, NULL, 0, NULL, &size));
+    CHECK(setrlimit(RLIMIT_AS, &before) == 0);
+    CHECK(size > 12u * 5000 * 5000 && (buffer = malloc(size)) != NULL);
+    buffer[0] = 77;
+    limit(RLIMIT_AS, (rlim_t)1 << 28);
+    FAILS(OLS_STATUS_OUT_OF_MEMORY, "bytes could not be allocated", ols_save_memory(criterion, buffer, size, NULL, &unchanged));
+    CHECK(setrlimit(RLIMIT_AS, &before) == 0);
+    CHECK(unchanged == 5 && buffer[0] == 77);
+    OK(ols_save_memory(criterion, buffer, size, NULL, &unchanged));
+    CHECK(unchanged == size);
+    free(buffer);
+    ols_destroy(criterion);
 #endif
-    CHECK(criterion == NULL || options.num_classes == 10000);
+    CHECK(criterion == NULL || options.num_classes == 5000);
     world_free(&w);
 }
 
