@@ -19,8 +19,20 @@ int call(const char *name, Arguments... arguments) {
     return found(arguments...);
 }
 
+// Like PyTorch's own allocator on a device, allocates and frees in relaxed capture mode: an allocation is not part of a graph.
+class RelaxedCapture {
+public:
+    RelaxedCapture() { exchange(); }
+    ~RelaxedCapture() { exchange(); }
+
+private:
+    void exchange() { call("cuThreadExchangeStreamCaptureMode", &mode); }
+    int mode = 2; // CU_STREAM_CAPTURE_MODE_RELAXED
+};
+
 void release(void *memory) {
     call("cuCtxSetCurrent", context);
+    const RelaxedCapture relaxed;
     call("cuMemFree_v2", reinterpret_cast<unsigned long long>(memory));
 }
 
@@ -31,6 +43,7 @@ public:
         if (!on_device) return host->allocate(bytes);
         unsigned long long address = 0;
         call("cuCtxSetCurrent", context);
+        const RelaxedCapture relaxed;
         TORCH_CHECK(call("cuMemAlloc_v2", &address, bytes == 0 ? std::size_t(1) : bytes) == 0, "CUDA out of memory: ", bytes, " bytes");
         void *const memory = reinterpret_cast<void *>(address);
         return {memory, memory, &release, c10::Device(c10::kCPU)};
