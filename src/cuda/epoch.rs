@@ -5,7 +5,7 @@ use std::mem::offset_of;
 use super::Backend;
 use super::arguments::{
     Epoch, Fill, POLICY_CONSTANT, POLICY_KEEP, POLICY_MATRIX, REPORT_BAD_SOFT_LABELS, REPORT_INITIAL, REPORT_KEPT, REPORT_LENGTH,
-    REPORT_ONE_HOT, REPORT_REFUSED, REPORT_UNIFORM, REPORT_ZERO, Scratch, number,
+    REPORT_ONE_HOT, REPORT_REFUSED, REPORT_UNIFORM, REPORT_ZERO, Scratch, StateArguments, number,
 };
 use super::driver::{self, Grid, Stream};
 use super::state::MOST_BLOCKS;
@@ -34,7 +34,7 @@ impl Backend {
         };
         let (own, other) = soft_labels::constants(initial, options.classes);
         let argument = Epoch {
-            state: self.state_arguments(state),
+            state: StateArguments::new(state),
             scratch: self.scratch,
             initial: self.initial.unwrap_or(0),
             own,

@@ -21,7 +21,7 @@ pub(crate) use pass::Call;
 use std::mem::offset_of;
 use std::sync::Arc;
 
-use arguments::{REPORT_LENGTH, Scratch, StateArguments};
+use arguments::{REPORT_LENGTH, Scratch};
 use driver::{Current, Device, DeviceMemory, RelaxedCapture, Stream};
 use variants::Path;
 
@@ -102,13 +102,13 @@ impl Backend {
             driver::clear(this.scratch, size_of::<Scratch>(), stream)?;
             driver::clear(this.tally, classes * size_of::<i64>(), stream)?;
         }
-        let uploads = this.upload_options(options, stream);
-        let enqueued = uploads.and_then(|uploads| this.initialise_state(options, &state, memory, stream).map(|()| uploads));
+        let mut uploads = Uploads::default();
+        let enqueued =
+            this.upload_options(options, &mut uploads, stream).and_then(|()| this.initialise_state(options, &state, memory, stream));
         // Even after a failure: a copy may be in flight from memory that is about to be freed.
         let waited = stream.wait();
-        let uploads = enqueued?;
-        waited?;
-        this.take(uploads);
+        enqueued.and(waited)?;
+        this.take(&uploads);
         drop(relaxed);
         current.leave()?;
         Ok((this, state))
@@ -124,8 +124,8 @@ impl Backend {
 
     /// Enqueues copies of the class weights and the initial soft labels to the device, into the memory allocated
     /// earlier, if any; the context must be current. Allocates first, so that nothing has changed if memory runs out.
-    /// Pass the result to [`take`](Self::take) once the stream has been synchronised.
-    fn upload_options(&mut self, options: &Options, stream: Stream) -> Result<Uploads> {
+    /// Keep `uploads` until the stream has been synchronised, then pass it to [`take`](Self::take).
+    fn upload_options(&mut self, options: &Options, uploads: &mut Uploads, stream: Stream) -> Result<()> {
         let classes = options.classes;
         let matrix = match &options.initial {
             Initial::Matrix(matrix) => Some(matrix),
@@ -142,7 +142,6 @@ impl Backend {
             let bytes = classes.checked_mul(classes).and_then(|entries| entries.checked_mul(size_of::<f32>()));
             self.initial = Some(self.allocate("initial soft labels", bytes)?);
         }
-        let mut uploads = Uploads::default();
         if let (Some(values), Some(weights)) = (&options.class_weights, &self.weights) {
             let scale = scale_of_weights(values);
             uploads.scaled = try_vec::<f64>("class weights", classes)?;
@@ -164,11 +163,11 @@ impl Backend {
             // SAFETY: there is room for classes * classes entries, and the options have been checked to have as many.
             unsafe { driver::upload(initial, matrix, stream)? };
         }
-        Ok(uploads)
+        Ok(())
     }
 
     /// Makes later passes use the class weights that were copied, or none.
-    fn take(&mut self, uploads: Uploads) {
+    fn take(&mut self, uploads: &Uploads) {
         if let Some(weights) = &mut self.weights {
             weights.scale = uploads.scale;
         }
@@ -188,10 +187,6 @@ impl Backend {
     fn clear_report(&self, stream: Stream) -> Result<()> {
         // SAFETY: the report is part of the scratch memory.
         unsafe { driver::clear(self.report_address(), REPORT_LENGTH * size_of::<i64>(), stream) }
-    }
-
-    fn state_arguments(&self, state: &State) -> StateArguments {
-        StateArguments::new(state)
     }
 
     fn enter(&self) -> Result<Current> {

@@ -3,7 +3,7 @@
 use super::Backend;
 use super::arguments::{
     self, DIVISOR_BY_ALL_BLOCKS, DIVISOR_BY_EACH_BLOCK, DIVISOR_FROM_KERNEL, DIVISOR_IN_BLOCK, DIVISOR_ONE, Pass, PerSample, Rows,
-    Statistics,
+    StateArguments, Statistics,
 };
 use super::driver::{Grid, Stream};
 use super::variants::{self, ACCUMULATE_THREADS, Launch, OTHER_THREADS, Other};
@@ -128,7 +128,7 @@ impl Backend {
             inner: samples.inner as i64,
             target_offset: samples.target_offset,
             ignore_index: samples.ignore_index,
-            state: self.state_arguments(state),
+            state: StateArguments::new(state),
             class_weights: weights.map_or(0, |weights| weights.plain),
             scaled_weights: weights.map_or(0, |weights| weights.scaled),
             scaled_weights32: weights.map_or(0, |weights| weights.scaled32),

@@ -1,9 +1,9 @@
 //! The state on the device: initialisation, and transfers to and from the host.
 
-use super::Backend;
 use super::arguments::{Fill, number};
 use super::driver::{self, Grid, RelaxedCapture, Stream};
 use super::variants::{self, OTHER_THREADS, Other};
+use super::{Backend, Uploads};
 use crate::error::Result;
 use crate::options::{Initial, Options};
 use crate::soft_labels;
@@ -74,14 +74,14 @@ impl Backend {
         // Before anything is changed.
         stream.check_not_captured()?;
         let relaxed = RelaxedCapture::enter()?;
-        let uploads = self.upload_options(options, stream);
+        let mut uploads = Uploads::default();
+        let enqueued = self.upload_options(options, &mut uploads, stream);
         drop(relaxed);
-        let enqueued = uploads.and_then(|uploads| self.upload_state(from, state, stream).map(|()| uploads));
+        let enqueued = enqueued.and_then(|()| self.upload_state(from, state, stream));
         // Even after a failure: a copy may be in flight from memory that is about to be freed.
         let waited = stream.wait();
-        let uploads = enqueued?;
-        waited?;
-        self.take(uploads);
+        enqueued.and(waited)?;
+        self.take(&uploads);
         current.leave()
     }
 
