@@ -41,7 +41,9 @@ fn described(data: *mut c_void, dtype: DType, device: Device, shape: &[usize], s
 
 /// Describes `shape` over a slice of `length` elements at `data`, from its element number `offset` on, and checks that all of it lies inside.
 fn of_slice<T: Element>(data: *const T, length: usize, shape: &[usize], strides: Option<(usize, &[isize])>) -> Result<RawTensor> {
-    let first = data.wrapping_add(strides.map_or(0, |(offset, _)| offset)).cast_mut();
+    let offset = strides.map_or(0, |(offset, _)| offset);
+    // Saturating: an offset beyond the address space must not come around to the slice.
+    let first = data.cast_mut().cast::<u8>().wrapping_add(offset.saturating_mul(size_of::<T>()));
     let tensor = described(first.cast(), T::DTYPE, Device::CPU, shape, strides.map(|(_, strides)| strides))?;
     let memory = data as usize..data as usize + length * size_of::<T>();
     let range = tensor.byte_range().unwrap_or(0..usize::MAX);
@@ -216,6 +218,8 @@ mod tests {
         assert!(TensorRef::with_strides(&memory, &[3, 4], 11, &[-4, -1]).is_ok());
         assert!(TensorRef::with_strides(&memory, &[3, 4], 10, &[-4, -1]).is_err());
         assert!(TensorRef::with_strides(&memory, &[3], 0, &[isize::MAX]).is_err());
+        // As many bytes as an address space, which would come around to the beginning.
+        assert!(TensorRef::with_strides(&memory, &[3], 1 << (usize::BITS - 2), &[1]).is_err());
         assert!(TensorRef::new(&memory, &[usize::MAX, 2]).is_err());
         assert!(TensorRef::new(&memory, &[0, usize::MAX >> 1]).is_ok());
     }
