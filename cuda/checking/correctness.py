@@ -12,16 +12,20 @@ from .library import NO_UPDATE, TAKE_BACK, Criterion, Library
 
 # Both sides of each limit of the table of variants, and sizes used in practice.
 SIZES = [
-    2, 3, 7, 8, 9, 10, 21, 31, 32, 33, 64, 100, 255, 256, 257, 1000, 1023, 1024, 1025, 1500, 2047, 2048, 2049, 4096, 5003, 21841, 32768,
+    2, 3, 7, 8, 9, 10, 21, 31, 32, 33, 64, 100, 255, 256, 257, 1000, 1023, 1024, 1025, 1500, 2047, 2048, 2049, 4096, 5003, 6144, 6145, 8192, 8193,
+    21841, 32768,
 ]  # fmt: skip
 # (K, N): both sides of the number of rows of few classes per block of the general kernel, and of the most rows that
 # get a warp each.
 FEW_CLASSES = [(8, 127), (9, 128), (9, 129), (32, 128), (32, 129), (33, 129), (9, 2048), (9, 2049), (32, 2049)]
 QUICK_FEW_CLASSES = [(9, 129), (9, 2049)]
 # (K, N): more samples than a grid processes at once on any device (a multiprocessor has at most 2048 threads), and
-# both sides of the number of samples whose losses and blocks are accumulated in a single word.
+# both sides of the number of samples whose losses and blocks are accumulated in a single word. From 1024 rows of up to
+# 1024 classes on, a warp per row, in shared memory for up to 512 classes or 16-bit logits; rows of more than 6144
+# classes stream through shared memory.
 MANY = [(9, 4096), (9, 4098), (9, 16_384), (9, 16_386), (9, 131_074), (100, 4096), (100, 16_384), (100, 16_386), (300, 4096), (300, 4098),
-        (1500, 4098), (2049, 4098)]  # fmt: skip
+        (1500, 4098), (2049, 4098), (257, 1022), (257, 1024), (512, 1026), (512, 9002), (513, 9002), (1000, 5000), (1024, 1026), (1023, 5002), (1024, 3000),
+        (6145, 1500), (7001, 700), (8193, 1200), (8192, 900), (12_289, 500), (12_288, 600)]  # fmt: skip
 # Numbers of pixels: more than have their losses in a single word, and more than most grids process at once.
 MANY_PIXELS = [131_072, 131_074, 262_146]
 QUICK_SIZES = [3, 32, 33, 257, 1025, 2049]
@@ -183,11 +187,12 @@ def compare(criterion, expected, loss, grad, dtype, weights, logits, targets, ra
 
 
 def around_shared_memory():
-    """(classes, dtype) on both sides of the longest row that fits a block's shared memory (the kernel itself needs
-    less than 4 KB of that), and descriptions of those for which there is not enough device memory: A takes 8 bytes
+    """(classes, dtype) on both sides of the longest row that fits a block's shared memory (the kernel itself needs less
+    than 4 KB of that), and of the longest rows that stream through it on compute capability 9.0, and descriptions of those for which there is not enough device memory: A takes 8 bytes
     per pair of classes, S 4. Longer 16-bit rows would need 160 GB."""
     shared, free = torch.cuda.get_device_properties(0).shared_memory_per_block_optin, torch.cuda.mem_get_info()[0]
     wanted = [(classes, dtype) for dtype, size in ((torch.float32, 4), (torch.float64, 8)) for classes in ((shared - 4096) // size, shared // size + 1)]
+    wanted += [(49_152, torch.float32), (49_153, torch.float32), (32_768, torch.bfloat16), (32_769, torch.bfloat16)]
     fits = [it for it in wanted if it[0] ** 2 * 12 * 1.15 < free]
     return fits, [f"K={classes} {str(dtype)[6:]}" for classes, dtype in wanted if (classes, dtype) not in fits]
 
@@ -243,7 +248,7 @@ def run(arguments):
         if seed < len(cases):
             classes, dtype, layout, n, usual = cases[seed]
         else:
-            classes = choose.choice([choose.randint(2, 40), choose.randint(2, 300), choose.randint(2, 6000)])
+            classes = choose.choice([choose.randint(2, 40), choose.randint(2, 300), choose.randint(2, 10_000)])
             dtype, layout, n, usual = choose.choice(DTYPES), choose.choice(LAYOUTS), None, choose.random() < 0.5
         seed += 1
         try:

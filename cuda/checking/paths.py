@@ -15,8 +15,8 @@ PATHS = ("plain", "hopper")
 # Measured in addition to the default.
 MEASURED = ("plain",)
 # Both sides of the limits of the table of variants, odd sizes, and (f64) rows that exceed a block's shared memory.
-SIZES = [8, 9, 32, 33, 100, 255, 256, 257, 300, 1000, 1023, 1024, 1025, 1500, 2047, 2048, 2049, 4097, 5003, 16384, 21841, 32768, 32769]
-QUICK_SIZES = [9, 33, 257, 1025, 2049]
+SIZES = [8, 9, 32, 33, 100, 255, 256, 257, 300, 1000, 1023, 1024, 1025, 1500, 2047, 2048, 2049, 4097, 5003, 6145, 8193, 16384, 21841, 32700, 32768, 32769]
+QUICK_SIZES = [9, 33, 257, 1025, 2049, 6145]
 LAYOUTS = ["rows", "odd", "images", "class last", "padded"]
 
 

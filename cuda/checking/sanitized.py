@@ -4,6 +4,7 @@
 For compute-sanitizer, which is fast if no framework is loaded. Usage: sanitized.py PATH/libols.so [--quick]"""
 
 import ctypes
+import math
 import random
 import struct
 import sys
@@ -31,6 +32,11 @@ class Driver:
         if status != 0:
             raise SystemExit(f"sanitized.py: {name} gives {status}")
 
+    def multiprocessors(self):
+        found = ctypes.c_int()
+        self.call("cuDeviceGetAttribute", ctypes.byref(found), 16, 0)
+        return found.value
+
     def memory(self, content):
         pointer = ctypes.c_uint64()
         self.call("cuMemAlloc_v2", ctypes.byref(pointer), ctypes.c_size_t(max(len(content), 1)))
@@ -55,8 +61,14 @@ class Made:
         self.driver, self.addresses = driver, []
 
     def tensor(self, dtype, shape, values, strides=None):
+        return self.of_bytes(dtype, shape, pack(dtype, values), strides)
+
+    def filled(self, dtype, shape, value):
+        return self.of_bytes(dtype, shape, pack(dtype, [value]) * math.prod(shape))
+
+    def of_bytes(self, dtype, shape, content, strides=None):
         code, bits = code_and_bits(dtype.upper())
-        address = self.driver.memory(pack(dtype, values))
+        address = self.driver.memory(content)
         self.addresses.append(address)
         tensor = Tensor(data=address, device_type=abi.DEVICE_CUDA, dtype_code=code, dtype_bits=bits, dtype_lanes=1, ndim=len(shape))
         step = 1
@@ -106,7 +118,7 @@ def case(library, driver, classes, dtype, n, inner, rng, general, class_last=Fal
         batch.grad_loss = made.tensor("f32", (), [1.5])
     wide = "f64" if dtype == "f64" else "f32"
     loss = made.tensor(wide, per_sample, [0.0] * samples) if raw.reduction == 0 else made.tensor(wide, (), [0.0])
-    grad = made.tensor(dtype, shape, [0.0] * len(values), strides)
+    grad = made.of_bytes(dtype, shape, bytes(len(values) * code_and_bits(dtype.upper())[1] // 8), strides)
     to = ctypes.byref
     for flags in (0, NO_UPDATE, 0, TAKE_BACK):
         batch.flags = flags
@@ -120,7 +132,7 @@ def case(library, driver, classes, dtype, n, inner, rng, general, class_last=Fal
     library.check(library.c.ols_next_epoch(handle, None))
     soft = Tensor()
     library.check(library.c.ols_soft_labels(handle, to(soft)))
-    other = made.tensor("f32", (classes, classes), [1 / classes] * classes * classes)
+    other = made.filled("f32", (classes, classes), 1 / classes)
     library.check(library.c.ols_set_soft_labels(handle, to(other), None))
     report = Report(struct_size=ctypes.sizeof(Report))
     library.check(library.c.ols_report(handle, None, to(report)))
@@ -135,7 +147,12 @@ def case(library, driver, classes, dtype, n, inner, rng, general, class_last=Fal
 SIZES = [(5, 33, None), (31, 300, None), (4, 2100, None), (21, 2, 45), (100, 9, None), (300, 5, None), (300, 1030, None), (1100, 3, None), (2100, 3, None)]
 
 
-def cases(library, driver, quick, rng):
+# (K, rows per multiprocessor, dtype) of usual kernels whose rows are brought to shared memory by the copy engine: enough
+# rows that it is used again.
+COPIED = [(257, 70, "f32"), (300, 70, "bf16"), (6200, 7, "f32"), (6151, 7, "bf16")]
+
+
+def cases(library, driver, quick, copied, rng):
     """Launches all kernels; returns the number of cases."""
     count = 0
     for classes, n, inner in SIZES:
@@ -145,6 +162,10 @@ def cases(library, driver, quick, rng):
             case(library, driver, classes, dtype, n, inner, rng, is_general)
             count += 1
     case(library, driver, 21, "f32", 2, 45, rng, False, class_last=True)
+    for classes, rows, dtype in COPIED if copied else []:
+        n = rows * driver.multiprocessors()
+        case(library, driver, classes, dtype, n if classes > 1024 else max(n, 1024), None, rng, False)
+        count += 1
     return count + 1
 
 
@@ -156,7 +177,7 @@ def main():
         name = path or "default"
         library.load(path)  # also keeps the kernels loaded
         with using(path):
-            count = cases(library, driver, quick or path == "plain", rng)
+            count = cases(library, driver, quick or path == "plain", path is None, rng)
         print(f"{name}: {count} cases through the driver: ok", flush=True)
 
 

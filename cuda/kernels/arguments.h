@@ -13,6 +13,11 @@ typedef unsigned long long u64;
 #define OLS_FRACTION_ONE 1073741824.0 /* 2^30: a probability of 1, in units of the statistics */
 #define OLS_FULL_CLASS (1ll << 32)
 
+// Long rows that stream through shared memory: classes per slot, and the most slots for logits and for soft labels.
+#define OLS_STREAM_CHUNK 4096
+#define OLS_STREAM_SLOTS 16
+#define OLS_STREAM_LABEL_SLOTS 4
+
 enum { COUNTER_SKIPPED = 0, COUNTER_OUT_OF_RANGE = 1, COUNTER_REFUSED = 2, COUNTERS = 4 };
 enum { DTYPE_I64 = 0, DTYPE_I32 = 1, DTYPE_U8 = 2, DTYPE_F32 = 3, DTYPE_F64 = 4 };
 enum { REDUCTION_NONE = 0, REDUCTION_MEAN = 1, REDUCTION_SUM = 2 };
@@ -96,7 +101,8 @@ struct Pass {
     Scratch *scratch;
     int classes, reduction, statistics, divisor;
     int count_targets;      // whether to count targets out of range: only a forward pass does, once per batch
-    int cached;             // whether the block has dynamic shared memory for a row (rows512)
+    int cached;             // rows512: whether the block has dynamic shared memory for a row; stream512: its slots for
+                            // logits, and 256 times those for soft labels
     unsigned slice, slices; // DIVISOR_BY_ALL_BLOCKS: targets per slice, and number of slices
     PerSample targets2, weights, lam, grad_loss;
     // Class weights w, and w / weight_scale, where weight_scale is a power of two that keeps every weight in the

@@ -13,6 +13,9 @@
 //   wide32    K <= 1024    a warp per row, in registers, for many rows; same bits as rows128
 //   rows256   K <= 2048    256 threads per row, in registers
 //   rows512   above        512 threads per row, in shared memory or re-read from global memory
+// On compute capability 9.0, where the copy engine brings rows to shared memory:
+//   shared32  K <= 1024    a warp per row, for many rows; same bits as rows128
+//   stream512 K > 6144     512 threads per row, if it fits into shared memory; same bits as rows512
 // Kernels with `any` in their names are the general form, with class and sample weights, second targets, strided
 // classes, f64 and batches to be taken back. They give the same bits as the usual form.
 //
@@ -41,6 +44,10 @@
     KERNEL(512, 1) ols_rows512_any_##name(const Pass pass) { pass_rows<type, 512, 0, true>(pass); }                                     \
     KERNEL(128, 1) ols_accumulate_##name(const Pass pass) { accumulate<type>(pass); }
 
+#define OLS_COPYING_PASS_KERNELS(name, type)                                                                                             \
+    KERNEL(128, 8) ols_shared32_##name(const Pass pass) { pass_rows<type, 32, 32, false, true>(pass); }                                 \
+    KERNEL(576, 1) ols_stream512_##name(const Pass pass) { pass_rows<type, 512, 0, false, true>(pass); }
+
 OLS_PASS_KERNELS(f32, float)
 OLS_PASS_KERNELS(f16, f16)
 OLS_PASS_KERNELS(bf16, bf16)
@@ -48,6 +55,11 @@ OLS_ANY_PASS_KERNELS(f32, float)
 OLS_ANY_PASS_KERNELS(f64, double)
 OLS_ANY_PASS_KERNELS(f16, f16)
 OLS_ANY_PASS_KERNELS(bf16, bf16)
+#ifdef OLS_COPY_ENGINE
+OLS_COPYING_PASS_KERNELS(f32, float)
+OLS_COPYING_PASS_KERNELS(f16, f16)
+OLS_COPYING_PASS_KERNELS(bf16, bf16)
+#endif
 
 KERNEL(256, 1) ols_divisor(const Pass pass) { divisor_kernel(pass); }
 KERNEL(256, 1) ols_epoch_begin(const Epoch epoch) { epoch_begin(epoch); }

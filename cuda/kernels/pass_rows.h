@@ -1,10 +1,18 @@
 // The pass with one or more warps, or part of a warp, per row: LANES threads keep the row in registers (ITEMS > 0),
-// or sweep over it in memory (ITEMS == 0, long rows). ANY selects the general form, with class and sample weights,
-// second targets, strided classes, (N, K, inner) layouts, f64 and batches to be taken back.
+// or sweep over it in memory (ITEMS == 0, long rows). COPIED: the copy engine brings the row to shared memory. ANY selects
+// the general form, with class and sample weights, second targets, strided classes, (N, K, inner) layouts, f64 and
+// batches to be taken back.
 #pragma once
 #include "losses.h"
 #include "row_in_memory.h"
 #include "row_in_registers.h"
+#ifdef OLS_COPY_ENGINE
+#include "row_in_shared.h"
+#include "row_in_stream.h"
+#else
+template <class T> struct RowInShared;
+template <class T, int LANES> struct RowInStream;
+#endif
 
 // Shared memory for exchanges between the warps of a row.
 template <class Real, int WARPS> struct RowExchange {
@@ -16,14 +24,17 @@ template <class Real, int WARPS> struct RowExchange {
     int may_fill_up, taken;
 };
 
-template <class T, int LANES, int ITEMS, bool ANY> struct RowPass {
+template <class T, int LANES, int ITEMS, bool ANY, bool COPIED> struct RowPass {
     typedef typename Storage<T>::Real Real;
     enum { WARPS = LANES <= 32 ? 1 : LANES / 32, WIDTH = LANES < 32 ? LANES : 32, LONG = ITEMS == 0, SPREAD = LANES == 32 && ITEMS == 1 };
+    enum { STREAMED = COPIED && LONG }; // by threads behind those of the row
     // Several rows per warp: their statistics are gathered in shared memory, for at most MOST classes.
     enum { FEW = LANES == 8, MOST = FEW ? 32 : 1 };
     typedef RowExchange<Real, WARPS> Exchange;
     typedef SoftLabel<Real, ANY> Soft;
-    typedef typename Choose<LONG, RowInMemory<T, LANES, ANY>, RowInRegisters<T, LANES, LONG ? 1 : ITEMS, ANY>>::Type Row;
+    typedef typename Choose<COPIED, RowInStream<T, LANES>, RowInMemory<T, LANES, ANY>>::Type LongRow;
+    typedef typename Choose<COPIED, RowInShared<T>, RowInRegisters<T, LANES, LONG ? 1 : ITEMS, ANY>>::Type ShortRow;
+    typedef typename Choose<LONG, LongRow, ShortRow>::Type Row;
     typedef typename Row::OfLane OfLane;
     // With few classes, sums over lanes are in the row's own type. SPREAD: each lane of a warp has one class.
     typedef typename Choose<FEW || SPREAD, Real, double>::Type Total;
@@ -52,13 +63,14 @@ template <class T, int LANES, int ITEMS, bool ANY> struct RowPass {
     DEVICE void load(i64 index) {
         there = index < pass.count;
         at = ANY ? place_of<true>(pass, there ? index : 0) : Place{there ? index : 0, 0};
-        if (!ANY) target = read_integer(pass.targets, at);
+        if constexpr (STREAMED) target = values.next_target();
+        else if (!ANY) target = read_integer(pass.targets, at);
         values.load(row_at<const T>(pass.logits, at), there);
     }
 
     // Prefetches the logits of a later row into L2. Only in usual kernels with one row per warp.
     DEVICE void prefetch_row(i64 index) const {
-        if (LONG || ANY || WARPS > 1 || index >= pass.count) return;
+        if (COPIED || LONG || ANY || WARPS > 1 || index >= pass.count) return;
         const int k = lane * (128 / (int)sizeof(T)); // one cache line per lane
         if (k < pass.classes) prefetch(row_at<const T>(pass.logits, Place{index, 0}) + k);
     }
@@ -71,11 +83,17 @@ template <class T, int LANES, int ITEMS, bool ANY> struct RowPass {
         return value;
     }
 
+    // A barrier of all threads of a row with several warps.
+    static DEVICE void row_barrier() {
+        if (STREAMED) barrier_of(LANES);
+        else __syncthreads();
+    }
+
     DEVICE Real group_max(Real value) {
         value = warp_max(value, WIDTH);
         if (WARPS == 1) return value;
         if (lane % 32 == 0) exchange.max[lane / 32] = value;
-        __syncthreads();
+        row_barrier();
         return over_warps(exchange.max, 1, [](Real a, Real b) { return Arithmetic<Real>::max(a, b); });
     }
 
@@ -114,7 +132,7 @@ template <class T, int LANES, int ITEMS, bool ANY> struct RowPass {
             to[2] = sums.distance;
             exchange.earlier[lane / 32] = earlier;
         }
-        __syncthreads();
+        row_barrier();
         const auto plus = [](double a, double b) { return a + b; };
         const double *from = exchange.sums[0];
         sums = Sums{over_warps(from, 3, plus), over_warps(from + 1, 3, plus), over_warps(from + 2, 3, plus)};
@@ -127,17 +145,25 @@ template <class T, int LANES, int ITEMS, bool ANY> struct RowPass {
         value = over_lanes(value);
         if (WARPS == 1) return value;
         if (lane % 32 == 0) exchange.wide[lane / 32] = value;
-        __syncthreads();
+        row_barrier();
         return over_warps(exchange.wide, 1, [](double a, double b) { return a + b; });
+    }
+
+    // The logits of the current row: in shared memory if they are there as a whole, and otherwise where the caller has
+    // them.
+    DEVICE const T *logits_of_row() const {
+        if constexpr (COPIED && !LONG) return values.logits();
+        else return row_at<const T>(pass.logits, at);
     }
 
     // Processes the row that was loaded last.
     DEVICE void process() {
+        if constexpr (COPIED && !LONG) values.wait();
         const bool leader = lane == 0;
         const Sample sample = begin_sample<ANY>(pass, there, at, target, leader);
         const Soft soft(pass, sample);
         const int counted = ANY ? sample.counted() : sample.first;
-        const AtTargets<Real> targets(sample, soft, row_at<const T>(pass.logits, at), Row::step_of(pass.logits));
+        const AtTargets<Real> targets(sample, soft, logits_of_row(), Row::step_of(pass.logits));
         if (WARPS == 1) __syncwarp(); // before another lane overwrites these logits with a gradient
         values.ask_labels(soft);
         // The number of samples in the class so far. Only the leader loads it, early, so that it has arrived when it
@@ -191,9 +217,9 @@ template <class T, int LANES, int ITEMS, bool ANY> struct RowPass {
         if (there && pass.grad.data && row.plain) {
             T *grad = row_at<T>(pass.grad, at);
             for (int k = lane; k < pass.classes; k += LANES) Storage<T>::store(grad + k * Row::step_of(pass.grad), row.constant);
-        } else if (there && (pass.grad.data || adds)) {
-            write_row(row, soft, max, targets, adds, counted);
         }
+        // Also if nothing is written: rows that were copied are released, and the next ones asked for, on the way.
+        if (COPIED || (there && !row.plain && (pass.grad.data || adds))) write_row(row, soft, max, targets, adds, counted);
     }
 
     // Counts a correctly classified row, and returns whether its probabilities are to be added to the statistics.
@@ -211,7 +237,7 @@ template <class T, int LANES, int ITEMS, bool ANY> struct RowPass {
         if (WARPS > 1) {
             if (asks) {
                 if (leader) exchange.taken = count_if_not_full(pass, counted);
-                __syncthreads();
+                row_barrier();
                 adds = exchange.taken != 0;
             }
         } else if (__any_sync(WHOLE_WARP, asks)) {
@@ -225,7 +251,7 @@ template <class T, int LANES, int ITEMS, bool ANY> struct RowPass {
     // Writes the gradient and adds p to the statistics.
     DEVICE void write_row(const RowResult<Real> &row, const Soft &soft, Real max, const AtTargets<Real> &targets, bool adds, int counted) {
         T *grad = row_at<T>(pass.grad, at);
-        const bool wanted = pass.grad.data != 0;
+        const bool wanted = pass.grad.data && !(COPIED && row.plain);
         // Compute the targets' own entries before the sweep over the row, to keep fewer values live across it.
         enum { TARGETS = ANY ? 2 : 1 };
         bool mine[TARGETS];
@@ -249,8 +275,8 @@ template <class T, int LANES, int ITEMS, bool ANY> struct RowPass {
     }
 };
 
-template <class T, int LANES, int ITEMS, bool ANY> DEVICE void pass_rows(const Pass &pass) {
-    typedef RowPass<T, LANES, ITEMS, ANY> Rows;
+template <class T, int LANES, int ITEMS, bool ANY, bool COPIED = false> DEVICE void pass_rows(const Pass &pass) {
+    typedef RowPass<T, LANES, ITEMS, ANY, COPIED> Rows;
     __shared__ typename Rows::Exchange exchange;
     __shared__ PrivateStatistics<Rows::MOST> own;
     __shared__ Divisor divisors[MOST_WARPS];
@@ -269,14 +295,24 @@ template <class T, int LANES, int ITEMS, bool ANY> DEVICE void pass_rows(const P
     Rows rows(pass, exchange, own, cache, divisor, losses[threadIdx.x / 32]);
     // Issue the loads of the first row before computing the divisor, to overlap the two.
     const Index begin = blockIdx.x * groups + of_block;
-    if (begin - within < count) rows.load(begin);
+    const bool copies = Rows::STREAMED && threadIdx.x >= LANES; // for the threads of the row
+    if constexpr (Rows::STREAMED) {
+        Rows::Row::Stream::prepare(pass);
+        __syncthreads();
+    } else if constexpr (COPIED) {
+        rows.values.begin(begin, all);
+    }
+    if (begin - within < count && !copies) rows.load(begin);
     if (!ANY) rows.targets_counted.begin();
     if (Rows::FEW) own.clear(pass.classes);
     if (!rows.targets_counted.waits) divisor.set(find_divisor<ANY, true>(pass), is_weighted<ANY>(pass));
 
-    // All warps of a block run the same number of iterations, so that the whole block can flush.
+    if constexpr (Rows::STREAMED) {
+        if (copies) Rows::Row::Stream::run(pass);
+    }
+    // All warps of a block that do not copy run the same number of iterations, so that the whole block can flush.
     unsigned added = 0;
-    for (Index first = blockIdx.x * groups; first < count; first += all) {
+    for (Index first = copies ? count : blockIdx.x * groups; first < count; first += all) {
         const Index row = first + of_block;
         if (row - within < count) {
             if (row != begin) rows.load(row);

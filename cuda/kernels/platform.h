@@ -12,15 +12,26 @@ static inline float reciprocal_of_float(float x) { return 1.0f / x; }
 static inline void prefetch(const void *) {}
 template <class V> DEVICE V *in_register(V *pointer) { return pointer; }
 static inline float load_if(bool there, const float *from) { return there ? *from : 0.0f; }
+static inline float load_now(const float *from) { return *from; }
 template <class V> DEVICE void add_if(bool there, V *to, long long value) {
     if (there) atomicAdd(reinterpret_cast<u64 *>(to), (u64)value);
 }
 template <bool ONCE, class V> DEVICE V load_once(const V *from) { return *from; }
 template <class V> DEVICE void store_once(V *to, V value) { *to = value; }
 static inline unsigned add_in_turn(unsigned *to) { return atomicAdd(to, 1u); }
+static inline void barrier_of(unsigned threads) { cpucuda::wait(cpucuda::block->of_some, threads); }
 static inline float half_to_float(unsigned short bits) { return __half2float(cpucuda::unpack<__half>(bits)); }
 static inline unsigned short float_to_half(float x) { return (unsigned short)cpucuda::pack(__float2half(x)); }
 #define DYNAMIC_SHARED(type, name) DYN_SHARED(type, name)
+#define OLS_COPY_ENGINE
+typedef cpucuda::Mbarrier Mbarrier;
+static inline void prepare(Mbarrier *barrier, unsigned threads) { cpucuda::prepare(barrier, threads); }
+static inline void prepared() {}
+static inline void arrive(Mbarrier *barrier) { cpucuda::arrive(barrier); }
+static inline void arrive_and_expect(Mbarrier *barrier, unsigned bytes) { cpucuda::arrive(barrier, bytes); }
+static inline void copy_to_shared(void *to, const void *from, unsigned bytes, Mbarrier *barrier) { cpucuda::copy(to, from, bytes, barrier); }
+static inline void before_copy_to_shared() {}
+static inline void wait_until(Mbarrier *barrier, unsigned parity) { cpucuda::wait_until(barrier, parity); }
 #else
 #define DEVICE __device__ __forceinline__
 #define KERNEL(threads, blocks) extern "C" __global__ void __launch_bounds__(threads, blocks)
@@ -50,6 +61,12 @@ static DEVICE float load_if(bool there, const float *from) {
         : "=f"(value) : "l"(__cvta_generic_to_global(from)), "r"((int)there));
     return value;
 }
+// The same if it is there for certain.
+static DEVICE float load_now(const float *from) {
+    float value;
+    asm volatile("ld.global.nc.f32 %0, [%1];" : "=f"(value) : "l"(__cvta_generic_to_global(from)));
+    return value;
+}
 // Predicated atomic add without a result (red).
 template <class V> DEVICE void add_if(bool there, V *to, long long value) {
     asm volatile("{.reg .pred p; setp.ne.s32 p, %2, 0; @p red.relaxed.gpu.global.add.u64 [%0], %1;}"
@@ -71,6 +88,8 @@ static DEVICE unsigned add_in_turn(unsigned *to) {
     asm volatile("atom.acq_rel.gpu.global.add.u32 %0, [%1], 1;" : "=r"(before) : "l"(__cvta_generic_to_global(to)) : "memory");
     return before;
 }
+// A barrier of the first `threads` threads of a block, while others are at something else.
+static DEVICE void barrier_of(unsigned threads) { asm volatile("bar.sync 1, %0;" ::"r"(threads) : "memory"); }
 static DEVICE float half_to_float(unsigned short bits) {
     float x;
     asm("cvt.f32.f16 %0, %1;" : "=f"(x) : "h"(bits));
@@ -81,6 +100,34 @@ static DEVICE unsigned short float_to_half(float x) {
     asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(x));
     return bits;
 }
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+#define OLS_COPY_ENGINE
+// A barrier in shared memory that completes a phase when a number of threads have arrived and all bytes that it expects
+// have been copied. Phases alternate in parity, beginning with 0.
+struct Mbarrier { u64 bits; };
+static DEVICE unsigned in_shared(const void *at) { return (unsigned)__cvta_generic_to_shared(at); }
+static DEVICE void prepare(Mbarrier *barrier, unsigned threads) {
+    asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(in_shared(barrier)), "r"(threads) : "memory");
+}
+// To be called after barriers were prepared, by the same thread.
+static DEVICE void prepared() { asm volatile("fence.mbarrier_init.release.cluster; fence.proxy.async.shared::cta;" ::: "memory"); }
+static DEVICE void arrive(Mbarrier *barrier) { asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(in_shared(barrier)) : "memory"); }
+static DEVICE void arrive_and_expect(Mbarrier *barrier, unsigned bytes) {
+    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(in_shared(barrier)), "r"(bytes) : "memory");
+}
+// Starts to copy 16-byte units from global to shared memory.
+static DEVICE void copy_to_shared(void *to, const void *from, unsigned bytes, Mbarrier *barrier) {
+    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];"
+                 ::"r"(in_shared(to)), "l"(__cvta_generic_to_global(from)), "r"(bytes), "r"(in_shared(barrier)) : "memory");
+}
+// Orders the ordinary accesses of a thread to shared memory before asynchronous copies that are started later.
+static DEVICE void before_copy_to_shared() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
+// Waits until the phase of this parity has completed.
+static DEVICE void wait_until(Mbarrier *barrier, unsigned parity) {
+    asm volatile("{.reg .pred done; again: mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1; @!done bra again;}"
+                 ::"r"(in_shared(barrier)), "r"(parity) : "memory");
+}
+#endif
 #define DYNAMIC_SHARED(type, name)                                                                                                        \
     extern __shared__ __align__(16) unsigned char ols_dynamic_shared[];                                                                  \
     type *name = reinterpret_cast<type *>(ols_dynamic_shared)

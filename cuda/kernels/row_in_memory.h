@@ -2,34 +2,21 @@
 // stored; with f32 and f64, exponentials from the second sweep on), otherwise in global memory. Classes are
 // distributed round-robin over the lanes, one at a time, or two at a time in 16-bit rows.
 #pragma once
-#include "row.h"
+#include "long_row.h"
 
-template <class T, int LANES, bool ANY> struct RowInMemory {
-    typedef typename Storage<T>::Real Real;
-    typedef SoftLabel<Real, ANY> Soft;
-    typedef double OfLane; // partial sums of a lane
-    enum { PAIR = sizeof(T) == 2 ? 2 : 1 };
-    // Classes per lane and chunk. They are added among themselves before they are added to the running sums.
-    enum { SIDE = sizeof(Real) == 8 ? 1 : 4 };
+template <class T, int LANES, bool ANY> struct RowInMemory : LongRow<T, LANES, ANY> {
+    typedef LongRow<T, LANES, ANY> Base;
+    using typename Base::Real;
+    using typename Base::Soft;
+    using Base::PAIR, Base::SIDE, Base::KEEPS, Base::pass, Base::lane, Base::in_pairs, Base::step_of, Base::aligned, Base::behind;
     // Loads in flight per lane in the first sweep, which is bound by memory latency alone.
     enum { LOADS = sizeof(T) == 8 ? 4 : 8 * PAIR };
     // Soft label entries per cache line.
     enum { LINE = 128 / sizeof(float) };
-    // Whether `cache` holds exponentials from the second sweep on.
-    enum { KEEPS = sizeof(T) == sizeof(Real) };
-
-    const Pass &pass;
-    const int lane;
     T *cache;
     const T *logits;
-    bool in_pairs; // the row is aligned for 32-bit loads of two classes
 
-    DEVICE RowInMemory(const Pass &pass, int lane, T *cache) : pass(pass), lane(lane), cache(cache) {}
-
-    static DEVICE i64 step_of(const Rows &rows) { return ANY ? rows.step : 1; }
-    // The lane that holds class k.
-    static DEVICE int owner_of(int k) { return k / PAIR % LANES; }
-    static DEVICE bool aligned(const T *row, const Rows &rows) { return PAIR == 2 && step_of(rows) == 1 && (u64)row % sizeof(unsigned) == 0; }
+    DEVICE RowInMemory(const Pass &pass, int lane, T *cache) : Base(pass, lane), cache(cache) {}
 
     DEVICE Real logit(int k) const { return pass.cached ? Storage<T>::load(cache + k) : Storage<T>::load(logits + k * step_of(pass.logits)); }
 
@@ -52,32 +39,13 @@ template <class T, int LANES, bool ANY> struct RowInMemory {
         for (; begin + COUNT * LANES <= pass.classes; begin += COUNT * LANES) chunk(Bool<true>(), begin + PAIR * lane);
         if (begin < pass.classes) chunk(Bool<false>(), begin + PAIR * lane);
     }
-    static DEVICE int behind(int j) { return j / PAIR * PAIR * LANES + j % PAIR; }
-    template <bool FULL> DEVICE bool has(int k, int j) const { return FULL || behind(j) < pass.classes - k; }
-
-    // Reads a chunk whose first class lies at `first`, without conversion. `pairs`: two classes per load. ONCE: with
-    // streaming loads, as the data is not read again.
-    template <bool FULL, int COUNT, bool ONCE = false> DEVICE void read(const T *first, i64 step, bool pairs, int k, T *stored) const {
-        UNROLL
-        for (int j = 0; j < COUNT; j += PAIR) {
-            if (PAIR == 2 && pairs && has<FULL>(k, j + 1)) {
-                const unsigned both = load_once<ONCE>(reinterpret_cast<const unsigned *>(first + behind(j)));
-                stored[j] = as_stored<T>(both);
-                stored[j + PAIR - 1] = as_stored<T>(both >> 16);
-                continue;
-            }
-            UNROLL
-            for (int i = 0; i < PAIR; ++i)
-                if (has<FULL>(k, j + i)) stored[j + i] = load_once<ONCE>(first + behind(j + i) * step);
-        }
-    }
 
     // The maximum of a full chunk, which is copied to `cache` on the way.
     template <int COUNT> DEVICE Real take(int k) {
         const i64 step = step_of(pass.logits);
         T stored[COUNT];
-        if (pass.cached) read<true, COUNT, true>(in_register(logits + k * step), step, in_pairs, k, stored);
-        else read<true, COUNT>(in_register(logits + k * step), step, in_pairs, k, stored);
+        if (pass.cached) this->template read<true, COUNT, true>(in_register(logits + k * step), step, in_pairs, k, stored);
+        else this->template read<true, COUNT>(in_register(logits + k * step), step, in_pairs, k, stored);
         Real max = -Arithmetic<Real>::infinity();
         UNROLL
         for (int j = 0; j < COUNT; ++j) {
@@ -106,34 +74,23 @@ template <class T, int LANES, bool ANY> struct RowInMemory {
         return max;
     }
 
-    // Looks for an earlier class with the maximum: for each lane that holds it, usually just one, all lanes of the
-    // warp search the classes of that lane.
     DEVICE bool has_before(int counted, Real max, bool of_lane) const {
-        bool found = false;
-        for (unsigned votes = __ballot_sync(WHOLE_WARP, of_lane); votes; votes &= votes - 1) {
-            const int owner = lane / 32 * 32 + __ffs((int)votes) - 1;
-            for (int k = PAIR * (owner + lane % 32 * LANES); k < counted; k += 32 * PAIR * LANES) {
-                UNROLL
-                for (int i = 0; i < PAIR; ++i) found = found || (k + i < counted && logit(k + i) == max);
-            }
-        }
-        __syncwarp(); // before a lane overwrites a logit with an exponential
-        return found;
+        return this->any_before(counted, max, of_lane, [&](int k) { return logit(k); });
     }
 
     // Reads a chunk of logits, or of what `cache` holds in their place; -inf beyond the last class.
     template <bool FULL, bool CACHED> DEVICE void read_chunk(int k, Real *value) const {
         T stored[SIDE];
-        if (CACHED) read<FULL, SIDE>(cache + k, 1, true, k, stored);
-        else read<FULL, SIDE>(in_register(logits + k * step_of(pass.logits)), step_of(pass.logits), in_pairs, k, stored);
+        if (CACHED) this->template read<FULL, SIDE>(cache + k, 1, true, k, stored);
+        else this->template read<FULL, SIDE>(in_register(logits + k * step_of(pass.logits)), step_of(pass.logits), in_pairs, k, stored);
         UNROLL
-        for (int j = 0; j < SIDE; ++j) value[j] = has<FULL>(k, j) ? Storage<T>::load(&stored[j]) : -Arithmetic<Real>::infinity();
+        for (int j = 0; j < SIDE; ++j) value[j] = this->template has<FULL>(k, j) ? Storage<T>::load(&stored[j]) : -Arithmetic<Real>::infinity();
     }
     // Reads the soft labels of a chunk; 0 beyond the last class.
     template <bool FULL> DEVICE void read_labels(const Soft &soft, int k, float *labels) const {
         const float *from = in_register(soft.first_row + k);
         UNROLL
-        for (int j = 0; j < SIDE; ++j) labels[j] = load_if(has<FULL>(k, j), from + behind(j));
+        for (int j = 0; j < SIDE; ++j) labels[j] = load_if(this->template has<FULL>(k, j), from + behind(j));
     }
 
     // The three sums over the classes of this lane.
@@ -151,10 +108,10 @@ template <class T, int LANES, bool ANY> struct RowInMemory {
             read_chunk<FULL, CACHED>(k, value);
             UNROLL
             for (int j = 0; j < SIDE; ++j) {
-                const Real part = !ANY || has<FULL>(k, j) ? soft.part(labels[j], k + behind(j)) : (Real)0;
+                const Real part = !ANY || this->template has<FULL>(k, j) ? soft.part(labels[j], k + behind(j)) : (Real)0;
                 const Real e = add_class<true>(value[j], part, max, sums[0], sums[1], sums[2]);
                 if constexpr (KEEPS && CACHED) {
-                    if (has<FULL>(k, j)) Storage<T>::store(cache + k + behind(j), e);
+                    if (this->template has<FULL>(k, j)) Storage<T>::store(cache + k + behind(j), e);
                 }
             }
             exponentials_of_lane.add(sums[0]);
@@ -193,59 +150,8 @@ template <class T, int LANES, bool ANY> struct RowInMemory {
                 UNROLL
                 for (int j = 0; j < SIDE; ++j) e[j] = Arithmetic<Real>::exp(e[j] - max);
             }
-            if (wanted) write_chunk<FULL>(soft, row, grad, pairs, k, labels, e);
-            if (adds) add_chunk<FULL>(sums, k, e, units);
+            if (wanted) this->template write_chunk<FULL>(soft, row, grad, pairs, k, labels, e);
+            if (adds) this->template add_chunk<FULL>(sums, k, e, units);
         });
-    }
-
-    template <bool FULL> DEVICE void write_chunk(const Soft &soft, const RowResult<Real> &row, T *grad, bool pairs, int k, const float *labels, const Real *e) {
-        const i64 step = step_of(pass.grad);
-        T *to = in_register(grad + k * step);
-        UNROLL
-        for (int j = 0; j < SIDE; j += PAIR) {
-            Real entries[PAIR] = {};
-            UNROLL
-            for (int i = 0; i < PAIR; ++i)
-                if (has<FULL>(k, j + i)) entries[i] = gradient_entry(row, soft.part(labels[j + i], k + behind(j + i)), e[j + i]);
-            if constexpr (PAIR == 2) {
-                if (pairs && has<FULL>(k, j + 1)) {
-                    store_once(reinterpret_cast<unsigned *>(to + behind(j)), both_stored<T>(entries[0], entries[1]));
-                    continue;
-                }
-            }
-            UNROLL
-            for (int i = 0; i < PAIR; ++i)
-                if (has<FULL>(k, j + i)) {
-                    T stored;
-                    Storage<T>::store(&stored, entries[i]);
-                    store_once(to + behind(j + i) * step, stored);
-                }
-        }
-    }
-
-    // Adds a chunk to `sums`; called by all lanes of a warp.
-    template <bool FULL, class Units> DEVICE void add_chunk(i64 *sums, int k, const Real *e, Units units) {
-        if constexpr (PAIR == 1) {
-            i64 *to = in_register(sums + k);
-            UNROLL
-            for (int j = 0; j < SIDE; ++j) add_if(has<FULL>(k, j), to + behind(j), signed_units<ANY>(units(e[j])));
-        } else {
-            // A lane holds pairs of adjacent classes. Exchange them within the warp, so that each lane adds two
-            // classes 32 apart and the atomics of a warp cover full cache lines.
-            const int of_warp = lane % 32, first = k - PAIR * of_warp + of_warp;
-            i64 *to = in_register(sums + first);
-            UNROLL
-            for (int j = 0; j < SIDE; j += PAIR) {
-                const int mine[2] = {units(e[j]), units(e[j + 1])};
-                UNROLL
-                for (int half = 0; half < 2; ++half) {
-                    const int from = half * 16 + of_warp / 2;
-                    const int of_pair[2] = {__shfl_sync(WHOLE_WARP, mine[0], from), __shfl_sync(WHOLE_WARP, mine[1], from)};
-                    const int there = behind(j) + half * 32;
-                    const int found = of_warp % 2 ? of_pair[1] : of_pair[0];
-                    add_if(FULL || there < pass.classes - first, to + there, signed_units<ANY>(found));
-                }
-            }
-        }
     }
 };

@@ -27,9 +27,9 @@ expect(results["correctness"]["cases"] > 50 and "left_out" not in results["corre
 expect(len(results["behaviour"]["passed"]) == 8, results["behaviour"]["passed"])
 expect(set(results["sanitizer"]["results"]) == {"program", "memcheck", "racecheck"}, results["sanitizer"])
 for lines in results["sanitizer"]["results"].values():
-    expect(all(f"{path}: {count} cases" in " ".join(lines) for path, count in (("default", 19), ("plain", 19))), lines)
+    expect(all(f"{path}: {count} cases" in " ".join(lines) for path, count in (("default", 23), ("plain", 19))), lines)
 race, paths = results["race"]["shapes"], results["paths"]["shapes"]
-expect(len(race) == 6 and set(paths) == set(race) and results["paths"]["cases"] == 20, "shapes")
+expect(len(race) == 6 and set(paths) == set(race) and results["paths"]["cases"] == 24, "shapes")
 counting = {key for key, found in race.items() if "rewrite" in found}
 expect(len(counting) == 4, counting)
 measured(race, "graph_us", lambda found: ["libols", "copy", "empty", "ce", "ce_smooth", *["rewrite", "compiled"] * ("rewrite" in found)])

@@ -13,6 +13,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <functional>
+#include <map>
 #include <memory>
 #include <random>
 #include <thread>
@@ -31,6 +32,18 @@ enum { WARP = 32, STACK = 64 * 1024 };
 
 struct Barrier { unsigned arrived = 0, generation = 0; };
 
+// A barrier in shared memory (mbarrier) is as large as on a device; its state is kept by the block.
+struct Mbarrier { uint64_t bits; };
+
+// The state of such a barrier, with the copies that it counts. A copy takes place when somebody waits for it; until then
+// its destination is spoilt.
+struct Counting {
+    struct Copy { void *to; const void *from; unsigned bytes; };
+    unsigned threads = 0, missing = 0, phase = 0;
+    int bytes = 0; // expected and not yet copied
+    std::vector<Copy> copies = {};
+};
+
 struct Warp {
     Barrier barrier;
     uint64_t slots[2][WARP];
@@ -48,12 +61,13 @@ struct Fiber {
 
 struct Block {
     dim3 index, size, grid;
-    Barrier barrier;
+    Barrier barrier, of_some;
     unsigned live = 0;
     std::vector<Fiber> fibers;
     std::vector<Warp> warps;
     std::unique_ptr<char[]> stacks;
     std::vector<char> dynamic;
+    std::map<const Mbarrier *, Counting> counting;
     Fiber *current = nullptr;
     jmp_buf scheduler;
     std::function<void()> body;
@@ -115,7 +129,8 @@ inline void run_block(Block &b, unsigned seed) {
     unsigned n = b.size.x * b.size.y * b.size.z;
     block = &b;
     b.live = n;
-    b.barrier = Barrier();
+    b.barrier = b.of_some = Barrier();
+    b.counting.clear();
     bool first = b.fibers.empty();
     if (first) b.fibers.assign(n, Fiber());
     b.warps.assign((n + WARP - 1) / WARP, Warp());
@@ -175,6 +190,50 @@ template <class F> void launch(dim3 grid, dim3 size, size_t dynamic, F body, uns
     std::vector<std::thread> threads;
     for (unsigned i = 0; i < workers; ++i) threads.emplace_back(work);
     for (auto &thread : threads) thread.join();
+}
+
+inline Counting &of(const Mbarrier *barrier) {
+    auto at = block->counting.find(barrier);
+    if (at == block->counting.end()) die("a barrier in shared memory is not prepared");
+    return at->second;
+}
+inline void prepare(const Mbarrier *barrier, unsigned threads) {
+    Counting fresh;
+    fresh.threads = fresh.missing = threads;
+    block->counting[barrier] = fresh;
+}
+inline void complete(Counting &counting) {
+    if (counting.missing || counting.bytes) return;
+    counting.missing = counting.threads;
+    ++counting.phase;
+}
+inline void arrive(const Mbarrier *barrier, unsigned bytes = 0) {
+    Counting &counting = of(barrier);
+    if (!counting.missing) die("more threads arrive at a barrier in shared memory than it counts");
+    counting.bytes += int(bytes);
+    --counting.missing;
+    complete(counting);
+}
+inline void copy(void *to, const void *from, unsigned bytes, const Mbarrier *barrier) {
+    if ((uintptr_t(to) | uintptr_t(from) | bytes) % 16) die("a copy to shared memory is not of whole units");
+    memset(to, 0xff, bytes);
+    of(barrier).copies.push_back({to, from, bytes});
+}
+// Returns when the phase of this parity has completed.
+inline void wait_until(const Mbarrier *barrier, unsigned parity) {
+    Counting &counting = of(barrier);
+    for (long tries = 0; counting.phase % 2 == parity; ++tries) {
+        if (tries > 1000000) die("deadlock: nobody completes a barrier in shared memory");
+        yield();
+        for (const Counting::Copy &copy : counting.copies) {
+            memcpy(copy.to, copy.from, copy.bytes);
+            counting.bytes -= int(copy.bytes);
+        }
+        if (!counting.copies.empty()) {
+            counting.copies.clear();
+            complete(counting);
+        }
+    }
 }
 
 template <class T> inline uint64_t pack(T value) {

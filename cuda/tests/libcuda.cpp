@@ -43,9 +43,10 @@ void run(dim3 grid, dim3 block, size_t dynamic, const void *argument, unsigned w
 #define USUAL_ENTRIES(type)                                                                                                              \
     ROWS_ENTRIES(type), ENTRY(Pass, ols_few32_##type), ENTRY(Pass, ols_staged_##type), ENTRY(Pass, ols_wide32_##type)
 #define GENERAL_ENTRIES(type) ROWS_ENTRIES(any_##type), ENTRY(Pass, ols_rows8_any_##type), ENTRY(Pass, ols_accumulate_##type)
+#define COPYING_ENTRIES(type) ENTRY(Pass, ols_shared32_##type), ENTRY(Pass, ols_stream512_##type)
 const std::map<std::string, Entry> kernels = {
     USUAL_ENTRIES(f32), USUAL_ENTRIES(f16), USUAL_ENTRIES(bf16), GENERAL_ENTRIES(f32), GENERAL_ENTRIES(f64), GENERAL_ENTRIES(f16),
-    GENERAL_ENTRIES(bf16), ENTRY(Pass, ols_divisor), ENTRY(Epoch, ols_epoch_begin), ENTRY(Epoch, ols_epoch_rows),
+    GENERAL_ENTRIES(bf16), COPYING_ENTRIES(f32), COPYING_ENTRIES(f16), COPYING_ENTRIES(bf16), ENTRY(Pass, ols_divisor), ENTRY(Epoch, ols_epoch_begin), ENTRY(Epoch, ols_epoch_rows),
     ENTRY(Fill, ols_check_soft_labels), ENTRY(Fill, ols_fill_soft_labels),
 };
 
@@ -461,6 +462,11 @@ const char *standin_layout() {
     FIELD(Epoch, unused)
     STRUCT(Fill) FIELD(Fill, to) FIELD(Fill, to_stride) FIELD(Fill, from) FIELD(Fill, from_row) FIELD(Fill, from_column) FIELD(Fill, own)
     FIELD(Fill, other) FIELD(Fill, scratch) FIELD(Fill, classes) FIELD(Fill, from_dtype) FIELD(Fill, checked) FIELD(Fill, unused)
+    NUMBER(OLS_STREAM_CHUNK) NUMBER(OLS_STREAM_SLOTS) NUMBER(OLS_STREAM_LABEL_SLOTS)
+    put("StreamBarriers", sizeof(RowStream<float, 512>::Barriers));
+    put("RowInShared.f32", sizeof(RowInShared<float>::Memory));
+    put("RowInShared.f16", sizeof(RowInShared<f16>::Memory));
+    put("RowInShared.bf16", sizeof(RowInShared<bf16>::Memory));
     NUMBER(OLS_DIVISOR_BLOCKS) NUMBER(OLS_DIVISOR_IN_BLOCK) NUMBER(OLS_FAR_PIECES) NUMBER(OLS_LOSSES_IN_ONE) NUMBER(OLS_SUM_BITS) NUMBER(OLS_LOSS_ONE)
     NUMBER(OLS_FRACTION_ONE) NUMBER(OLS_FULL_CLASS) NUMBER(COUNTERS) NUMBER(COUNTER_SKIPPED) NUMBER(COUNTER_OUT_OF_RANGE) NUMBER(COUNTER_REFUSED)
     NUMBER(DTYPE_I64) NUMBER(DTYPE_I32) NUMBER(DTYPE_U8) NUMBER(DTYPE_F32) NUMBER(DTYPE_F64) NUMBER(REDUCTION_NONE) NUMBER(REDUCTION_MEAN)

@@ -1,6 +1,7 @@
 //! Kernel arguments: the structs and constants of `cuda/kernels/arguments.h`. A test compares every offset and every
 //! constant with those of the kernels.
 
+use super::variants::slots;
 use crate::options::Reduction;
 use crate::samples;
 use crate::state::State;
@@ -280,6 +281,13 @@ pub fn layout() -> Vec<(String, usize)> {
         "OLS_LOSSES_IN_ONE" = LOSSES_IN_ONE,
         "OLS_SUM_BITS" = SUM_BITS[0],
         "OLS_LOSS_ONE" = 1 << LOSS_BITS,
+        "OLS_STREAM_CHUNK" = slots::STREAM_CHUNK,
+        "OLS_STREAM_SLOTS" = slots::STREAM_SLOTS,
+        "OLS_STREAM_LABEL_SLOTS" = slots::STREAM_LABEL_SLOTS,
+        "StreamBarriers" = slots::STREAM_BARRIERS,
+        "RowInShared.f32" = slots::row_in_shared(DType::F32),
+        "RowInShared.f16" = slots::row_in_shared(DType::F16),
+        "RowInShared.bf16" = slots::row_in_shared(DType::Bf16),
         "OLS_FRACTION_ONE" = 1 << FRACTION_BITS,
         "OLS_FULL_CLASS" = FULL_CLASS,
         "COUNTERS" = COUNTERS,

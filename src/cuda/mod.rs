@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 use arguments::{REPORT_LENGTH, Scratch};
 use driver::{Current, Device, DeviceMemory, RelaxedCapture, Stream};
-use variants::Path;
+use variants::{Module, Path};
 
 use crate::error::Result;
 use crate::options::{Initial, Options, scale_of_weights};
@@ -32,7 +32,8 @@ use crate::state::{State, StateMemory, try_vec};
 /// The names of the kernels in each module of `cuda/compiled`, for tests.
 #[doc(hidden)]
 pub fn kernel_names() -> [(&'static str, Vec<String>); 2] {
-    ["ols", "hopper"].map(|file| (file, variants::kernels().map(|listed| listed.name).collect()))
+    [("ols", Module::Ols), ("hopper", Module::Hopper)]
+        .map(|(file, module)| (file, variants::kernels(module).map(|listed| listed.name).collect()))
 }
 
 /// What a criterion keeps on a device beside its state.

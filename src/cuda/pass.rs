@@ -6,7 +6,7 @@ use super::arguments::{
     StateArguments, Statistics,
 };
 use super::driver::{Grid, Stream};
-use super::variants::{self, ACCUMULATE_THREADS, Launch, OTHER_THREADS, Other};
+use super::variants::{self, ACCUMULATE_THREADS, Launch, Memory, OTHER_THREADS, Other};
 use crate::batch::{RawBatch, Update};
 use crate::error::Result;
 use crate::options::{Mode, Options, Reduction};
@@ -65,7 +65,8 @@ impl Backend {
         };
         let stream = Stream::new(batch.stream);
         let mut pass = self.arguments(options, state, samples);
-        let launch = variants::choose(samples, self.class_weights().is_some() || statistics == Statistics::TakeBack);
+        let rare = self.class_weights().is_some() || statistics == Statistics::TakeBack;
+        let launch = variants::choose(samples, rare, self.device.module, |kernel| self.device.room(kernel));
         if statistics == Statistics::TakeBack {
             // First count the samples of each class, so that nothing is changed if the batch cannot be taken back.
             let tally = Pass { statistics: Statistics::Tally as i32, divisor: DIVISOR_ONE, ..pass }.without_outputs();
@@ -104,9 +105,12 @@ impl Backend {
             return unsafe { self.device.launch(kernel, Grid::new(blocks, ACCUMULATE_THREADS), stream, pass) };
         }
         let Launch { kernel, threads, .. } = launch;
-        let shared = launch.row_bytes.filter(|&bytes| bytes <= self.device.row_bytes(kernel));
-        let pass = Pass { cached: i32::from(shared.is_some()), ..*pass };
-        let shared = shared.unwrap_or(0);
+        let (shared, cached) = match launch.memory {
+            Memory::Row(bytes) if bytes <= self.device.room(kernel) => (bytes, 1),
+            Memory::Slots(bytes, cached) => (bytes, cached),
+            Memory::None | Memory::Row(_) => (0, 0),
+        };
+        let pass = Pass { cached, ..*pass };
         let blocks = launch.blocks(samples.count, || self.device.blocks_at_once(kernel, threads, shared))?;
         let grid = Grid { blocks, threads, shared };
         // SAFETY: guaranteed by the caller.

@@ -19,6 +19,17 @@ enum Way {
     Rows,
     /// As `Rows`, but with fewer threads and more work for each, for many rows; usual form only.
     Wide,
+    /// As `Wide`, with the row in shared memory, brought there by the copy engine.
+    Shared,
+    /// As `Rows`, with rows that stream through shared memory, brought there by the copy engine; usual form only.
+    Stream,
+}
+
+impl Way {
+    /// Whether it needs the copy engine of compute capability 9.0, and so has kernels in [`Module::Hopper`] only.
+    fn copies(self) -> bool {
+        matches!(self, Self::Shared | Self::Stream)
+    }
 }
 
 /// A set of compiled kernels. Each device loads one of them.
@@ -26,7 +37,7 @@ enum Way {
 pub(super) enum Module {
     /// For all devices.
     Ols,
-    /// The same kernels compiled for compute capability 9.0 and newer.
+    /// The same kernels compiled for compute capability 9.0 and newer, and kernels that use its copy engine.
     Hopper,
 }
 
@@ -76,27 +87,40 @@ struct Row {
     lanes: u32,
 }
 
+impl Row {
+    /// Samples per block at a time.
+    fn samples(&self) -> usize {
+        (self.threads / self.lanes) as usize
+    }
+}
+
 /// No limit on the number of classes.
 const ANY: usize = usize::MAX;
 
 /// The first entry that fits is used. The bits of a row may depend on the number of classes and the dtype only, so
 /// other properties of a batch may only choose between variants that give the same bits: rows8, samples, staged and
-/// few32; rows128 and wide32.
-const TABLE: [Row; 9] = [
+/// few32; rows128, wide32 and shared32; rows512 and stream512.
+const TABLE: [Row; 11] = [
     Row { way: Way::Samples, name: "samples", above: 0, most: 32, threads: 256, lanes: 1 },
     Row { way: Way::Few, name: "few32", above: 0, most: 32, threads: 128, lanes: 32 },
     Row { way: Way::Staged, name: "staged", above: 0, most: 32, threads: 256, lanes: 1 },
     Row { way: Way::Rows, name: "rows8", above: 0, most: 32, threads: 256, lanes: 8 },
     Row { way: Way::Rows, name: "rows32", above: 32, most: 256, threads: 128, lanes: 32 },
+    Row { way: Way::Shared, name: "shared32", above: 256, most: 1024, threads: 128, lanes: 32 },
     Row { way: Way::Wide, name: "wide32", above: 256, most: 1024, threads: 128, lanes: 32 },
     Row { way: Way::Rows, name: "rows128", above: 256, most: 1024, threads: 128, lanes: 128 },
     Row { way: Way::Rows, name: "rows256", above: 1024, most: 2048, threads: 256, lanes: 256 },
+    Row { way: Way::Stream, name: "stream512", above: 6144, most: ANY, threads: 512 + 64, lanes: 512 },
     Row { way: Way::Rows, name: "rows512", above: 2048, most: ANY, threads: 512, lanes: 512 },
 ];
 
 /// From this many rows on, a warp per row beats a block per row: there are enough rows to occupy every
 /// multiprocessor.
 const WIDE_PAYS: usize = 1024;
+
+/// Up to this many classes, rows of 32-bit logits are faster in shared memory than in registers; those of 16-bit logits
+/// always are.
+const SHARED_PAYS: usize = 512;
 
 /// Up to this many rows of few classes, a warp per row beats a thread per row: it occupies more of the device.
 const FEW_ROWS: usize = 2048;
@@ -155,13 +179,16 @@ pub(super) struct Listed {
     pub name: String,
     /// For passes: threads per block.
     pub threads: Option<u32>,
-    /// Whether the kernel may keep rows in shared memory.
+    /// Whether the kernel may use as much shared memory as a block can have.
     pub long_rows: bool,
+    /// The dynamic shared memory, in bytes, that it takes otherwise.
+    pub shared: usize,
 }
 
-/// All kernels; each module has the same ones.
-pub(super) fn kernels() -> impl Iterator<Item = Listed> {
-    let passes = TABLE.iter().enumerate().flat_map(|(at, row)| {
+/// All kernels of a module.
+pub(super) fn kernels(module: Module) -> impl Iterator<Item = Listed> {
+    let has = move |row: &Row| module == Module::Hopper || !row.way.copies();
+    let passes = TABLE.iter().enumerate().filter(move |(_, row)| has(row)).flat_map(|(at, row)| {
         [(Form::Usual, ""), (Form::General, "any_")].into_iter().flat_map(move |(form, infix)| {
             let dtypes = DTYPES.iter().filter(move |(dtype, _)| exists(row, form, *dtype));
             dtypes.map(move |&(dtype, name)| Listed {
@@ -169,10 +196,11 @@ pub(super) fn kernels() -> impl Iterator<Item = Listed> {
                 name: format!("ols_{}_{infix}{name}", row.name),
                 threads: Some(row.threads),
                 long_rows: row.most == ANY,
+                shared: if row.way == Way::Shared { row.samples() * slots::row_in_shared(dtype) } else { 0 },
             })
         })
     });
-    let beside = |id, name| Listed { id, name, threads: None, long_rows: false };
+    let beside = |id, name| Listed { id, name, threads: None, long_rows: false, shared: 0 };
     let accumulating = DTYPES.iter().map(move |&(dtype, name)| beside(accumulate(dtype), format!("ols_accumulate_{name}")));
     let others = OTHERS.iter().enumerate().map(move |(at, &name)| beside(KernelId(KERNELS - OTHERS.len() + at), name.to_owned()));
     passes.chain(accumulating).chain(others)
@@ -195,6 +223,16 @@ pub(super) fn other(kernel: Other) -> KernelId {
     KernelId(KERNELS - OTHERS.len() + kernel as usize)
 }
 
+/// The dynamic shared memory of a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Memory {
+    None,
+    /// A row of this many bytes, if there is room for it.
+    Row(usize),
+    /// This many bytes; and what [`Pass::cached`](super::arguments::Pass::cached) says of them.
+    Slots(usize, i32),
+}
+
 /// How to launch a pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Launch {
@@ -202,8 +240,7 @@ pub(super) struct Launch {
     /// The usual form, whose blocks can count the targets of a large batch together.
     pub usual: bool,
     pub threads: u32,
-    /// For long rows: the bytes of shared memory that a row would take.
-    pub row_bytes: Option<usize>,
+    pub memory: Memory,
     /// Samples per block at a time.
     samples: usize,
 }
@@ -232,12 +269,18 @@ struct Kind {
     dense: bool,
     /// Rows contiguous as well, in the logits and in the gradient.
     compact: bool,
+    /// The shared memory that a block can have for rows brought by the copy engine, in bytes; `None` without one.
+    room: Option<usize>,
 }
 
 impl Kind {
     fn form(&self, row: &Row) -> Form {
         let usual = exists(row, Form::Usual, self.dtype) && !self.rare && (self.dense || row.way == Way::Samples);
         if usual { Form::Usual } else { Form::General }
+    }
+
+    fn stream(&self) -> Option<(usize, i32)> {
+        slots::stream(self.classes, self.dtype, self.room?)
     }
 }
 
@@ -250,6 +293,11 @@ fn find(kind: Kind) -> (usize, Form) {
                 Way::Staged => kind.form(row) == Form::Usual && kind.compact,
                 Way::Few => kind.form(row) == Form::Usual && kind.samples <= FEW_ROWS,
                 Way::Wide => kind.form(row) == Form::Usual && kind.samples >= WIDE_PAYS,
+                Way::Shared => {
+                    let pays = kind.samples >= WIDE_PAYS && (kind.dtype.size() == 2 || kind.classes <= SHARED_PAYS);
+                    kind.form(row) == Form::Usual && kind.room.is_some() && pays
+                }
+                Way::Stream => kind.form(row) == Form::Usual && kind.stream().is_some(),
                 Way::Rows => true,
             }
     };
@@ -260,15 +308,22 @@ fn find(kind: Kind) -> (usize, Form) {
 fn launch(kind: Kind) -> Launch {
     let (at, form) = find(kind);
     let row = &TABLE[at];
-    let samples = (row.threads / row.lanes) as usize;
-    let row_bytes = (row.most == ANY).then_some(kind.classes * kind.dtype.size());
+    let samples = row.samples();
+    let memory = match row.way {
+        Way::Shared => Memory::Slots(samples * slots::row_in_shared(kind.dtype), 0),
+        Way::Stream => kind.stream().map_or_else(|| unreachable!("the row fits"), |(bytes, cached)| Memory::Slots(bytes, cached)),
+        _ if row.most == ANY => Memory::Row(kind.classes * kind.dtype.size()),
+        _ => Memory::None,
+    };
     let kernel = pass(kind.dtype, at, form);
-    Launch { kernel, usual: form == Form::Usual, threads: row.threads, row_bytes, samples }
+    Launch { kernel, usual: form == Form::Usual, threads: row.threads, memory, samples }
 }
 
-/// How to launch the pass over a batch; `rare`: it has class weights, or is to be taken back.
-pub(super) fn choose(samples: &Samples, rare: bool) -> Launch {
+/// How to launch the pass over a batch; `rare`: it has class weights, or is to be taken back. `room` returns the shared
+/// memory, in bytes, that a block of a kernel can have beside its own.
+pub(super) fn choose(samples: &Samples, rare: bool, module: Module, room: impl Fn(KernelId) -> usize) -> Launch {
     let (logits, classes) = (&samples.logits, samples.classes as i64);
+    let stream = TABLE.iter().position(|row| row.way == Way::Stream).unwrap_or_else(|| unreachable!("the table has it"));
     let kind = Kind {
         classes: samples.classes,
         dtype: logits.dtype,
@@ -284,6 +339,7 @@ pub(super) fn choose(samples: &Samples, rare: bool) -> Launch {
         dense: samples.inner == 1 && logits.class == 1 && samples.grad.is_none_or(|grad| grad.class == 1),
         compact: (samples.count <= 1 || logits.outer == classes)
             && samples.grad.is_none_or(|grad| samples.count <= 1 || grad.outer == classes),
+        room: (module == Module::Hopper).then(|| room(pass(logits.dtype, stream, Form::Usual))),
     };
     launch(kind)
 }
@@ -293,5 +349,6 @@ pub(super) fn divisor_blocks(count: usize) -> u32 {
     count.div_ceil(4 * OTHER_THREADS as usize).clamp(1, DIVISOR_BLOCKS) as u32
 }
 
+pub(super) mod slots;
 #[cfg(test)]
 mod tests;

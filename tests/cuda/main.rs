@@ -11,6 +11,7 @@ mod support;
 mod behaviour;
 mod capture;
 mod conformance;
+mod copies;
 mod device;
 mod extremes;
 mod fixture;

@@ -264,10 +264,12 @@ fn very_long_rows(classes: usize, dtype: DType, name: &str) {
     let right = batch.targets.values[0] as usize;
     batch.logits.set.iter_mut().filter(|(index, _)| *index == right).for_each(|(_, value)| *value = Hex(2.0 * value.0));
     let (logits, targets) = (batch.rows().logits, batch.targets.values.clone());
-    let [usual, general] = ["", "any_"].map(|infix| format!("ols_rows512_{infix}{name}"));
+    let [usual, general, stream] = ["rows512_", "rows512_any_", "stream512_"].map(|kernel| format!("ols_{kernel}{name}"));
     let mut first = None;
     for (number, (path, kernel, shared)) in
-        [("plain", &usual, 48), ("", &usual, 227), ("hopper", &usual, 48), ("", &general, 48)].into_iter().enumerate()
+        [("plain", &usual, 48), ("plain", &usual, 227), ("hopper", &usual, 48), ("", &general, 48), ("", &stream, 227)]
+            .into_iter()
+            .enumerate()
     {
         standin.path(path);
         standin.set("seed", number as i64);
@@ -359,7 +361,7 @@ fn cuda_paths_can_be_captured() {
 }
 
 /// A grid has as many blocks as are resident at once: two on each of three multiprocessors. The occupancy is queried
-/// when the kernels are loaded and later only for rows in shared memory, once per length.
+/// when the kernels are loaded and later only for long rows in shared memory, once per length.
 #[test]
 fn cuda_grids_are_what_the_device_takes_at_once() {
     let standin = Standin::new();
@@ -381,6 +383,7 @@ fn cuda_grids_are_what_the_device_takes_at_once() {
         (10, 2049, DType::F32, (256, 6, 0)),
         (10, 128, DType::F64, (256, 4, 0)),
         (300, 1024, DType::F32, (128, 6, 0)),
+        (600, 1024, DType::F32, (128, 6, 0)),
         (100, 9, DType::F32, (128, 3, 0)),
         (100, 90, DType::F32, (128, 6, 0)),
         (300, 5, DType::F16, (128, 5, 0)),

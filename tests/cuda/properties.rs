@@ -243,7 +243,7 @@ fn cuda_is_right_for_many_samples() {
         let divisor = weighted && n * inner.unwrap_or(1) > 1024;
         let kernels = standin.kernels();
         assert_eq!(kernels.contains(&"ols_divisor".to_owned()), divisor, "{n}");
-        assert_eq!(kernels.contains(&"ols_wide32_f32".to_owned()), !weighted && classes == 257, "{kernels:?}");
+        assert_eq!(kernels.contains(&"ols_shared32_f32".to_owned()), !weighted && classes == 257, "{kernels:?}");
         assert_eq!(kernels.iter().any(|name| name.contains("_any_")), weighted, "{n} {kernels:?}");
     }
 }

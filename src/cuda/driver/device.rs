@@ -34,15 +34,15 @@ pub(in crate::cuda) struct Device {
 #[derive(Debug)]
 struct Kernel {
     function: sys::CUfunction,
-    /// The longest row, in bytes, that the kernel can keep in shared memory.
-    row_bytes: usize,
+    /// The dynamic shared memory, in bytes, that its blocks can have.
+    room: usize,
     /// The last result of [`Device::blocks_at_once`] together with its arguments; 0: none yet.
     occupancy: AtomicU64,
 }
 
 impl Kernel {
-    fn new(function: sys::CUfunction, row_bytes: usize) -> Self {
-        Self { function, row_bytes, occupancy: AtomicU64::new(0) }
+    fn new(function: sys::CUfunction, room: usize) -> Self {
+        Self { function, room, occupancy: AtomicU64::new(0) }
     }
 }
 
@@ -117,7 +117,7 @@ impl Device {
         // SAFETY: PTX terminated by 0, or an ELF file; the context is current.
         let loaded = unsafe { result::module::load_data(image.bytes().as_ptr().cast()) }.map_err(failed("cannot load the kernels"))?;
         self.loaded = Some(loaded);
-        for Listed { id, name, threads, long_rows } in variants::kernels() {
+        for Listed { id, name, threads, long_rows, shared: usual } in variants::kernels(self.module) {
             let text = CString::new(name.as_str()).unwrap_or_else(|_| unreachable!("a kernel's name"));
             // SAFETY: the module is loaded. Querying an attribute forces the driver to load a kernel that it would
             // otherwise load lazily, at the first launch.
@@ -126,26 +126,26 @@ impl Device {
                 let own = result::function::get_function_attribute(function, Attribute::CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES);
                 (function, own.map_err(failed(&name))?)
             };
-            let mut row_bytes = 0;
+            let mut room = 0;
             if long_rows {
-                row_bytes = shared.saturating_sub(own).max(0);
+                room = shared.saturating_sub(own).max(0);
                 // SAFETY: the function belongs to the module, and the device offers that much.
                 unsafe {
                     let attribute = Attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
-                    result::function::set_function_attribute(function, attribute, row_bytes)
+                    result::function::set_function_attribute(function, attribute, room)
                 }
                 .map_err(failed("cannot reserve shared memory for long rows"))?;
             }
-            self.kernels[id.0] = Kernel::new(function, row_bytes as usize);
+            self.kernels[id.0] = Kernel::new(function, room as usize);
             if let Some(threads) = threads {
-                // Query now, so that only passes with rows in shared memory have to query later.
-                self.blocks_at_once(id, threads, 0)?;
+                // Query now, so that only passes over long rows in shared memory have to query later.
+                self.blocks_at_once(id, threads, usual)?;
             }
         }
         Ok(())
     }
 
-    /// How many blocks of `threads` threads, with `shared` bytes for a row in shared memory, are resident on the
+    /// How many blocks of `threads` threads, with `shared` bytes of dynamic shared memory, are resident on the
     /// device at once; the context must be current. Neither waits nor enqueues, so it may be called while a stream is
     /// being captured.
     pub fn blocks_at_once(&self, kernel: KernelId, threads: u32, shared: usize) -> Result<usize> {
@@ -165,9 +165,9 @@ impl Device {
         Ok(self.multiprocessors * blocks)
     }
 
-    /// The longest row, in bytes, that a kernel can keep in shared memory.
-    pub fn row_bytes(&self, kernel: KernelId) -> usize {
-        self.kernels[kernel.0].row_bytes
+    /// The dynamic shared memory, in bytes, that a block of a kernel for long rows can have.
+    pub fn room(&self, kernel: KernelId) -> usize {
+        self.kernels[kernel.0].room
     }
 
     /// Makes the primary context current for the lifetime of the guard.

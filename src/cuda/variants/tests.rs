@@ -2,12 +2,13 @@
 
 use super::*;
 
-const ROWS: Kind = Kind { classes: 0, dtype: DType::F32, samples: 1000, side_by_side: false, rare: false, dense: true, compact: true };
+const ROWS: Kind =
+    Kind { classes: 0, dtype: DType::F32, samples: 1000, side_by_side: false, rare: false, dense: true, compact: true, room: None };
 const PIXELS: Kind = Kind { side_by_side: true, dense: false, compact: false, ..ROWS };
 
 /// The name of the kernel of a launch.
 fn name(launch: Launch) -> String {
-    kernels().find(|listed| listed.id == launch.kernel).map(|listed| listed.name).unwrap()
+    kernels(Module::Hopper).find(|listed| listed.id == launch.kernel).map(|listed| listed.name).unwrap()
 }
 
 /// Both sides of every limit of the table, in every dtype, in the usual and in the general form.
@@ -51,6 +52,64 @@ fn cuda_table_at_its_limits() {
             let expected = if pixels == "samples" { usual(pixels) } else { format!("ols_{way}_any_{text}") };
             assert_eq!(found(PIXELS), expected);
             assert_eq!(found(Kind { rare: true, ..PIXELS }), format!("ols_{pixels}_any_{text}"));
+        }
+    }
+}
+
+/// Rows that the copy engine brings to shared memory, in usual kernels of devices that have one.
+#[test]
+fn cuda_table_with_a_copy_engine() {
+    let room = Some(227 * 1024 - 2080);
+    let found = |kind: Kind| name(launch(kind));
+    for (classes, samples, dtype, with, without) in [
+        (256, 1024, DType::Bf16, "rows32_bf16", "rows32_bf16"),
+        (257, 1023, DType::Bf16, "rows128_bf16", "rows128_bf16"),
+        (257, 1024, DType::F16, "shared32_f16", "wide32_f16"),
+        (1024, 1024, DType::Bf16, "shared32_bf16", "wide32_bf16"),
+        (512, 1024, DType::F32, "shared32_f32", "wide32_f32"),
+        (513, 1024, DType::F32, "wide32_f32", "wide32_f32"),
+        (1025, 1024, DType::Bf16, "rows256_bf16", "rows256_bf16"),
+        (6144, 1, DType::F32, "rows512_f32", "rows512_f32"),
+        (6145, 1, DType::F32, "stream512_f32", "rows512_f32"),
+        (6145, 1 << 20, DType::F16, "stream512_f16", "rows512_f16"),
+        // The longest rows that fit.
+        (49_152, 9, DType::F32, "stream512_f32", "rows512_f32"),
+        (49_153, 9, DType::F32, "rows512_f32", "rows512_f32"),
+        (32_768, 9, DType::Bf16, "stream512_bf16", "rows512_bf16"),
+        (32_769, 9, DType::Bf16, "rows512_bf16", "rows512_bf16"),
+        (300, 2000, DType::F64, "rows128_any_f64", "rows128_any_f64"),
+        (7000, 9, DType::F64, "rows512_any_f64", "rows512_any_f64"),
+    ] {
+        let kind = Kind { classes, samples, dtype, ..ROWS };
+        assert_eq!(found(kind), format!("ols_{without}"), "{kind:?}");
+        assert_eq!(found(Kind { room, ..kind }), format!("ols_{with}"), "{kind:?}");
+        // Everything else as on other devices.
+        for other in [Kind { rare: true, ..kind }, Kind { dense: false, compact: false, ..kind }] {
+            assert_eq!(found(Kind { room, ..other }), found(other));
+        }
+    }
+    assert_eq!(launch(Kind { classes: 6145, room, ..ROWS }).threads, 576);
+    assert_eq!(launch(Kind { classes: 300, samples: 2000, dtype: DType::F16, room, ..ROWS }).memory, Memory::Slots(4 * 6176, 0));
+}
+
+/// A stream has slots for a whole row, those that are left prefer soft labels up to a limit, and all fit.
+#[test]
+fn cuda_streams_fill_their_room() {
+    let of = |classes, dtype, room| slots::stream(classes, dtype, room).map(|(bytes, cached)| (bytes, cached % 256, cached / 256));
+    let (label, f32, f16) = (4 * 4096 + 16, 4 * 4096 + 16, 2 * 4096 + 16);
+    let barriers = 16 * (16 + 4);
+    assert_eq!(of(7000, DType::F32, barriers + 2 * f32 + 2 * label), Some((barriers + 2 * f32 + 2 * label, 2, 2)));
+    assert_eq!(of(7000, DType::F32, barriers + 2 * f32 + 2 * label - 1), None);
+    assert_eq!(of(7000, DType::F16, barriers + 28_000 + 2 * f16 + 2 * label), Some((barriers + 28_000 + 2 * f16 + 2 * label, 2, 2)));
+    assert_eq!(of(7000, DType::F16, barriers + 28_000 + 2 * f16 + 2 * label - 1), None);
+    assert_eq!(of(8192, DType::F32, 1 << 30), Some((barriers + 16 * f32 + 4 * label, 16, 4)));
+    assert_eq!(of(16 * 4096 + 1, DType::F32, 1 << 30), None);
+    for (classes, dtype) in
+        [6145, 8192, 8193, 21_841, 32_000].into_iter().flat_map(|classes| [(classes, DType::F32), (classes, DType::Bf16)])
+    {
+        for room in (100 << 10)..(228 << 10) {
+            let Some((bytes, logits, labels)) = of(classes, dtype, room) else { continue };
+            assert!(bytes <= room && logits as usize >= classes.div_ceil(4096) && (2..=4).contains(&labels), "{classes} {room}");
         }
     }
 }
@@ -104,8 +163,8 @@ fn cuda_long_rows_have_their_bytes() {
         [(2048, DType::F32, None), (2049, DType::F32, Some(8196)), (2049, DType::Bf16, Some(4098)), (3000, DType::F64, Some(24_000))]
     {
         let found = launch(Kind { classes, dtype, ..ROWS });
-        assert_eq!(found.row_bytes, bytes);
-        let listed = kernels().find(|listed| listed.id == found.kernel).unwrap();
+        assert_eq!(found.memory, bytes.map_or(Memory::None, Memory::Row));
+        let listed = kernels(Module::Ols).find(|listed| listed.id == found.kernel).unwrap();
         assert_eq!((listed.long_rows, listed.threads), (bytes.is_some(), Some(found.threads)));
     }
 }
@@ -113,10 +172,12 @@ fn cuda_long_rows_have_their_bytes() {
 /// Every kernel has its own id.
 #[test]
 fn cuda_kernels_have_their_ids() {
-    let names: Vec<String> = kernels().map(|listed| listed.name).collect();
-    assert_eq!(names.len(), 8 * 3 + 6 * 4 + 4 + 5);
+    let names: Vec<String> = kernels(Module::Hopper).map(|listed| listed.name).collect();
+    assert_eq!(names.len(), 10 * 3 + 6 * 4 + 4 + 5);
+    let others: Vec<String> = kernels(Module::Ols).map(|listed| listed.name).collect();
+    assert!(others.len() == names.len() - 2 * 3 && others.iter().all(|name| names.contains(name)));
     assert!(!names.iter().any(|name| name.ends_with("f64") && !name.contains("any") && !name.contains("accumulate")));
-    let mut ids: Vec<usize> = kernels().map(|listed| listed.id.0).collect();
+    let mut ids: Vec<usize> = kernels(Module::Hopper).map(|listed| listed.id.0).collect();
     ids.sort_unstable();
     ids.dedup();
     assert!(ids.len() == names.len() && ids.iter().all(|&id| id < KERNELS));

@@ -1,0 +1,178 @@
+//! Kernels whose rows are brought to shared memory by the copy engine give the bits of the kernels for all devices,
+//! wherever rows begin, however few slots there are, and however many rows follow one another.
+
+use ols::capi::*;
+use ols::{DType, Mode, Options, Reduction, Update};
+
+use crate::device::{CudaCriterion, raw_options, tensor};
+use crate::standin::{DeviceMemory, Standin};
+use crate::support::hex::Hex;
+use crate::support::life::{Shape, bits, grad_view, loss_view};
+use crate::support::model::{CaseBatch, View};
+use crate::support::runner::Outputs;
+
+/// The outputs of each pass, and the statistics of the classes among the targets.
+#[derive(Debug, PartialEq)]
+struct Made {
+    passes: Vec<Vec<Vec<u64>>>,
+    sums: Vec<Vec<i64>>,
+    counts: Vec<i64>,
+}
+
+/// Runs passes of every kind over a batch. Only the rows of soft labels and sums that the batch needs are ever touched: for
+/// this many classes, whole matrices would take seconds.
+fn make(standin: &Standin, kernel: &str, options: &Options, batch: &CaseBatch, gap: usize) -> Made {
+    let classes = options.classes;
+    let view = View::strided(&[classes, classes], &[(classes + gap) as isize, 1]);
+    let matrix = |size: usize| DeviceMemory::new(view.length() * size);
+    let (soft_labels, sums) = (matrix(4), matrix(8));
+    let present: Vec<usize> = batch.targets.values.iter().filter_map(|&target| usize::try_from(target).ok()).collect();
+    for &class in &present {
+        for k in 0..classes {
+            let value = if (k + class) % 5 == 0 { 0.0 } else { ((k + 3 * class) % 11) as f32 * 1e-4 };
+            // SAFETY: an element of the matrix, in memory of the stand-in, which is host memory; nothing runs.
+            unsafe { soft_labels.pointer().cast::<f32>().add(class * (classes + gap) + k).write_unaligned(value) };
+        }
+    }
+    let mut raw = raw_options(options);
+    raw.device_type = OLS_DEVICE_CUDA;
+    raw.flags = OLS_OPTIONS_ADOPT_STATE;
+    raw.soft_labels = tensor(soft_labels.pointer(), DType::F32, &view, 0);
+    raw.sums = tensor(sums.pointer(), DType::I64, &view, 0);
+    let mut criterion = CudaCriterion::from_raw(&raw, options).unwrap();
+    let (loss, grad) = (loss_view(options, batch), grad_view(batch));
+    let mut passes = Vec::new();
+    let mut keep = |(result, outputs): (crate::device::Result<()>, Outputs)| {
+        result.unwrap();
+        assert!(standin.kernels().iter().all(|name| name == kernel), "{kernel} was not launched");
+        passes.push(bits(&outputs));
+    };
+    standin.kernels();
+    for (update, grad, in_place) in
+        [(Update::Add, &grad, batch.logits.view.strides.is_none()), (Update::Add, &None, false), (Update::None, &grad, false)]
+    {
+        keep(criterion.forward(standin, batch, update, &loss, grad, in_place));
+    }
+    keep(criterion.backward(standin, batch, grad.as_ref().unwrap()));
+    criterion.set_mode(Mode::Eval);
+    keep(criterion.forward(standin, batch, Update::Add, &loss, &None, false));
+    let row = |class: usize| {
+        // SAFETY: a row of the matrix, as above.
+        let at = |k: usize| unsafe { sums.pointer().cast::<i64>().add(class * (classes + gap) + k).read() };
+        (0..classes).map(at).collect()
+    };
+    let counts = criterion.views()[2].data.cast::<i64>();
+    // SAFETY: a count per class, as above.
+    let count = |&class: &usize| unsafe { counts.add(class).read() };
+    Made { passes, sums: present.iter().copied().map(row).collect(), counts: present.iter().map(count).collect() }
+}
+
+/// Raises the logit of the target in most rows, far enough to be the only maximum, even in 16 bits.
+fn raise(batch: &mut CaseBatch, classes: usize) {
+    for (row, &target) in batch.targets.values.iter().enumerate().filter(|(row, _)| row % 3 != 2) {
+        let Ok(target) = usize::try_from(target) else { continue };
+        let (index, value) = &mut batch.logits.set[row * classes + target];
+        assert_eq!(*index, row * classes + target);
+        if value.0.is_finite() {
+            *value = Hex(9.0);
+        }
+    }
+}
+
+fn name(dtype: DType) -> &'static str {
+    match dtype {
+        DType::F32 => "f32",
+        DType::F16 => "f16",
+        _ => "bf16",
+    }
+}
+
+/// Long rows that stream through shared memory.
+#[test]
+fn cuda_streams_give_the_bits_of_other_kernels() {
+    let standin = Standin::new();
+    standin.set("spoils", 0);
+    // Barriers; slots of one unit more than a chunk; what the stand-in pretends each kernel to have anyway.
+    let least = |classes: usize, size: usize| {
+        let exponentials = if size == 2 { 4 * classes } else { 0 };
+        16 * (16 + 4) + exponentials + 2 * (4 * 4096 + 16) + classes.div_ceil(4096) * (size * 4096 + 16) + 1024
+    };
+    for (at, (classes, dtype, n, layout, gap, multiprocessors, much)) in [
+        // Shared memory for the least number of slots, or for many rows at once.
+        (6145, DType::F32, 7, 0, 0, 1, false),
+        (6145, DType::F32, 3, 2, 1, 1, true),
+        (6146, DType::Bf16, 5, 0, 2, 1, false),
+        (6147, DType::F16, 9, 0, 0, 2, false),
+        (8191, DType::F32, 5, 2, 0, 1, false),
+        (8192, DType::F16, 6, 0, 0, 1, true),
+        (8192, DType::F32, 1, 0, 0, 1, false),
+        (8193, DType::Bf16, 4, 2, 3, 1, false),
+        (8193, DType::F32, 5, 0, 0, 1, true),
+        (10_250, DType::Bf16, 12, 0, 0, 1, true),
+        (12_289, DType::F32, 4, 0, 0, 1, false),
+        (14_343, DType::F16, 5, 0, 1, 1, false),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let options = Options::new(classes).alpha(0.4).reduction([Reduction::Mean, Reduction::None, Reduction::Sum][at % 3]);
+        // NaN, infinity, huge and masked logits, in rows in the middle of a stream.
+        let special = vec![(classes + 5, 3), (2 * classes + 70, 2), (3 * classes + 9, 5), (4 * classes + 1, 0), (5, 0)];
+        let special = if n > 5 { special } else { vec![(classes - 1, 0), (2 * classes + 3, 3)] };
+        let shape = Shape { layout, ignored: at % 2 == 1, special, ..Shape::rows(dtype, n, 20 + at as u64) };
+        let mut batch = shape.batch(classes, &options);
+        // The first and the last class, whose soft labels lie at the ends of their memory.
+        batch.targets.values[0] = 0;
+        batch.targets.values[n - 1] = classes as i64 - 1;
+        raise(&mut batch, classes);
+        standin.set("shared_limit", if much { 227 * 1024 } else { least(classes, dtype.size()) as i64 });
+        standin.set("multiprocessors", multiprocessors);
+        let made: Vec<Made> = [("plain", "rows512", 0), ("", "stream512", 0), ("hopper", "stream512", 1 + at as i64)]
+            .into_iter()
+            .map(|(path, kernel, seed)| {
+                standin.path(path);
+                standin.set("seed", seed);
+                make(&standin, &format!("ols_{kernel}_{}", name(dtype)), &options, &batch, gap)
+            })
+            .collect();
+        assert!(made[1..].iter().all(|it| *it == made[0]), "{classes} {dtype:?} {n} {layout}: other bits");
+        assert!(n == 1 || made[0].counts.iter().any(|&count| count > 0), "{classes} {dtype:?}: nothing was counted");
+    }
+}
+
+/// Short rows, one per warp, with more rows than warps.
+#[test]
+fn cuda_rows_in_shared_memory_give_the_bits_of_rows_in_registers() {
+    let standin = Standin::new();
+    for (at, (classes, dtype, n, layout, gap)) in [
+        (257, DType::F32, 1024, 0, 0),
+        (258, DType::Bf16, 1031, 2, 1),
+        (301, DType::F16, 1024, 0, 0),
+        (384, DType::F32, 1026, 2, 0),
+        (512, DType::F32, 1024, 0, 3),
+        (513, DType::Bf16, 1024, 0, 0),
+        (1000, DType::Bf16, 1025, 0, 0),
+        (1023, DType::F16, 1024, 2, 1),
+        (1024, DType::Bf16, 1024, 0, 0),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let options = Options::new(classes).alpha(0.4).reduction([Reduction::Mean, Reduction::None, Reduction::Sum][at % 3]);
+        let special = vec![(classes + 5, 3), (2 * classes + 70, 2), (3 * classes + 9, 5), (4 * classes + 1, 0), (5, 0), (900 * classes, 3)];
+        let shape = Shape { layout, ignored: at % 2 == 1, special, ..Shape::rows(dtype, n, 40 + at as u64) };
+        let mut batch = shape.batch(classes, &options);
+        raise(&mut batch, classes);
+        standin.set("multiprocessors", 1 + 130 * (at as i64 % 2));
+        let made: Vec<Made> = [("plain", "wide32", 0), ("", "shared32", 1 + at as i64)]
+            .into_iter()
+            .map(|(path, kernel, seed)| {
+                standin.path(path);
+                standin.set("seed", seed);
+                make(&standin, &format!("ols_{kernel}_{}", name(dtype)), &options, &batch, gap)
+            })
+            .collect();
+        assert!(made[1] == made[0], "{classes} {dtype:?} {n} {layout}: other bits");
+        assert!(made[0].counts.iter().any(|&count| count > 1), "{classes} {dtype:?}: nothing was counted");
+    }
+}
