@@ -186,13 +186,15 @@ def compare(criterion, expected, loss, grad, dtype, weights, logits, targets, ra
     return problems
 
 
-def around_shared_memory():
+def around_shared_memory(quick):
     """(classes, dtype) on both sides of the longest row that fits a block's shared memory (the kernel itself needs less
-    than 4 KB of that), and of the longest rows that stream through it on compute capability 9.0, and descriptions of those for which there is not enough device memory: A takes 8 bytes
-    per pair of classes, S 4. Longer 16-bit rows would need 160 GB."""
+    than 4 KB of that) and, unless `quick`, of the longest rows that stream through it on compute capability 9.0; and
+    descriptions of those for which there is not enough device memory: A takes 8 bytes per pair of classes, S 4. Longer
+    16-bit rows would need 160 GB."""
     shared, free = torch.cuda.get_device_properties(0).shared_memory_per_block_optin, torch.cuda.mem_get_info()[0]
     wanted = [(classes, dtype) for dtype, size in ((torch.float32, 4), (torch.float64, 8)) for classes in ((shared - 4096) // size, shared // size + 1)]
-    wanted += [(49_152, torch.float32), (49_153, torch.float32), (32_768, torch.bfloat16), (32_769, torch.bfloat16)]
+    if torch.cuda.get_device_capability(0) == (9, 0) and not quick:
+        wanted += [(49_152, torch.float32), (49_153, torch.float32), (32_768, torch.bfloat16), (32_769, torch.bfloat16)]
     fits = [it for it in wanted if it[0] ** 2 * 12 * 1.15 < free]
     return fits, [f"K={classes} {str(dtype)[6:]}" for classes, dtype in wanted if (classes, dtype) not in fits]
 
@@ -211,7 +213,7 @@ def plan(cuda, quick):
     for at, (classes, n) in enumerate(QUICK_FEW_CLASSES if quick else FEW_CLASSES):
         cases += [(classes, dtype, ROW_LAYOUTS[(at + usual) % len(ROW_LAYOUTS)], n, usual) for dtype, usual in (choice(at) for choice in of_kernel)]
     if cuda:
-        fits, left_out = around_shared_memory()
+        fits, left_out = around_shared_memory(quick)
         cases += [(classes, dtype, layout, 34, layout == "rows") for classes, dtype in fits for layout in ("rows", "images")]
     if cuda and not quick:
         for at, (classes, n) in enumerate(MANY):
