@@ -1,4 +1,5 @@
-// Copies into shared memory by the copy engine (compute capability 9.0), which needs no registers and no warp to wait.
+// Copies into shared memory by the copy engine (compute capability 9.0), which needs no registers: a thread starts a copy,
+// and a barrier tells when it has ended.
 #pragma once
 #include "row.h"
 

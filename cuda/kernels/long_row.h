@@ -15,7 +15,6 @@ template <class T, int LANES, bool ANY> struct LongRow {
 
     const Pass &pass;
     const int lane;
-    bool in_pairs; // the row is aligned for 32-bit loads of two classes
 
     DEVICE LongRow(const Pass &pass, int lane) : pass(pass), lane(lane) {}
 
@@ -42,21 +41,6 @@ template <class T, int LANES, bool ANY> struct LongRow {
             for (int i = 0; i < PAIR; ++i)
                 if (has<FULL>(k, j + i)) stored[j + i] = load_once<ONCE>(first + behind(j + i) * step);
         }
-    }
-
-    // Looks for an earlier class with the maximum: for each lane that holds it, usually just one, all lanes of the
-    // warp search the classes of that lane.
-    template <class Logit> DEVICE bool any_before(int counted, Real max, bool of_lane, Logit logit) const {
-        bool found = false;
-        for (unsigned votes = __ballot_sync(WHOLE_WARP, of_lane); votes; votes &= votes - 1) {
-            const int owner = lane / 32 * 32 + __ffs((int)votes) - 1;
-            for (int k = PAIR * (owner + lane % 32 * LANES); k < counted; k += 32 * PAIR * LANES) {
-                UNROLL
-                for (int i = 0; i < PAIR; ++i) found = found || (k + i < counted && logit(k + i) == max);
-            }
-        }
-        __syncwarp(); // before a lane overwrites a logit with an exponential
-        return found;
     }
 
     template <bool FULL> DEVICE void write_chunk(const Soft &soft, const RowResult<Real> &row, T *grad, bool pairs, int k, const float *labels, const Real *e) {

@@ -164,7 +164,7 @@ template <class T, int LANES, int ITEMS, bool ANY, bool COPIED> struct RowPass {
         const Soft soft(pass, sample);
         const int counted = ANY ? sample.counted() : sample.first;
         const AtTargets<Real> targets(sample, soft, logits_of_row(), Row::step_of(pass.logits));
-        if (WARPS == 1) __syncwarp(); // before another lane overwrites these logits with a gradient
+        if (WARPS == 1) __syncwarp(); // before another lane overwrites these logits with a gradient or an exponential
         values.ask_labels(soft);
         // The number of samples in the class so far. Only the leader loads it, early, so that it has arrived when it
         // is used.
@@ -293,7 +293,7 @@ template <class T, int LANES, int ITEMS, bool ANY, bool COPIED = false> DEVICE v
     Divisor &divisor = divisors[threadIdx.x / 32];
     if (threadIdx.x % 32 == 0) losses[threadIdx.x / 32] = {};
     Rows rows(pass, exchange, own, cache, divisor, losses[threadIdx.x / 32]);
-    // Issue the loads of the first row before computing the divisor, to overlap the two.
+    // Issue the loads of the first row before computing the divisor, to overlap the two. (Streams begin afterwards.)
     const Index begin = blockIdx.x * groups + of_block;
     const bool copies = Rows::STREAMED && threadIdx.x >= LANES; // for the threads of the row
     if constexpr (Rows::STREAMED) {

@@ -61,7 +61,7 @@ static DEVICE float load_if(bool there, const float *from) {
         : "=f"(value) : "l"(__cvta_generic_to_global(from)), "r"((int)there));
     return value;
 }
-// The same if it is there for certain.
+// The same without the predicate.
 static DEVICE float load_now(const float *from) {
     float value;
     asm volatile("ld.global.nc.f32 %0, [%1];" : "=f"(value) : "l"(__cvta_generic_to_global(from)));

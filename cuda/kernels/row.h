@@ -145,6 +145,23 @@ DEVICE Real target_entry(const RowResult<Real> &row, const SoftLabel<Real, ANY> 
     return (Real)(((double)row.q_sum * p - q) * (double)row.factor);
 }
 
+// Whether a class with a lower number than `counted` has the maximum. Classes are distributed round-robin over LANES lanes,
+// PAIR at a time; `of_lane`: this lane has a class with the maximum. For each lane that has one, usually just one, all
+// lanes of its warp search the classes of that lane. Called by all lanes; logits may be overwritten afterwards.
+template <int LANES, int PAIR, class Real, class Logit>
+DEVICE bool any_before(int lane, int counted, Real max, bool of_lane, Logit logit) {
+    bool found = false;
+    for (unsigned votes = __ballot_sync(WHOLE_WARP, of_lane); votes; votes &= votes - 1) {
+        const int owner = lane / 32 * 32 + __ffs((int)votes) - 1;
+        for (int k = PAIR * (owner + lane % 32 * LANES); k < counted; k += 32 * PAIR * LANES) {
+            UNROLL
+            for (int i = 0; i < PAIR; ++i) found = found || (k + i < counted && logit(k + i) == max);
+        }
+    }
+    __syncwarp(); // before a lane overwrites a logit with an exponential
+    return found;
+}
+
 // What a class contributes to the sum of q * (max - z), in f64, for logits too far apart for their type.
 template <class Real, bool ANY> DEVICE double wide_distance(const SoftLabel<Real, ANY> &soft, int k, Real max, Real z) {
     return hard_term(soft.wide(__ldg(soft.first_row + k), k), max, z);

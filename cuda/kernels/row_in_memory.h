@@ -8,13 +8,14 @@ template <class T, int LANES, bool ANY> struct RowInMemory : LongRow<T, LANES, A
     typedef LongRow<T, LANES, ANY> Base;
     using typename Base::Real;
     using typename Base::Soft;
-    using Base::PAIR, Base::SIDE, Base::KEEPS, Base::pass, Base::lane, Base::in_pairs, Base::step_of, Base::aligned, Base::behind;
+    using Base::PAIR, Base::SIDE, Base::KEEPS, Base::pass, Base::lane, Base::step_of, Base::aligned, Base::behind;
     // Loads in flight per lane in the first sweep, which is bound by memory latency alone.
     enum { LOADS = sizeof(T) == 8 ? 4 : 8 * PAIR };
     // Soft label entries per cache line.
     enum { LINE = 128 / sizeof(float) };
     T *cache;
     const T *logits;
+    bool in_pairs; // the row is aligned for 32-bit loads of two classes
 
     DEVICE RowInMemory(const Pass &pass, int lane, T *cache) : Base(pass, lane), cache(cache) {}
 
@@ -75,7 +76,7 @@ template <class T, int LANES, bool ANY> struct RowInMemory : LongRow<T, LANES, A
     }
 
     DEVICE bool has_before(int counted, Real max, bool of_lane) const {
-        return this->any_before(counted, max, of_lane, [&](int k) { return logit(k); });
+        return any_before<LANES, PAIR>(lane, counted, max, of_lane, [&](int k) { return logit(k); });
     }
 
     // Reads a chunk of logits, or of what `cache` holds in their place; -inf beyond the last class.

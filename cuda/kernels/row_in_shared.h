@@ -1,5 +1,5 @@
-// A row of one warp in shared memory, brought there by the copy engine: it takes no registers, so twice as many warps
-// are resident as with rows in registers. The lanes have the classes of RowInRegisters<T, 32, 32>, and add them in the same
+// A row of one warp in shared memory, brought there by the copy engine: it takes no registers, so 32 warps are resident
+// on a multiprocessor instead of the 20 with rows in registers. The lanes have the classes of RowInRegisters<T, 32, 32>, and add them in the same
 // order.
 #pragma once
 #include "bulk_copy.h"
@@ -15,7 +15,7 @@ template <class T> struct RowInShared {
     struct Memory {
         Mbarrier filled[2]; // one is used; the other keeps the rest aligned
         T logits[SlotSize<T, MOST>::value];
-        float exponentials[IN_PLACE ? COPY_UNIT / sizeof(float) : (size_t)MOST];
+        float exponentials[IN_PLACE ? COPY_UNIT / sizeof(float) : (size_t)MOST]; // IN_PLACE: not used, but an array needs an element
     };
 
     const Pass &pass;
@@ -94,8 +94,7 @@ template <class T> struct RowInShared {
         });
         return max;
     }
-    // Whether a class with a lower number than the target's has the maximum: for each lane that has it, usually just one,
-    // all lanes search the classes of that lane. Called by all lanes.
+    // As any_before, where a lane has no more classes than a warp has lanes. Called by all lanes.
     DEVICE bool has_before(int counted, Real max, bool of_lane) const {
         bool found = false;
         for (unsigned votes = __ballot_sync(WHOLE_WARP, of_lane); votes; votes &= votes - 1) {

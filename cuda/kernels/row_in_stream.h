@@ -84,7 +84,7 @@ template <class T, int LANES> struct RowInStream : LongRow<T, LANES, false> {
         return Storage<T>::load(slot(at) + (unsigned)k % CHUNK);
     }
     DEVICE bool has_before(int counted, Real max, bool of_lane) const {
-        return this->any_before(counted, max, of_lane, [&](int k) { return logit(k); });
+        return any_before<LANES, PAIR>(lane, counted, max, of_lane, [&](int k) { return logit(k); });
     }
 
     // -inf beyond the last class.

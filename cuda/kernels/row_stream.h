@@ -32,7 +32,9 @@ template <class V, int MOST> struct SlotRing {
     DEVICE void fill(V *slots, Slot slot, const V *row, unsigned begin, unsigned classes, bool first, bool last) {
         const unsigned left = classes - begin, count = left < OLS_STREAM_CHUNK ? left : (unsigned)OLS_STREAM_CHUNK;
         wait_until(released + slot.at, slot.parity ^ 1);
-        const bool at_begin = first && begin == 0, at_end = last && left == count;
+        before_copy_to_shared(); // values of incomplete units were written by ordinary stores
+        // Also if what is left for the next slot lies in the same unit as the end of this chunk.
+        const bool at_begin = first && begin == 0, at_end = last && left < count + COPY_UNIT / sizeof(V);
         copy_to_slot(slots + slot.at * SIZE, row + begin, count, at_begin, at_end, filled + slot.at);
     }
 

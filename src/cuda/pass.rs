@@ -66,7 +66,7 @@ impl Backend {
         let stream = Stream::new(batch.stream);
         let mut pass = self.arguments(options, state, samples);
         let rare = self.class_weights().is_some() || statistics == Statistics::TakeBack;
-        let launch = variants::choose(samples, rare, self.device.module, |kernel| self.device.room(kernel));
+        let launch = variants::choose(samples, rare, self.device.kernels_of.copies, |kernel| self.device.room(kernel));
         if statistics == Statistics::TakeBack {
             // First count the samples of each class, so that nothing is changed if the batch cannot be taken back.
             let tally = Pass { statistics: Statistics::Tally as i32, divisor: DIVISOR_ONE, ..pass }.without_outputs();

@@ -269,7 +269,9 @@ struct Kind {
     dense: bool,
     /// Rows contiguous as well, in the logits and in the gradient.
     compact: bool,
-    /// The shared memory that a block can have for rows brought by the copy engine, in bytes; `None` without one.
+    /// Logits in ascending rows that do not overlap.
+    apart: bool,
+    /// The shared memory that a block can have for rows brought by the copy engine, in bytes; `None` if it is not used.
     room: Option<usize>,
 }
 
@@ -277,6 +279,12 @@ impl Kind {
     fn form(&self, row: &Row) -> Form {
         let usual = exists(row, Form::Usual, self.dtype) && !self.rare && (self.dense || row.way == Way::Samples);
         if usual { Form::Usual } else { Form::General }
+    }
+
+    /// Whether the copy engine may bring the rows: a copy may reach a few bytes beyond its row, where there must be
+    /// another row or the space between rows.
+    fn copies(&self) -> bool {
+        self.room.is_some() && self.apart
     }
 
     fn stream(&self) -> Option<(usize, i32)> {
@@ -295,9 +303,9 @@ fn find(kind: Kind) -> (usize, Form) {
                 Way::Wide => kind.form(row) == Form::Usual && kind.samples >= WIDE_PAYS,
                 Way::Shared => {
                     let pays = kind.samples >= WIDE_PAYS && (kind.dtype.size() == 2 || kind.classes <= SHARED_PAYS);
-                    kind.form(row) == Form::Usual && kind.room.is_some() && pays
+                    kind.form(row) == Form::Usual && kind.copies() && pays
                 }
-                Way::Stream => kind.form(row) == Form::Usual && kind.stream().is_some(),
+                Way::Stream => kind.form(row) == Form::Usual && kind.copies() && kind.stream().is_some(),
                 Way::Rows => true,
             }
     };
@@ -319,9 +327,10 @@ fn launch(kind: Kind) -> Launch {
     Launch { kernel, usual: form == Form::Usual, threads: row.threads, memory, samples }
 }
 
-/// How to launch the pass over a batch; `rare`: it has class weights, or is to be taken back. `room` returns the shared
-/// memory, in bytes, that a block of a kernel can have beside its own.
-pub(super) fn choose(samples: &Samples, rare: bool, module: Module, room: impl Fn(KernelId) -> usize) -> Launch {
+/// How to launch the pass over a batch. `rare`: it has class weights, or is to be taken back. `copies`: kernels whose rows
+/// the copy engine brings to shared memory may be used; `room` returns the shared memory, in bytes, that a block of a
+/// kernel can have for them.
+pub(super) fn choose(samples: &Samples, rare: bool, copies: bool, room: impl Fn(KernelId) -> usize) -> Launch {
     let (logits, classes) = (&samples.logits, samples.classes as i64);
     let stream = TABLE.iter().position(|row| row.way == Way::Stream).unwrap_or_else(|| unreachable!("the table has it"));
     let kind = Kind {
@@ -339,7 +348,8 @@ pub(super) fn choose(samples: &Samples, rare: bool, module: Module, room: impl F
         dense: samples.inner == 1 && logits.class == 1 && samples.grad.is_none_or(|grad| grad.class == 1),
         compact: (samples.count <= 1 || logits.outer == classes)
             && samples.grad.is_none_or(|grad| samples.count <= 1 || grad.outer == classes),
-        room: (module == Module::Hopper).then(|| room(pass(logits.dtype, stream, Form::Usual))),
+        apart: samples.count <= 1 || logits.outer >= classes,
+        room: copies.then(|| room(pass(logits.dtype, stream, Form::Usual))),
     };
     launch(kind)
 }

@@ -486,6 +486,7 @@ fn cuda_under_sanitizers() {
             "saved",
             "paths",
             "usual",
+            "within_their_tensors",
             "--skip=very_long",
             "--skip=on_the_grid",
             "--skip=in_every_kernel",

@@ -1,6 +1,7 @@
 //! A device: its primary context, the kernels loaded into it, and launching them.
 
 use std::ffi::{CString, c_void};
+use std::fmt;
 use std::process;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -21,8 +22,8 @@ pub(in crate::cuda) struct Device {
     pub name: DeviceName,
     device: sys::CUdevice,
     context: sys::CUcontext,
-    /// The module whose kernels are loaded.
-    pub module: Module,
+    /// Which kernels are loaded.
+    pub kernels_of: Kernels,
     loaded: Option<sys::CUmodule>,
     multiprocessors: usize,
     /// Indexed by [`KernelId`].
@@ -30,11 +31,26 @@ pub(in crate::cuda) struct Device {
     process: u32,
 }
 
+/// The kernels for a device.
+#[derive(Clone, Copy)]
+pub(in crate::cuda) struct Kernels {
+    pub module: Module,
+    /// Whether to use those whose rows the copy engine brings to shared memory.
+    pub copies: bool,
+    pub image: &'static Image,
+}
+
+impl fmt::Debug for Kernels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Kernels").field("module", &self.module).field("copies", &self.copies).finish_non_exhaustive()
+    }
+}
+
 /// A loaded kernel.
 #[derive(Debug)]
 struct Kernel {
     function: sys::CUfunction,
-    /// The dynamic shared memory, in bytes, that its blocks can have.
+    /// For long rows: the dynamic shared memory, in bytes, that its blocks can have.
     room: usize,
     /// The last result of [`Device::blocks_at_once`] together with its arguments; 0: none yet.
     occupancy: AtomicU64,
@@ -72,20 +88,21 @@ static DEVICES: Mutex<Vec<Weak<Device>>> = Mutex::new(Vec::new());
 impl Device {
     /// The CUDA device `name` with the kernels selected by `path`.
     pub fn get(name: DeviceName, path: Path) -> Result<Arc<Self>> {
-        let (device, module, image) = find(name, path)?;
+        let (device, kernels) = find(name, path)?;
         let mut devices = DEVICES.lock().unwrap_or_else(PoisonError::into_inner);
         devices.retain(|device| device.strong_count() > 0);
-        let fits = |device: &Arc<Self>| device.name == name && device.module == module && device.process == process::id();
+        let fits =
+            |device: &Arc<Self>| device.name == name && device.kernels_of.module == kernels.module && device.process == process::id();
         let known = devices.iter().filter_map(Weak::upgrade).find(fits);
         if let Some(device) = known {
             return Ok(device);
         }
-        let device = Arc::new(Self::open(name, device, module, image)?);
+        let device = Arc::new(Self::open(name, device, kernels)?);
         devices.push(Arc::downgrade(&device));
         Ok(device)
     }
 
-    fn open(name: DeviceName, device: sys::CUdevice, module: Module, image: &Image) -> Result<Self> {
+    fn open(name: DeviceName, device: sys::CUdevice, kernels_of: Kernels) -> Result<Self> {
         use sys::CUdevice_attribute_enum as Attribute;
         let shared = ask(device, Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?;
         let multiprocessors = ask(device, Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?;
@@ -96,7 +113,7 @@ impl Device {
             name,
             device,
             context,
-            module,
+            kernels_of,
             loaded: None,
             multiprocessors: multiprocessors.max(1) as usize,
             kernels: (0..variants::KERNELS).map(|_| Kernel::new(std::ptr::null_mut(), 0)).collect(),
@@ -104,7 +121,7 @@ impl Device {
         };
         let current = Current::enter(this.context)?;
         let relaxed = RelaxedCapture::enter()?;
-        this.load(image, shared)?;
+        this.load(shared)?;
         drop(relaxed);
         current.leave()?;
         Ok(this)
@@ -112,12 +129,13 @@ impl Device {
 
     /// Loads all kernels of the module eagerly, so that no launch has to; the context must be current. `shared`: the
     /// device's limit of shared memory per block, in bytes.
-    fn load(&mut self, image: &Image, shared: i32) -> Result<()> {
+    fn load(&mut self, shared: i32) -> Result<()> {
         use sys::CUfunction_attribute_enum as Attribute;
         // SAFETY: PTX terminated by 0, or an ELF file; the context is current.
-        let loaded = unsafe { result::module::load_data(image.bytes().as_ptr().cast()) }.map_err(failed("cannot load the kernels"))?;
+        let loaded = unsafe { result::module::load_data(self.kernels_of.image.bytes().as_ptr().cast()) }
+            .map_err(failed("cannot load the kernels"))?;
         self.loaded = Some(loaded);
-        for Listed { id, name, threads, long_rows, shared: usual } in variants::kernels(self.module) {
+        for Listed { id, name, threads, long_rows, shared: fixed } in variants::kernels(self.kernels_of.module) {
             let text = CString::new(name.as_str()).unwrap_or_else(|_| unreachable!("a kernel's name"));
             // SAFETY: the module is loaded. Querying an attribute forces the driver to load a kernel that it would
             // otherwise load lazily, at the first launch.
@@ -139,7 +157,7 @@ impl Device {
             self.kernels[id.0] = Kernel::new(function, room as usize);
             if let Some(threads) = threads {
                 // Query now, so that only passes over long rows in shared memory have to query later.
-                self.blocks_at_once(id, threads, usual)?;
+                self.blocks_at_once(id, threads, fixed)?;
             }
         }
         Ok(())

@@ -5,13 +5,14 @@ mod device;
 mod memory;
 
 pub(super) use context::{Current, RelaxedCapture, Stream, wait_for_device};
+use device::Kernels;
 pub(super) use device::{Device, Grid};
 pub(crate) use memory::check_host_memory;
 pub(super) use memory::{DeviceMemory, clear, download, upload};
 
 use cudarc::driver::{DriverError, result, sys};
 
-use super::images::{self, Image};
+use super::images;
 use super::variants::{Module, Path};
 use crate::error::{Error, ErrorKind, Result, fail};
 use crate::tensor::Device as DeviceName;
@@ -62,7 +63,7 @@ fn ask(device: sys::CUdevice, attribute: sys::CUdevice_attribute) -> Result<i32>
 }
 
 /// The device `name`, and the module and image that `path` selects for it.
-fn find(name: DeviceName, path: Path) -> Result<(sys::CUdevice, Module, &'static Image)> {
+fn find(name: DeviceName, path: Path) -> Result<(sys::CUdevice, Kernels)> {
     use sys::CUdevice_attribute_enum as Attribute;
     start(name)?;
     let count = result::device::get_count().map_err(failed("cuDeviceGetCount"))?;
@@ -85,5 +86,7 @@ fn find(name: DeviceName, path: Path) -> Result<(sys::CUdevice, Module, &'static
             "device = {name} has compute capability {major}.{minor}, but OLS_CUDA_PATH = hopper requires {least}.{of_least} or newer"
         );
     };
-    Ok((device, module, images::image(module, (major, minor))))
+    // On newer devices, with less shared memory, they have not been measured.
+    let copies = module == Module::Hopper && major == HOPPER_CAPABILITY.0;
+    Ok((device, Kernels { module, copies, image: images::image(module, (major, minor)) }))
 }

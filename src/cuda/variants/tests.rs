@@ -2,8 +2,17 @@
 
 use super::*;
 
-const ROWS: Kind =
-    Kind { classes: 0, dtype: DType::F32, samples: 1000, side_by_side: false, rare: false, dense: true, compact: true, room: None };
+const ROWS: Kind = Kind {
+    classes: 0,
+    dtype: DType::F32,
+    samples: 1000,
+    side_by_side: false,
+    rare: false,
+    dense: true,
+    compact: true,
+    apart: true,
+    room: None,
+};
 const PIXELS: Kind = Kind { side_by_side: true, dense: false, compact: false, ..ROWS };
 
 /// The name of the kernel of a launch.
@@ -84,7 +93,7 @@ fn cuda_table_with_a_copy_engine() {
         assert_eq!(found(kind), format!("ols_{without}"), "{kind:?}");
         assert_eq!(found(Kind { room, ..kind }), format!("ols_{with}"), "{kind:?}");
         // Everything else as on other devices.
-        for other in [Kind { rare: true, ..kind }, Kind { dense: false, compact: false, ..kind }] {
+        for other in [Kind { rare: true, ..kind }, Kind { dense: false, compact: false, ..kind }, Kind { apart: false, ..kind }] {
             assert_eq!(found(Kind { room, ..other }), found(other));
         }
     }
