@@ -92,6 +92,11 @@ impl Row {
     fn samples(&self) -> usize {
         (self.threads / self.lanes) as usize
     }
+
+    /// The bytes of dynamic shared memory that every block takes.
+    fn shared(&self, dtype: DType) -> usize {
+        if self.way == Way::Shared { self.samples() * slots::row_in_shared(dtype) } else { 0 }
+    }
 }
 
 /// No limit on the number of classes.
@@ -196,7 +201,7 @@ pub(super) fn kernels(module: Module) -> impl Iterator<Item = Listed> {
                 name: format!("ols_{}_{infix}{name}", row.name),
                 threads: Some(row.threads),
                 long_rows: row.most == ANY,
-                shared: if row.way == Way::Shared { row.samples() * slots::row_in_shared(dtype) } else { 0 },
+                shared: row.shared(dtype),
             })
         })
     });
@@ -316,15 +321,14 @@ fn find(kind: Kind) -> (usize, Form) {
 fn launch(kind: Kind) -> Launch {
     let (at, form) = find(kind);
     let row = &TABLE[at];
-    let samples = row.samples();
     let memory = match row.way {
-        Way::Shared => Memory::Slots(samples * slots::row_in_shared(kind.dtype), 0),
+        Way::Shared => Memory::Slots(row.shared(kind.dtype), 0),
         Way::Stream => kind.stream().map_or_else(|| unreachable!("the row fits"), |(bytes, cached)| Memory::Slots(bytes, cached)),
         _ if row.most == ANY => Memory::Row(kind.classes * kind.dtype.size()),
         _ => Memory::None,
     };
     let kernel = pass(kind.dtype, at, form);
-    Launch { kernel, usual: form == Form::Usual, threads: row.threads, memory, samples }
+    Launch { kernel, usual: form == Form::Usual, threads: row.threads, memory, samples: row.samples() }
 }
 
 /// How to launch the pass over a batch. `rare`: it has class weights, or is to be taken back. `copies`: kernels whose rows

@@ -103,6 +103,16 @@ fn name(dtype: DType) -> &'static str {
     }
 }
 
+/// What each of the kernels makes of a batch, with the path that selects it and a seed for the order of threads and blocks.
+fn of_each(standin: &Standin, kernels: &[(&str, &str, i64)], options: &Options, batch: &CaseBatch, gap: usize) -> Vec<Made> {
+    let one = |&(path, kernel, seed): &(&str, &str, i64)| {
+        standin.path(path);
+        standin.set("seed", seed);
+        make(standin, &format!("ols_{kernel}_{}", name(batch.logits.dtype.0)), options, batch, gap)
+    };
+    kernels.iter().map(one).collect()
+}
+
 /// Long rows that stream through shared memory.
 #[test]
 fn cuda_streams_give_the_bits_of_other_kernels() {
@@ -143,14 +153,8 @@ fn cuda_streams_give_the_bits_of_other_kernels() {
         raise(&mut batch, classes);
         standin.set("shared_limit", if much { 227 * 1024 } else { least(classes, dtype.size()) as i64 });
         standin.set("multiprocessors", multiprocessors);
-        let made: Vec<Made> = [("plain", "rows512", 0), ("", "stream512", 0), ("hopper", "stream512", 1 + at as i64)]
-            .into_iter()
-            .map(|(path, kernel, seed)| {
-                standin.path(path);
-                standin.set("seed", seed);
-                make(&standin, &format!("ols_{kernel}_{}", name(dtype)), &options, &batch, gap)
-            })
-            .collect();
+        let kernels = [("plain", "rows512", 0), ("", "stream512", 0), ("hopper", "stream512", 1 + at as i64)];
+        let made = of_each(&standin, &kernels, &options, &batch, gap);
         assert!(made[1..].iter().all(|it| *it == made[0]), "{classes} {dtype:?} {n} {layout}: other bits");
         let (first, others) = made[0].counts.split_first().unwrap();
         assert!(
@@ -185,14 +189,7 @@ fn cuda_rows_in_shared_memory_give_the_bits_of_rows_in_registers() {
         let mut batch = shape.batch(classes, &options);
         raise(&mut batch, classes);
         standin.set("multiprocessors", 1 + 130 * (at as i64 % 2));
-        let made: Vec<Made> = [("plain", "wide32", 0), ("", "shared32", 1 + at as i64)]
-            .into_iter()
-            .map(|(path, kernel, seed)| {
-                standin.path(path);
-                standin.set("seed", seed);
-                make(&standin, &format!("ols_{kernel}_{}", name(dtype)), &options, &batch, gap)
-            })
-            .collect();
+        let made = of_each(&standin, &[("plain", "wide32", 0), ("", "shared32", 1 + at as i64)], &options, &batch, gap);
         assert!(made[1] == made[0], "{classes} {dtype:?} {n} {layout}: other bits");
         assert!(made[0].counts[1..].iter().any(|&count| count > 1), "{classes} {dtype:?}: nothing was counted");
     }
