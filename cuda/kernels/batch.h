@@ -24,7 +24,8 @@ static DEVICE i64 read_integer(const PerSample &from, Place at) {
 
 static DEVICE double read_real(const PerSample &from, Place at) {
     i64 index = at.outer * from.outer + at.inner * from.inner;
-    return from.dtype == DTYPE_F64 ? reinterpret_cast<const double *>(from.data)[index] : (double)reinterpret_cast<const float *>(from.data)[index];
+    if (from.dtype == DTYPE_F64) return reinterpret_cast<const double *>(from.data)[index];
+    return (double)reinterpret_cast<const float *>(from.data)[index];
 }
 
 static DEVICE void write_real(const PerSample &to, Place at, double value) {
@@ -103,7 +104,8 @@ static DEVICE double divisor_share(const Pass &pass, i64 index) {
     Sample sample = read_sample<true>(pass, place_of<true>(pass, index));
     if (!sample.takes_part) return 0.0;
     if (sample.invalid) return (double)Arithmetic<float>::infinity() * 0.0; // NaN
-    double of_class = pass.class_weights ? sample.lam * pass.class_weights[sample.first] + (1.0 - sample.lam) * pass.class_weights[sample.second] : 1.0;
+    const double *weights = pass.class_weights;
+    const double of_class = weights ? sample.lam * weights[sample.first] + (1.0 - sample.lam) * weights[sample.second] : 1.0;
     return sample.weight * of_class;
 }
 

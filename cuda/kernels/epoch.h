@@ -81,7 +81,8 @@ static DEVICE void epoch_rows(const Epoch &epoch) {
 static DEVICE float fill_value(const Fill &fill, int row, int column) {
     if (!fill.from) return (float)(row == column ? fill.own : fill.other);
     i64 at = (i64)row * fill.from_row + (i64)column * fill.from_column;
-    return fill.from_dtype == DTYPE_F64 ? (float)reinterpret_cast<const double *>(fill.from)[at] : reinterpret_cast<const float *>(fill.from)[at];
+    if (fill.from_dtype == DTYPE_F64) return (float)reinterpret_cast<const double *>(fill.from)[at];
+    return reinterpret_cast<const float *>(fill.from)[at];
 }
 
 // Detects soft labels that are negative or not finite.

@@ -10,8 +10,7 @@ template <class T, int LANES, bool ANY> struct LongRow {
     enum { PAIR = sizeof(T) == 2 ? 2 : 1 };
     // Classes per lane and chunk. They are added among themselves before they are added to the running sums.
     enum { SIDE = sizeof(Real) == 8 ? 1 : 4 };
-    // Whether shared memory holds exponentials, in place of the logits, from the second sweep on.
-    enum { KEEPS = sizeof(T) == sizeof(Real) };
+    enum { IN_PLACE = ExponentialsInPlace<T>::value };
 
     const Pass &pass;
     const int lane;
@@ -43,7 +42,8 @@ template <class T, int LANES, bool ANY> struct LongRow {
         }
     }
 
-    template <bool FULL> DEVICE void write_chunk(const Soft &soft, const RowResult<Real> &row, T *grad, bool pairs, int k, const float *labels, const Real *e) {
+    template <bool FULL>
+    DEVICE void write_chunk(const Soft &soft, const RowResult<Real> &row, T *grad, bool pairs, int k, const float *labels, const Real *e) {
         const i64 step = step_of(pass.grad);
         T *to = in_register(grad + k * step);
         UNROLL

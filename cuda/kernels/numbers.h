@@ -170,6 +170,9 @@ template <> struct Storage<f16> {
     static DEVICE void store(f16 *p, float x) { p->bits = float_to_half(x); }
 };
 
+// Whether shared memory holds exponentials in place of the logits from the second sweep on: they have the same size.
+template <class T> struct ExponentialsInPlace { enum { value = sizeof(T) == sizeof(typename Storage<T>::Real) }; };
+
 // Packs and unpacks two adjacent 16-bit values, the first in the lower half; never called for other types.
 template <class T> DEVICE T as_stored(unsigned bits) {
     if constexpr (sizeof(T) == 2) return T{(unsigned short)bits};

@@ -29,7 +29,7 @@ template <class T, int LANES, int ITEMS, bool ANY, bool COPIED> struct RowPass {
     enum { WARPS = LANES <= 32 ? 1 : LANES / 32, WIDTH = LANES < 32 ? LANES : 32, LONG = ITEMS == 0, SPREAD = LANES == 32 && ITEMS == 1 };
     enum { STREAMED = COPIED && LONG }; // by threads behind those of the row
     // Several rows per warp: their statistics are gathered in shared memory, for at most MOST classes.
-    enum { FEW = LANES == 8, MOST = FEW ? 32 : 1 };
+    enum { SEVERAL = LANES == 8, MOST = SEVERAL ? 32 : 1 };
     typedef RowExchange<Real, WARPS> Exchange;
     typedef SoftLabel<Real, ANY> Soft;
     typedef typename Choose<COPIED, RowInStream<T, LANES>, RowInMemory<T, LANES, ANY>>::Type LongRow;
@@ -37,7 +37,7 @@ template <class T, int LANES, int ITEMS, bool ANY, bool COPIED> struct RowPass {
     typedef typename Choose<LONG, LongRow, ShortRow>::Type Row;
     typedef typename Row::OfLane OfLane;
     // With few classes, sums over lanes are in the row's own type. SPREAD: each lane of a warp has one class.
-    typedef typename Choose<FEW || SPREAD, Real, double>::Type Total;
+    typedef typename Choose<SEVERAL || SPREAD, Real, double>::Type Total;
 
     const Pass &pass;
     Exchange &exchange;
@@ -200,9 +200,9 @@ template <class T, int LANES, int ITEMS, bool ANY, bool COPIED> struct RowPass {
         const RowResult<Real> row = finish_row(pass, at, sample, soft, max, sums, targets, divisor);
         if (there && leader && pass.loss.data) {
             if (pass.reduction == REDUCTION_NONE) write_real(pass.loss, at, row.loss);
-            else if (!FEW) losses.add(pass, row.loss);
+            else if (!SEVERAL) losses.add(pass, row.loss);
         }
-        if (FEW && pass.reduction != REDUCTION_NONE && pass.loss.data) {
+        if (SEVERAL && pass.reduction != REDUCTION_NONE && pass.loss.data) {
             // The first lane of the warp adds the losses of all its rows.
             UNROLL_NOT
             for (int of = 0; of < 32; of += LANES) {
@@ -231,7 +231,7 @@ template <class T, int LANES, int ITEMS, bool ANY, bool COPIED> struct RowPass {
         bool asks = adds && may_fill_up;
         if (WARPS == 1) asks = __shfl_sync(WHOLE_WARP, (int)asks, 0, WIDTH) != 0; // only the leader knows
         if (adds && !asks && leader) {
-            if (FEW) atomicAdd(own.counts + counted, 1u);
+            if (SEVERAL) atomicAdd(own.counts + counted, 1u);
             else add_i64(pass.state.counts + counted, ANY && statistics == STATISTICS_TAKE_BACK ? -1 : 1);
         }
         if (WARPS > 1) {
@@ -263,10 +263,11 @@ template <class T, int LANES, int ITEMS, bool ANY, bool COPIED> struct RowPass {
             if (mine[which]) entry[which] = target_entry(row, soft, which, max, targets);
         }
         // With few classes, PrivateStatistics::flush applies the sign.
-        const Real to_units = row.inverse * (Real)(ANY && statistics == STATISTICS_TAKE_BACK && !FEW ? -OLS_FRACTION_ONE : OLS_FRACTION_ONE);
+        const Real to_units = row.inverse * (Real)(ANY && statistics == STATISTICS_TAKE_BACK && !SEVERAL ? -OLS_FRACTION_ONE : OLS_FRACTION_ONE);
         i64 *sums = adds ? pass.state.sums + (i64)counted * pass.state.sums_stride : nullptr;
         const auto units = [&](Real e) { return round_units(e * to_units); };
-        if constexpr (FEW) values.write(soft, row, max, grad, wanted, sums, adds, units, [&](int k, int units) { own.add(counted, k, (unsigned)units); });
+        const auto add_own = [&](int k, int units) { own.add(counted, k, (unsigned)units); };
+        if constexpr (SEVERAL) values.write(soft, row, max, grad, wanted, sums, adds, units, add_own);
         else values.write(soft, row, max, grad, wanted, sums, adds, units);
         // The lane that wrote a target's entry overwrites it.
         UNROLL
@@ -304,7 +305,7 @@ template <class T, int LANES, int ITEMS, bool ANY, bool COPIED = false> DEVICE v
     }
     if (begin - within < count && !copies) rows.load(begin);
     if (!ANY) rows.targets_counted.begin();
-    if (Rows::FEW) own.clear(pass.classes);
+    if (Rows::SEVERAL) own.clear(pass.classes);
     if (!rows.targets_counted.waits) divisor.set(find_divisor<ANY, true>(pass), is_weighted<ANY>(pass));
 
     if constexpr (Rows::STREAMED) {
@@ -319,12 +320,12 @@ template <class T, int LANES, int ITEMS, bool ANY, bool COPIED = false> DEVICE v
             rows.prefetch_row(row + all);
             rows.process();
         }
-        if (Rows::FEW && (added += groups) == PrivateStatistics<Rows::MOST>::SAMPLES) {
+        if (Rows::SEVERAL && (added += groups) == PrivateStatistics<Rows::MOST>::SAMPLES) {
             own.flush(pass, rows.statistics);
             added = 0;
         }
     }
-    if (Rows::FEW) own.flush(pass, rows.statistics);
+    if (Rows::SEVERAL) own.flush(pass, rows.statistics);
     if (LANES <= 32 || pass.divisor == DIVISOR_BY_ALL_BLOCKS) __syncthreads();
     if (threadIdx.x == 0) reduce_loss(pass, LANES <= 32 ? OfLosses::over_warps(losses) : losses[0], divisor);
     if (ANY) finish_tally(pass);

@@ -37,7 +37,7 @@ template <class T, bool ANY, bool STAGED> struct SamplePass {
 
     // Calls each(place, index) for the entries of the warp's rows that this lane copies: `place` is the index in
     // `rows`, `index` the offset from the start of the first row in global memory.
-    template <class Each> DEVICE void for_entries(int entries, Each each) const {
+    template <class Each> DEVICE void for_staged(int entries, Each each) const {
         const int classes = pass.classes, pitch = classes | 1, lane = threadIdx.x % 32, more_rows = 32 / classes, more = 32 % classes;
         int row = lane / classes, k = lane % classes;
         UNROLL_BY_FOUR
@@ -64,7 +64,7 @@ template <class T, bool ANY, bool STAGED> struct SamplePass {
         if constexpr (STAGED) {
             const i64 first_row = index - threadIdx.x % 32;
             const T *from = row_at<const T>(pass.logits, Place{first_row, 0});
-            for_entries(entries_of(first_row), [&](int place, int entry) { rows[place] = Storage<T>::load(from + entry); });
+            for_staged(entries_of(first_row), [&](int place, int entry) { rows[place] = Storage<T>::load(from + entry); });
             __syncwarp();
         }
     }
@@ -154,7 +154,7 @@ template <class T, bool ANY, bool STAGED> struct SamplePass {
                 write(mine, 1, value, row, soft, part_of, max, targets);
                 __syncwarp();
                 T *to = row_at<T>(pass.grad, Place{first_row, 0});
-                for_entries(entries_of(first_row), [&](int place, int entry) { Storage<T>::store(to + entry, rows[place]); });
+                for_staged(entries_of(first_row), [&](int place, int entry) { Storage<T>::store(to + entry, rows[place]); });
             } else if (there) {
                 write(row_at<T>(pass.grad, at), pass.grad.step, value, row, soft, part_of, max, targets);
             }
@@ -236,7 +236,7 @@ template <class T, bool ANY, bool STAGED = false> DEVICE void pass_samples(const
     Samples samples = {pass, own, labels, statistics, divisor, rows[STAGED ? warp : 0].entries, TargetCount<STAGED>(pass), {}, {0, 0}, 0};
     // Issue the first loads early, to overlap them with the rest of the setup.
     if (begin < tiles) samples.begin(begin * 32 + lane);
-    for_entries(pass.classes, [&](int row, int column) {
+    for_matrix(pass.classes, [&](int row, int column) {
         labels.entries[row][column] = __ldg(pass.state.soft_labels + row * pass.state.soft_labels_stride + column);
     });
     if (!ANY) samples.targets_counted.begin();

@@ -8,7 +8,7 @@ template <class T, int LANES, bool ANY> struct RowInMemory : LongRow<T, LANES, A
     typedef LongRow<T, LANES, ANY> Base;
     using typename Base::Real;
     using typename Base::Soft;
-    using Base::PAIR, Base::SIDE, Base::KEEPS, Base::pass, Base::lane, Base::step_of, Base::aligned, Base::behind;
+    using Base::PAIR, Base::SIDE, Base::IN_PLACE, Base::pass, Base::lane, Base::step_of, Base::aligned, Base::behind;
     // Loads in flight per lane in the first sweep, which is bound by memory latency alone.
     enum { LOADS = sizeof(T) == 8 ? 4 : 8 * PAIR };
     // Soft label entries per cache line.
@@ -111,7 +111,7 @@ template <class T, int LANES, bool ANY> struct RowInMemory : LongRow<T, LANES, A
             for (int j = 0; j < SIDE; ++j) {
                 const Real part = !ANY || this->template has<FULL>(k, j) ? soft.part(labels[j], k + behind(j)) : (Real)0;
                 const Real e = add_class<true>(value[j], part, max, sums[0], sums[1], sums[2]);
-                if constexpr (KEEPS && CACHED) {
+                if constexpr (IN_PLACE && CACHED) {
                     if (this->template has<FULL>(k, j)) Storage<T>::store(cache + k + behind(j), e);
                 }
             }
@@ -147,7 +147,7 @@ template <class T, int LANES, bool ANY> struct RowInMemory : LongRow<T, LANES, A
             if (wanted && !AHEAD) read_labels<FULL>(soft, k, labels);
             if (wanted && AHEAD && FULL) read_labels<false>(soft, k + SIDE * LANES, next);
             read_chunk<FULL, CACHED>(k, e);
-            if (!(KEEPS && CACHED)) {
+            if (!(IN_PLACE && CACHED)) {
                 UNROLL
                 for (int j = 0; j < SIDE; ++j) e[j] = Arithmetic<Real>::exp(e[j] - max);
             }

@@ -94,16 +94,18 @@ template <class T, int LANES, int ITEMS, bool ANY> struct RowInRegisters {
     // to own(k, units) where the block accumulates in shared memory.
     struct None { DEVICE void operator()(int, int) const {} };
     template <class Units, class Own = None>
-    DEVICE void write(const Soft &soft, const RowResult<Real> &row, Real, T *grad, bool wanted, i64 *sums, bool adds, Units units, Own own = Own()) {
+    DEVICE void write(const Soft &soft, const RowResult<Real> &row, Real, T *grad, bool wanted, i64 *sums, bool adds, Units units,
+                      Own own = Own()) {
         if (wanted) {
             T *to = in_register(grad + lane * step_of(pass.grad));
             UNROLL
             for (int first = 0; first < ITEMS; first += KEPT) {
                 if constexpr (KEPT < ITEMS) read_labels(soft, first, label);
                 UNROLL
-                for (int i = first; i < first + KEPT; ++i)
-                    if (has(i))
-                        Storage<T>::store(to + i * LANES * step_of(pass.grad), gradient_entry(row, soft.part(label[i - first], lane + i * LANES), value[i]));
+                for (int i = first; i < first + KEPT; ++i) {
+                    T *entry = to + i * LANES * step_of(pass.grad);
+                    if (has(i)) Storage<T>::store(entry, gradient_entry(row, soft.part(label[i - first], lane + i * LANES), value[i]));
+                }
             }
         }
         if (!adds) return;

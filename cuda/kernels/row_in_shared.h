@@ -1,6 +1,6 @@
 // A row of one warp in shared memory, brought there by the copy engine: it takes no registers, so 32 warps are resident
-// on a multiprocessor instead of the 20 with rows in registers. The lanes have the classes of RowInRegisters<T, 32, 32>, and add them in the same
-// order.
+// on a multiprocessor instead of the 20 with rows in registers. The lanes have the classes of RowInRegisters<T, 32, 32>,
+// and add them in the same order.
 #pragma once
 #include "bulk_copy.h"
 
@@ -9,8 +9,7 @@ template <class T> struct RowInShared {
     typedef SoftLabel<Real, false> Soft;
     typedef Real OfLane; // partial sums of a lane
     enum { LANES = 32, MOST = 1024, CHAINS = 4 };
-    // Exponentials take the place of the logits, if they fit.
-    enum { IN_PLACE = sizeof(T) == sizeof(float) };
+    enum { IN_PLACE = ExponentialsInPlace<T>::value };
     // The shared memory of a warp.
     struct Memory {
         Mbarrier filled[2]; // one is used; the other keeps the rest aligned

@@ -9,9 +9,9 @@ template <class T, int LANES> struct RowInStream : LongRow<T, LANES, false> {
     typedef LongRow<T, LANES, false> Base;
     using typename Base::Real;
     using typename Base::Soft;
-    using Base::PAIR, Base::SIDE, Base::pass, Base::lane, Base::behind;
+    using Base::PAIR, Base::SIDE, Base::IN_PLACE, Base::pass, Base::lane, Base::behind;
     typedef RowStream<T, LANES> Stream;
-    enum { CHUNK = Stream::CHUNK, IN_PLACE = Stream::IN_PLACE };
+    enum { CHUNK = Stream::CHUNK };
     struct alignas(8) Two { float of[2]; };
 
     Slot first, labels;    // the first chunk of the current row; the next chunk of soft labels

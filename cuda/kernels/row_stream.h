@@ -45,8 +45,7 @@ template <class V, int MOST> struct SlotRing {
 };
 
 template <class T, int LANES> struct RowStream {
-    // IN_PLACE: exponentials take the place of the logits, which are no longer needed.
-    enum { CHUNK = OLS_STREAM_CHUNK, IN_PLACE = sizeof(T) == sizeof(float) };
+    enum { CHUNK = OLS_STREAM_CHUNK, IN_PLACE = ExponentialsInPlace<T>::value };
     typedef SlotRing<T, OLS_STREAM_SLOTS> Logits;
     typedef SlotRing<float, OLS_STREAM_LABEL_SLOTS> Labels;
     // Dynamic shared memory begins with this. Behind it are the slots of the soft labels, those of the logits and,
@@ -63,7 +62,9 @@ template <class T, int LANES> struct RowStream {
     static DEVICE Barriers &barriers() { return *reinterpret_cast<Barriers *>(shared()); }
     static DEVICE float *label_slots() { return reinterpret_cast<float *>(shared() + sizeof(Barriers)); }
     static DEVICE T *logit_slots(const Pass &pass) { return reinterpret_cast<T *>(label_slots() + slots_of_labels(pass) * Labels::SIZE); }
-    static DEVICE float *exponentials(const Pass &pass) { return reinterpret_cast<float *>(logit_slots(pass) + slots_of_logits(pass) * Logits::SIZE); }
+    static DEVICE float *exponentials(const Pass &pass) {
+        return reinterpret_cast<float *>(logit_slots(pass) + slots_of_logits(pass) * Logits::SIZE);
+    }
     static DEVICE unsigned slots_of_logits(const Pass &pass) { return (unsigned)pass.cached % 256; }
     static DEVICE unsigned slots_of_labels(const Pass &pass) { return (unsigned)pass.cached / 256; }
     // Sweeps over a row that read its soft label: for the sums, and for the gradient.

@@ -44,7 +44,7 @@ static DEVICE bool count_if_not_full(const Pass &pass, int counted) {
 
 // Calls each(row, column) for the entries of a K x K matrix, K <= 32. Called by all threads of a block: one warp per
 // row, one lane per column.
-template <class Each> DEVICE void for_entries(int classes, Each each) {
+template <class Each> DEVICE void for_matrix(int classes, Each each) {
     const int lane = threadIdx.x % 32;
     for (int row = threadIdx.x / 32; row < classes; row += (int)blockDim.x / 32)
         if (lane < classes) each(row, lane);
@@ -60,7 +60,7 @@ template <int MOST> struct PrivateStatistics {
     unsigned low[MOST][MOST + 1], high[MOST][MOST + 1], counts[MOST];
 
     DEVICE void clear(int classes) {
-        for_entries(classes, [&](int row, int column) { low[row][column] = high[row][column] = 0; });
+        for_matrix(classes, [&](int row, int column) { low[row][column] = high[row][column] = 0; });
         for (int k = threadIdx.x; k < classes; k += blockDim.x) counts[k] = 0;
         __syncthreads();
     }
@@ -75,7 +75,7 @@ template <int MOST> struct PrivateStatistics {
         __syncthreads();
         if (statistics != STATISTICS_ADD && statistics != STATISTICS_TAKE_BACK) return;
         i64 sign = statistics == STATISTICS_ADD ? 1 : -1;
-        for_entries(pass.classes, [&](int row, int column) {
+        for_matrix(pass.classes, [&](int row, int column) {
             const i64 sum = ((i64)high[row][column] << HALF) + low[row][column];
             low[row][column] = high[row][column] = 0;
             add_if(sum != 0, pass.state.sums + row * pass.state.sums_stride + column, sign * sum);
