@@ -1,4 +1,4 @@
-# What can be done here, one target each. `make help` lists them.
+# What can be done here, one target each. `make help` lists them; `make` alone builds the library.
 
 PREFIX ?= /usr/local
 DESTDIR ?=
@@ -9,8 +9,10 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 SOVERSION := $(shell echo $(VERSION) | sed -E 's/^(0\.[0-9]+|[1-9][0-9]*)\..*/\1/')
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 LIBDIR ?= lib
+# Relative to PREFIX; distributions pass it as an absolute path.
+override LIBDIR := $(patsubst $(PREFIX)/%,%,$(LIBDIR))
 ROOT = $(DESTDIR)$(PREFIX)
-LIB = $(ROOT)/$(LIBDIR)
+LIB = $(if $(filter /%,$(LIBDIR)),$(error LIBDIR = $(LIBDIR) is not below PREFIX = $(PREFIX)),$(ROOT)/$(LIBDIR))
 # What the tree calls itself in ols.pc.
 PC_PREFIX ?= $(PREFIX)
 DIST ?= $(TARGET)/dist
@@ -22,7 +24,9 @@ SYSTEM_LIBRARIES = $(shell sed -n 's/^Libs.private: *//p' packaging/ols.pc.in)
 FILL = sed -e 's|@PREFIX@|$(PC_PREFIX)|; s|@LIBDIR@|$(LIBDIR)|; s|@VERSION@|$(VERSION)|; s|@SOVERSION@|$(SOVERSION)|g' \
 	-e 's|@CMAKE_TO_PREFIX@|$(CMAKE_TO_PREFIX)|; s|@SYSTEM_LIBRARIES@|$(SYSTEM_LIBRARIES)|; s|@POINTER_BYTES@|$(shell expr $$(getconf LONG_BIT) / 8)|'
 
-.DEFAULT_GOAL := help
+.DEFAULT_GOAL := build
+# `make build install` builds before it installs, with -j too.
+.NOTPARALLEL:
 .PHONY: help build demo example-c example-cpp example-go example-julia test setup lint test-avx512 test-c test-cpp test-cuda test-go test-julia test-python test-rust test-install test-ring test-demo check-cuda bench bench-languages install uninstall dist clean bless licenses
 
 help: ## lists the targets
@@ -42,7 +46,7 @@ example-c: build ## trains softmax regression on the digits from a page of C
 example-cpp: build ## trains a convolutional network with LibTorch (ARGS="--help" for more; PyTorch's wheel: 5 GB, once)
 	examples/cpp/run $(ARGS)
 
-example-go: ## trains on the digits from Go, against a tree installed under target/go (ARGS="--help" for more)
+example-go: build ## trains on the digits from Go, against a tree installed under target/go (ARGS="--help" for more)
 	$(MAKE) --no-print-directory install PREFIX=$(abspath $(TARGET))/go/tree DESTDIR= > /dev/null
 	cd examples/go && PKG_CONFIG_PATH=$(abspath $(TARGET))/go/tree/lib/pkgconfig LD_LIBRARY_PATH=$(abspath $(TARGET))/go/tree/lib go run ./digits $(ARGS)
 
@@ -112,7 +116,11 @@ bench: setup build ## the race against PyTorch and a copy of the logits (ARGS="-
 bench-languages: setup build ## what each language adds to a call, over the bare C call, in nanoseconds (ARGS=--write-docs puts it into the page); installs a Julia on Debian
 	benches/languages/run $(ARGS)
 
-install: build ## installs library, headers, pkg-config file and CMake package under PREFIX (DESTDIR and LIBDIR as usual)
+# Runs no compiler, so that root can install what another user has built.
+install: ## copies library, headers, pkg-config file and CMake package to PREFIX, after `make build` (DESTDIR and LIBDIR as usual)
+	@for file in $(TARGET)/release/libols.so $(TARGET)/release/libols.a; do \
+		test -f $$file || { echo "make install: there is no $$file; run \`make build\` first, not as root" >&2; exit 1; }; \
+	done
 	install -d $(LIB)/pkgconfig $(LIB)/cmake/ols $(ROOT)/include/ols/torch $(ROOT)/share/doc/ols
 	install -m 755 $(TARGET)/release/libols.so $(LIB)/libols.so.$(VERSION)
 	ln -sf libols.so.$(VERSION) $(LIB)/libols.so.$(SOVERSION)
@@ -125,6 +133,7 @@ install: build ## installs library, headers, pkg-config file and CMake package u
 	$(FILL) packaging/ols.pc.in > $(LIB)/pkgconfig/ols.pc
 	$(FILL) packaging/ols-config.cmake.in > $(LIB)/cmake/ols/ols-config.cmake
 	$(FILL) packaging/ols-config-version.cmake.in > $(LIB)/cmake/ols/ols-config-version.cmake
+	chmod 644 $(LIB)/pkgconfig/ols.pc $(LIB)/cmake/ols/ols-config.cmake $(LIB)/cmake/ols/ols-config-version.cmake
 
 uninstall: ## removes what install put under PREFIX
 	rm -f $(LIB)/libols.so $(LIB)/libols.so.$(SOVERSION) $(LIB)/libols.so.$(VERSION) $(LIB)/libols.a $(LIB)/pkgconfig/ols.pc
@@ -133,7 +142,7 @@ uninstall: ## removes what install put under PREFIX
 	rm -f $(ROOT)/include/ols.h $(ROOT)/include/ols_dlpack.h $(patsubst bindings/cpp/%,$(ROOT)/%,$(wildcard bindings/cpp/include/ols/*.hpp bindings/cpp/include/ols/torch/*.hpp))
 	rmdir $(ROOT)/include/ols/torch $(ROOT)/include/ols $(LIB)/cmake/ols $(ROOT)/share/doc/ols 2> /dev/null || true
 
-dist: ## packs the installed tree, which may be unpacked anywhere: target/dist/libols-VERSION-SYSTEM.tar.gz (DIST: another folder)
+dist: build ## packs the installed tree, which may be unpacked anywhere: target/dist/libols-VERSION-SYSTEM.tar.gz (DIST: another folder)
 	rm -rf $(DIST)/$(PACKAGE)
 	$(MAKE) --no-print-directory install DESTDIR=$(DIST)/ PREFIX=$(PACKAGE) LIBDIR=lib PC_PREFIX='$$$${pcfiledir}/../..'
 	install -m 644 README.md CHANGELOG.md $(DIST)/$(PACKAGE)/share/doc/ols
