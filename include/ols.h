@@ -709,6 +709,11 @@ typedef struct ols_report_t {
     int64_t running_targets_out_of_range;
 } ols_report_t;
 
+#if defined(__cplusplus) && defined(__GNUC__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wold-style-cast"
+#endif
+
 /**
  * Creates a view of a single value in host memory, with 0 dimensions.
  *
@@ -765,6 +770,10 @@ static inline ols_tensor_t ols_tensor_1d(const void *data, int32_t dtype, int64_
     tensor.ndim = 1;
     return tensor;
 }
+
+#if defined(__cplusplus) && defined(__GNUC__)
+#pragma GCC diagnostic pop
+#endif
 
 #ifdef __cplusplus
 extern "C" {

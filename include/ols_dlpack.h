@@ -49,11 +49,22 @@
  */
 #define ols_tensor_from_dlpack(tensor, layout, out)                                               \
     ols_tensor_from_dlpack_fields((tensor)->data, (tensor)->byte_offset,                          \
-                                  (int32_t)(tensor)->device.device_type,                          \
-                                  (int32_t)(tensor)->device.device_id, (tensor)->dtype.code,      \
-                                  (tensor)->dtype.bits, (tensor)->dtype.lanes,                    \
-                                  (int32_t)(tensor)->ndim, (tensor)->shape, (tensor)->strides,    \
-                                  (layout), (out))
+                                  OLS_DLPACK_INT32_((tensor)->device.device_type),                \
+                                  (tensor)->device.device_id, (tensor)->dtype.code,               \
+                                  (tensor)->dtype.bits, (tensor)->dtype.lanes, (tensor)->ndim,    \
+                                  (tensor)->shape, (tensor)->strides, (layout), (out))
+
+/** The device type is an enum in dlpack.h. Internal. */
+#ifdef __cplusplus
+#define OLS_DLPACK_INT32_(value) static_cast<int32_t>(value)
+#else
+#define OLS_DLPACK_INT32_(value) ((int32_t)(value))
+#endif
+
+#if defined(__cplusplus) && defined(__GNUC__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wold-style-cast"
+#endif
 
 /**
  * Collapses the dimensions `from` to `to` - 1 into one and stores its size and stride. Returns 0 if
@@ -133,5 +144,9 @@ static inline ols_status_t ols_tensor_from_dlpack_fields(
     *out = tensor;
     return OLS_STATUS_OK;
 }
+
+#if defined(__cplusplus) && defined(__GNUC__)
+#pragma GCC diagnostic pop
+#endif
 
 #endif /* OLS_DLPACK_H */

@@ -1,3 +1,8 @@
+#if defined(__cplusplus) && defined(__GNUC__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wold-style-cast"
+#endif
+
 /**
  * Creates a view of a single value in host memory, with 0 dimensions.
  *
@@ -54,3 +59,7 @@ static inline ols_tensor_t ols_tensor_1d(const void *data, int32_t dtype, int64_
     tensor.ndim = 1;
     return tensor;
 }
+
+#if defined(__cplusplus) && defined(__GNUC__)
+#pragma GCC diagnostic pop
+#endif

@@ -95,7 +95,7 @@ public:
     }
 
 private:
-    ols_batch_t raw_;
+    ols_batch_t raw_ = {};
     double lam_ = 0, grad_loss_ = 0;
 };
 

@@ -208,10 +208,10 @@ private:
         return *this;
     }
 
-    ols_options_t raw_;
+    ols_options_t raw_ = {};
     // Shared by copies and never modified.
-    std::shared_ptr<const std::vector<double>> class_weights_;
-    std::shared_ptr<const std::vector<float>> initial_soft_labels_;
+    std::shared_ptr<const std::vector<double>> class_weights_ = {};
+    std::shared_ptr<const std::vector<float>> initial_soft_labels_ = {};
 };
 
 } // namespace ols
