@@ -224,11 +224,12 @@ pub(crate) fn to_bytes(options: &Options, state: &State, epoch: i64) -> Result<V
 /// Writes the file: first a temporary one beside it, then, once that is on the disk, under its name.
 pub(crate) fn save(options: &Options, state: &State, epoch: i64, path: &Path) -> Result<()> {
     let failed = |error: &dyn std::fmt::Display| Error::new(ErrorKind::Io, format!("{}: cannot be written: {error}", path.display()));
-    // A link to a file stays a link; what is there and no file (a device, a folder) is not replaced by one.
+    // A link stays a link; what is there and no file (a device, a folder) is not replaced by one.
     let target: PathBuf = match std::fs::metadata(path) {
         Ok(there) if !there.is_file() => return Err(failed(&"it exists and is not a regular file")),
         Ok(_) => std::fs::canonicalize(path).map_err(|error| failed(&error))?,
-        Err(_) => path.into(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => end_of_links(path),
+        Err(error) => return Err(failed(&error)),
     };
     let folder = match target.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
@@ -260,6 +261,17 @@ pub(crate) fn save(options: &Options, state: &State, epoch: i64, path: &Path) ->
         let _ = folder.sync_all();
     }
     Ok(())
+}
+
+/// Where a link to a file that does not exist yet leads.
+fn end_of_links(path: &Path) -> PathBuf {
+    // Linux follows no more than 40 links; another process may close a circle meanwhile.
+    let mut target = path.to_path_buf();
+    for _ in 0..40 {
+        let Ok(next) = std::fs::read_link(&target) else { break };
+        target = target.parent().unwrap_or(Path::new("")).join(next);
+    }
+    target
 }
 
 /// Reads a whole file.

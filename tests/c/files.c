@@ -15,6 +15,20 @@ static void paths(world_t *w, const char *folder) {
     REFUSED(w, OLS_STATUS_IO, "cannot be written", ols_save(criterion, folder, NULL));
     REFUSED(w, OLS_STATUS_IO, "cannot be read", ols_load(criterion, folder, NULL));
     REFUSED(w, OLS_STATUS_IO, "/dev/null|regular file", ols_save(criterion, "/dev/null", NULL));
+    /* A link to a file that does not exist yet: the file is created, and the link stays. */
+    char link[4096], target[4096];
+    struct stat status;
+    snprintf(link, sizeof link, "%s/link", folder);
+    snprintf(path, sizeof path, "%s/linked", folder);
+    CHECK(mkdir(path, 0755) == 0 && symlink("linked/state", link) == 0);
+    OK(ols_save(criterion, link, NULL));
+    snprintf(target, sizeof target, "%s/linked/state", folder);
+    CHECK(lstat(link, &status) == 0 && S_ISLNK(status.st_mode) && lstat(target, &status) == 0 && S_ISREG(status.st_mode));
+    OK(ols_load(criterion, link, NULL));
+    snprintf(link, sizeof link, "%s/circle", folder);
+    CHECK(symlink("circle", link) == 0);
+    REFUSED(w, OLS_STATUS_IO, "circle|cannot be written", ols_save(criterion, link, NULL));
+    CHECK(lstat(link, &status) == 0 && S_ISLNK(status.st_mode));
     REFUSED(w, OLS_STATUS_IO, "/proc/version|cannot be written", ols_save(criterion, "/proc/version", NULL));
     snprintf(path, sizeof path, "%s/locked", folder);
     CHECK(mkdir(path, 0555) == 0);
