@@ -149,6 +149,9 @@ void options() {
     EXPECT(ols::criterion(ols::options(3).smoothing(0.2)).options().smoothing() == 0.2);
     const ols::criterion again(back);
     EXPECT(again.soft_labels()(2, 1) == 7);
+    ols::options source = ols::options(3).class_weights({1, 2, 3});
+    { const ols::options destination = std::move(source); }
+    EXPECT(static_cast<const double *>(source.class_weights().raw().data)[2] == 3); // NOLINT: valid after the move
 
     for (const auto value : {ols::initial::smoothing, ols::initial::uniform, ols::initial::zero, ols::initial::one_hot, ols::initial::matrix}) {
         EXPECT(std::string(ols::to_string(value)) != "unknown");
@@ -432,6 +435,7 @@ void states(const std::string &folder) {
     resumed.load(bytes);
     THROWS(OLS_STATUS_INVALID_FILE, "truncated", resumed.load(bytes.data(), bytes.size() - 1));
     THROWS(OLS_STATUS_INVALID_ARGUMENT, "num_classes|4", ols::criterion(5).load(bytes));
+    THROWS(OLS_STATUS_INVALID_FILE, "truncated", resumed.load(std::vector<std::uint8_t>()));
     THROWS(OLS_STATUS_IO, "missing", resumed.save(folder + "/missing/file"));
     THROWS(OLS_STATUS_INVALID_ARGUMENT, "zero byte", resumed.save(path + std::string(1, '\0') + "tail"));
     EXPECT(resumed.save() == bytes);

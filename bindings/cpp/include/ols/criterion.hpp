@@ -217,7 +217,10 @@ public:
         }
     }
     void load(const void *bytes, std::size_t size, void *stream = nullptr) { check(ols_load_memory(open(), bytes, size, stream)); }
-    void load(const std::vector<std::uint8_t> &bytes, void *stream = nullptr) { load(bytes.data(), bytes.size(), stream); }
+    void load(const std::vector<std::uint8_t> &bytes, void *stream = nullptr) {
+        // data() may be NULL, which the library would report instead of an empty file.
+        load(bytes.empty() ? static_cast<const void *>("") : bytes.data(), bytes.size(), stream);
+    }
 
     friend void swap(criterion &a, criterion &b) noexcept { std::swap(a.handle_, b.handle_); }
 
@@ -225,14 +228,14 @@ private:
     explicit criterion(ols_criterion_t *handle) noexcept : handle_(handle) {}
 
     ols_criterion_t *open() const {
-        if (handle_ == nullptr) throw error(OLS_STATUS_INVALID_STATE, "ols::criterion: it was closed, released or moved from");
+        if (handle_ == nullptr) throw error(OLS_STATUS_INVALID_STATE, "ols::criterion: this criterion was closed, released or moved from");
         return handle_;
     }
 
     static void check_host(const char *name, const char *elsewhere, const ols_tensor_t &tensor) {
         if (tensor.device_type != OLS_DEVICE_CPU && tensor.device_type != OLS_DEVICE_CUDA_HOST) {
-            throw error(OLS_STATUS_INVALID_DEVICE, std::string("ols::criterion::") + name + ": the memory is of device type " +
-                                                       std::to_string(tensor.device_type) + ", not the host's; use " + elsewhere);
+            throw error(OLS_STATUS_INVALID_DEVICE, std::string("ols::criterion::") + name + ": device_type = " + std::to_string(tensor.device_type) +
+                                                       " is not host memory; use " + elsewhere);
         }
     }
 
@@ -245,7 +248,7 @@ private:
 
     static const char *c_path(const char *function, const std::string &path) {
         if (path.find('\0') != std::string::npos) {
-            throw error(OLS_STATUS_INVALID_ARGUMENT, std::string("ols::criterion::") + function + ": path has a zero byte in it");
+            throw error(OLS_STATUS_INVALID_ARGUMENT, std::string("ols::criterion::") + function + ": path contains a zero byte");
         }
         return path.c_str();
     }

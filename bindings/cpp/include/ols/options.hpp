@@ -93,6 +93,11 @@ public:
     /// Copies the struct of the C interface; its tensors remain views of the caller's memory.
     explicit options(const ols_options_t &raw) : raw_(raw) { detail::require_library(); }
 
+    // No moves: `raw_` of the source would keep pointing to values that it no longer owns.
+    options(const options &) = default;
+    options &operator=(const options &) = default;
+    ~options() = default;
+
     const ols_options_t &raw() const noexcept { return raw_; }
 
     std::int64_t num_classes() const noexcept { return raw_.num_classes; }
@@ -172,7 +177,7 @@ public:
         const auto count = static_cast<double>(values.size());
         if (count != static_cast<double>(k) * static_cast<double>(k)) {
             throw error(OLS_STATUS_INVALID_SHAPE, "ols::options: initial_soft_labels has " + std::to_string(values.size()) +
-                                                      " values instead of K*K with K = " + std::to_string(k));
+                                                      " values, but K*K with K = " + std::to_string(k) + " are required");
         }
         initial_soft_labels_ = std::make_shared<const std::vector<float>>(std::move(values));
         return initial_soft_labels(view(initial_soft_labels_->data(), k, k));

@@ -137,7 +137,7 @@ using elements_of = std::remove_pointer_t<decltype(std::declval<Container &>().d
 [[noreturn]] inline void raise_length(std::size_t length, std::size_t dimensions, const std::array<std::int64_t, 3> &shape) {
     std::string text;
     for (std::size_t d = 0; d < dimensions; d++) text += (d == 0 ? "" : ", ") + std::to_string(shape[d]);
-    throw error(OLS_STATUS_INVALID_SHAPE, "ols::view: a container of " + std::to_string(length) + " elements is not of shape (" + text + ")");
+    throw error(OLS_STATUS_INVALID_SHAPE, "ols::view: a container of " + std::to_string(length) + " elements cannot have shape (" + text + ")");
 }
 
 /// Returns whether a container of `length` elements has exactly as many elements as the shape.
@@ -201,7 +201,7 @@ template <class T>
 detail::view_of<T> strided(T *data, std::initializer_list<std::int64_t> shape, std::initializer_list<std::int64_t> strides) {
     if (shape.size() != strides.size() || shape.size() > 3) {
         throw error(OLS_STATUS_INVALID_SHAPE, "ols::strided: " + std::to_string(shape.size()) + " sizes and " + std::to_string(strides.size()) +
-                                                  " strides; there must be as many of both, and no more than 3");
+                                                  " strides; the numbers must be equal, and at most 3");
     }
     ols_tensor_t raw = ols_tensor_0d(data, dtype<std::remove_cv_t<T>>::value);
     raw.ndim = static_cast<std::int32_t>(shape.size());

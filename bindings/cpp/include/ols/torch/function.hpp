@@ -84,7 +84,7 @@ public:
         }
         if (at::GradMode::is_enabled()) {
             // If the gradient were a constant, second derivatives would be silently wrong.
-            const auto refusal = std::make_shared<::torch::autograd::DelayedError>("ols::torch: the gradient of OnlineLabelSmoothing has no derivative", 1);
+            const auto refusal = std::make_shared<::torch::autograd::DelayedError>("ols::torch: second derivatives of OnlineLabelSmoothing are not supported", 1);
             gradient = (*refusal)({gradient.detach().requires_grad_()})[0];
         }
         return {gradient, at::Tensor()};
@@ -97,8 +97,8 @@ private:
 
     static at::Tensor recomputed(const at::Tensor &logits, const at::Tensor &incoming, const Pass &pass) {
         if (pass.core->version != pass.version) {
-            throw error(OLS_STATUS_INVALID_STATE, "ols::torch: backward after the soft labels or alpha have changed; 16-bit gradients are recomputed, "
-                                                  "and must be before next_epoch, set_alpha, set_soft_labels and load");
+            throw error(OLS_STATUS_INVALID_STATE, "ols::torch: the soft labels or alpha have changed since the forward pass; with 16-bit logits, call "
+                                                  "backward before next_epoch, set_alpha, set_soft_labels and load");
         }
         const at::Tensor gradient = empty_gradient(logits);
         const at::Tensor factor = readable("grad_loss", incoming, OLS_DLPACK_SAMPLES);

@@ -55,7 +55,13 @@ class OnlineLabelSmoothingImpl : public ::torch::nn::Cloneable<OnlineLabelSmooth
 public:
     explicit OnlineLabelSmoothingImpl(std::int64_t num_classes) : OnlineLabelSmoothingImpl(OnlineLabelSmoothingOptions(num_classes)) {}
     // NOLINTNEXTLINE: reset() initialises a member of the base, as in LibTorch's own modules.
-    explicit OnlineLabelSmoothingImpl(OnlineLabelSmoothingOptions options_) : options(std::move(options_)) { OnlineLabelSmoothingImpl::reset(); }
+    explicit OnlineLabelSmoothingImpl(OnlineLabelSmoothingOptions options_) : options(std::move(options_)) {
+        // reset, clone and to read the options again, which must not depend on what the caller does with the tensors.
+        for (at::Tensor *const tensor : {&options.class_weights(), &options.initial_soft_labels()}) {
+            if (tensor->defined()) *tensor = tensor->detach().clone();
+        }
+        OnlineLabelSmoothingImpl::reset();
+    }
 
     /// Resets to the initial state given by the options. If the library rejects them, the module is unchanged.
     void reset() override {
@@ -158,6 +164,7 @@ public:
     /// Replaces S by a tensor of shape (K, K), f32 or f64, finite and >= 0, on the device of the module.
     void set_soft_labels(const ::torch::Tensor &values) {
         detail::Core &core = bound();
+        if (!values.defined()) throw error(OLS_STATUS_INVALID_ARGUMENT, "ols::torch: soft_labels is an undefined tensor");
         const at::Tensor ready = detail::readable("soft_labels", values.detach(), OLS_DLPACK_PLAIN);
         core.criterion.set_soft_labels(detail::view_of("soft_labels", ready, OLS_DLPACK_PLAIN), stream());
         core.version++;
@@ -296,12 +303,12 @@ private:
         const auto refuse = [](ols_status_t status, const std::string &what) { throw error(status, "ols::torch: " + what); };
         if (!logits.defined()) refuse(OLS_STATUS_INVALID_ARGUMENT, "logits is an undefined tensor");
         if (!targets.defined()) refuse(OLS_STATUS_INVALID_ARGUMENT, "targets is an undefined tensor");
-        if (logits.dim() == 0) refuse(OLS_STATUS_INVALID_SHAPE, "logits has no dimension; it must have (K), (N, K) or (N, K, d1, ...)");
+        if (logits.dim() == 0) refuse(OLS_STATUS_INVALID_SHAPE, "logits.shape = [] is not (K), (N, K) or (N, K, d1, ...)");
         const bool is_unbatched = logits.dim() == 1;
         const auto batched = [&](const char *name, const at::Tensor &tensor, bool one_for_all = false) {
             if (!tensor.defined()) return tensor;
             if (tensor.requires_grad() && at::GradMode::is_enabled()) {
-                refuse(OLS_STATUS_INVALID_ARGUMENT, std::string(name) + " requires a gradient, and gets none; detach() it");
+                refuse(OLS_STATUS_INVALID_ARGUMENT, std::string(name) + " requires a gradient, but none is computed for it; pass a detached tensor");
             }
             if (one_for_all && tensor.dim() == 0) return tensor;
             const at::Tensor whole = is_unbatched && tensor.dim() == 0 ? tensor.unsqueeze(0) : tensor;
@@ -312,7 +319,7 @@ private:
                 shape.erase(shape.begin() + 1);
                 if (whole.sizes() != at::IntArrayRef(shape)) {
                     std::ostringstream text;
-                    text << name << ".shape = " << whole.sizes() << " differs from " << at::IntArrayRef(shape) << ", the logits' without the classes";
+                    text << name << ".shape = " << whole.sizes() << " differs from " << at::IntArrayRef(shape) << ", the shape of the logits without K";
                     refuse(OLS_STATUS_INVALID_SHAPE, text.str());
                 }
             }

@@ -23,6 +23,10 @@ std::vector<T> values_of(const char *name, const at::Tensor &tensor, std::int64_
         throw error(OLS_STATUS_INVALID_SHAPE,
                     std::string("ols::torch: ") + name + " has " + std::to_string(tensor.dim()) + " dimensions instead of " + std::to_string(dimensions));
     }
+    if (!tensor.is_floating_point()) {
+        throw error(OLS_STATUS_INVALID_DTYPE, std::string("ols::torch: ") + name + " has dtype " + c10::toString(tensor.scalar_type()) +
+                                                  ", which is not a floating-point dtype");
+    }
     const at::Tensor host = tensor.detach().to(at::kCPU, c10::CppTypeToScalarType<T>::value).contiguous();
     const T *const data = host.template data_ptr<T>();
     return std::vector<T>(data, data + host.numel());

@@ -22,14 +22,14 @@ inline std::int32_t dtype_of(const char *name, at::ScalarType type) {
     case at::kByte: return OLS_DTYPE_U8;
     case at::kShort: return OLS_CODE_INT | 16 << 8;
     case at::kChar: return OLS_CODE_INT | 8 << 8;
-    default: throw error(OLS_STATUS_INVALID_DTYPE, std::string("ols::torch: ") + name + " has dtype " + c10::toString(type) + ", which libols does not take");
+    default: throw error(OLS_STATUS_INVALID_DTYPE, std::string("ols::torch: ") + name + " has dtype " + c10::toString(type) + ", which is not supported");
     }
 }
 
 inline std::int32_t device_type_of(const char *name, const at::Device &device) {
     if (device.is_cpu()) return OLS_DEVICE_CPU;
     if (device.is_cuda()) return OLS_DEVICE_CUDA;
-    throw error(OLS_STATUS_INVALID_DEVICE, std::string("ols::torch: ") + name + " is on device " + device.str() + "; libols takes cpu and cuda");
+    throw error(OLS_STATUS_INVALID_DEVICE, std::string("ols::torch: ") + name + " is on device " + device.str() + "; only cpu and cuda are supported");
 }
 
 /// Returns whether the dimensions collapse to the at most three of the library; `*out` is then the view. `layout` is
@@ -47,11 +47,11 @@ inline bool collapses(const char *name, const at::Tensor &tensor, std::int32_t l
 inline at::Tensor readable(const char *name, const at::Tensor &tensor, std::int32_t layout) {
     if (!tensor.defined()) return tensor;
     if (tensor.layout() != at::kStrided) {
-        throw error(OLS_STATUS_INVALID_ARGUMENT, std::string("ols::torch: ") + name + " is not a dense tensor");
+        throw error(OLS_STATUS_INVALID_ARGUMENT, std::string("ols::torch: ") + name + " has layout " + c10::str(tensor.layout()) + ", which is not supported");
     }
     ols_tensor_t view;
     if (!tensor.is_neg() && collapses(name, tensor, layout, &view)) return tensor;
-    TORCH_WARN_ONCE("ols::torch: the strides of ", name, " do not collapse to (N, K, inner); it is copied in each call (said once)");
+    TORCH_WARN_ONCE("ols::torch: the strides of ", name, " cannot be collapsed to three dimensions, so each call copies it (shown once)");
     return tensor.resolve_neg().contiguous();
 }
 
@@ -60,8 +60,8 @@ inline tensor view_of(const char *name, const at::Tensor &tensor, std::int32_t l
     if (!tensor.defined()) return ols::tensor();
     ols_tensor_t view;
     if (!collapses(name, tensor, layout, &view)) {
-        throw error(OLS_STATUS_INVALID_SHAPE, std::string("ols::torch: ") + name + " of " + std::to_string(tensor.dim()) +
-                                                  " dimensions cannot be read as (N, K, inner) or (N, inner)");
+        throw error(OLS_STATUS_INVALID_SHAPE, std::string("ols::torch: ") + name + " has " + std::to_string(tensor.dim()) +
+                                                  " dimensions, which cannot be collapsed to three");
     }
     return ols::tensor(view);
 }
@@ -73,7 +73,7 @@ auto native_handle(const Stream &stream, int) -> decltype(stream.native_handle()
 }
 template <class Stream>
 void *native_handle(const Stream &, long) {
-    throw error(OLS_STATUS_UNSUPPORTED, "ols::torch: this LibTorch does not tell the CUDA stream of a tensor; use a later one");
+    throw error(OLS_STATUS_UNSUPPORTED, "ols::torch: this LibTorch does not provide the CUDA stream of a device; 2.10 or later does");
 }
 
 /// Returns LibTorch's current stream of `device`; NULL for the CPU.
