@@ -1,4 +1,4 @@
-/* Pointers, structs that grow, flags, enums and numbers: whatever is wrong with them is said, and nothing is touched. */
+/* Invalid pointers, struct sizes, flags, enums and numbers: each is reported, and nothing is changed. */
 #include "check.h"
 
 static void null_pointers(void) {
@@ -60,7 +60,7 @@ static void null_pointers(void) {
     REFUSED(&w, BAD, "buffer is NULL", ols_load_memory(m->criterion, NULL, 0, NULL));
     REFUSED(&w, BAD, "size = ", ols_load_memory(m->criterion, &size, SIZE_MAX, NULL));
 
-    /* Outputs are as before. */
+    /* The outputs are unchanged. */
     CHECK(criterion == untouched && size == 77 && mode == 77 && epoch == 77);
     for (size_t i = 0; i < sizeof tensor; i++) CHECK(((unsigned char *)&tensor)[i] == 0x5a);
     ols_report_t empty_report = {.struct_size = sizeof report};
@@ -83,7 +83,7 @@ static void misaligned_pointers(void) {
     world_free(&w);
 }
 
-/* Structs of other releases: smaller than the first one's, larger with zeros, larger with something in it. */
+/* Structs of other releases: smaller than in the first one, larger and zero at the end, larger and nonzero at the end. */
 static void struct_sizes(void) {
     ols_options_t options = options_for(K);
     world_t w;
@@ -146,7 +146,7 @@ static void struct_sizes(void) {
     OK(ols_statistics(m->criterion, &newer_statistics.statistics));
     CHECK(newer_statistics.statistics.counts.shape[0] == K);
 
-    /* No byte behind struct_size is written. */
+    /* No byte after struct_size is written. */
     struct { ols_report_t report; uint64_t canary; } exact = {.report = {.struct_size = sizeof exact.report}, .canary = 0xfeedfacefeedfaceu};
     OK(ols_report(m->criterion, NULL, &exact.report));
     CHECK(exact.canary == 0xfeedfacefeedfaceu);
@@ -261,7 +261,7 @@ static void strings(void) {
     CHECK(strcmp(ols_status_string(OLS_STATUS_OK), "OK") == 0);
     CHECK(strcmp(ols_status_string(OLS_STATUS_PANIC), "PANIC") == 0);
     CHECK(strcmp(ols_status_string(-7), "UNKNOWN") == 0 && strcmp(ols_status_string(12), "UNKNOWN") == 0);
-    /* The text belongs to the latest call that returns a status; others leave it alone. */
+    /* The message belongs to the latest call that returns a status; other calls do not change it. */
     CHECK(ols_next_epoch(NULL, NULL) == OLS_STATUS_INVALID_ARGUMENT);
     ols_destroy(NULL);
     CHECK(*ols_status_string(0) == 'O' && *ols_version() != '\0');

@@ -1,4 +1,4 @@
-/* What the C tests share: checks that say where they failed, and a criterion with all that one call needs, to see that nothing was touched. */
+/* Shared by the C tests: checks that report where they failed, and a criterion with everything that a call needs, to detect changes. */
 #ifndef CHECK_H
 #define CHECK_H
 
@@ -18,7 +18,7 @@ static int failures;
         }                                                                                \
     } while (0)
 
-/* The call succeeds and leaves no text. */
+/* The call succeeds, and the error message is empty. */
 #define OK(call)                                 \
     do {                                         \
         ols_status_t status_ = (call);           \
@@ -26,10 +26,10 @@ static int failures;
         CHECK(*ols_last_error() == '\0');        \
     } while (0)
 
-/* The call fails with `status`, and its message begins with the function's name and has every part of `words`, which '|' separates. */
+/* The call fails with `status`, and its message starts with the function's name and contains every part of `words`, which are separated by '|'. */
 #define FAILS(status, words, call) check_failure(__FILE__, __LINE__, #call, (call), status, words)
 
-/* As FAILS, and neither the world's state nor its outputs nor its inputs have changed. */
+/* Like FAILS; in addition, the state, the outputs and the inputs of the world are unchanged. */
 #define REFUSED(world, status, words, call)                        \
     do {                                                           \
         world_remember(world);                                     \
@@ -65,7 +65,7 @@ static inline void check_failure(const char *file, int line, const char *call, o
 
 enum { N = 4, K = 5 };
 
-/* A criterion in training mode, a batch, and outputs. */
+/* A criterion in training mode, a batch, and its outputs. */
 typedef struct {
     ols_criterion_t *criterion;
     float logits[N][K], grad[N][K], loss;
@@ -97,7 +97,7 @@ static inline ols_criterion_t *create(const ols_options_t *options) {
     return criterion;
 }
 
-/* All the bytes that the criterion saves; free() them. */
+/* The bytes that the criterion saves, to be released with free(). */
 static inline void *saved(const ols_criterion_t *criterion, size_t *size) {
     OK(ols_save_memory(criterion, NULL, 0, NULL, size));
     void *bytes = malloc(*size);
@@ -121,7 +121,7 @@ static inline void world_init(world_t *world, const ols_options_t *options) {
     now->batch.targets = ols_tensor_1d(now->targets, OLS_DTYPE_I64, N);
     now->to_loss = ols_tensor_0d(&now->loss, OLS_DTYPE_F32);
     now->to_grad = ols_tensor_2d(now->grad, OLS_DTYPE_F32, N, K);
-    /* Something to lose: statistics and an epoch. */
+    /* State that a faulty call could destroy: statistics and an epoch. */
     OK(ols_forward(now->criterion, &now->batch, NULL, NULL));
     OK(ols_next_epoch(now->criterion, NULL));
     OK(ols_forward(now->criterion, &now->batch, NULL, NULL));
@@ -154,7 +154,7 @@ static inline int world_unchanged(world_t *world) {
 
 static inline int close_to(double value, double expected, double tolerance) { return fabs(value - expected) <= tolerance; }
 
-/* The end of every test's main. */
+/* Returned by every test's main. */
 static inline int finish(void) {
     if (failures) fprintf(stderr, "%d checks failed\n", failures);
     return failures != 0;

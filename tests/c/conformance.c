@@ -23,7 +23,7 @@ static const int32_t UPDATES[] = {0, OLS_BATCH_NO_UPDATE, OLS_BATCH_TAKE_BACK};
 static const ols_status_t ERRORS[] = {OLS_STATUS_OK, OLS_STATUS_INVALID_ARGUMENT, OLS_STATUS_INVALID_DTYPE,
                                       OLS_STATUS_INVALID_SHAPE, OLS_STATUS_TARGET_OUT_OF_RANGE, OLS_STATUS_INVALID_STATE};
 
-/* Numbers of 16 bits; those to encode are exact. */
+/* 16-bit floating-point numbers. Values to encode are exactly representable. */
 static uint16_t to_f16(double value) {
     const uint16_t sign = signbit(value) ? 0x8000 : 0;
     int exponent;
@@ -69,7 +69,7 @@ static double get(const void *data, int dtype, int64_t place) {
     }
 }
 
-/* A block of memory with a view on it. */
+/* A block of memory and a view of it. */
 typedef struct {
     unsigned char *data, *before;
     size_t bytes;
@@ -129,7 +129,7 @@ static void release(block_t *block) {
     free(block->before);
 }
 
-/* Compares `n` values that `value(i)` of `of` gives with those that are expected. */
+/* Compares the `n` values `value(of, i)` with the expected ones. */
 static void compare(const char *what, const vec_values *expect, double (*value)(const void *, int64_t), const void *of, int64_t count) {
     if (!expect->present) return;
     if (!expect->at && (int64_t)expect->n != count) wrong(what, -1, (double)count, (double)expect->n);
@@ -152,7 +152,7 @@ static double value_of_state(const void *of, int64_t flat) {
     return ((const float *)tensor->data)[row * tensor->strides[0] + column * tensor->strides[1]];
 }
 
-/* An output: what its view does not name is as before; all of it, after an error. */
+/* Checks that memory outside an output's view is unchanged; after an error, all of it. */
 static void check_untouched(const char *what, const block_t *block, int all) {
     unsigned char *named = calloc(1, block->bytes + 1);
     const size_t size = SIZES[block->dtype];
@@ -167,7 +167,7 @@ static void check_untouched(const char *what, const block_t *block, int all) {
 static ols_options_t options_of(const vec_options *given, float *matrix) {
     ols_options_t options = options_for(given->classes);
     options.alpha = given->alpha;
-    options.initial = given->initial; /* in the same order */
+    options.initial = given->initial; /* the numbers are in the same order */
     options.smoothing = given->initial == VEC_SMOOTHING ? given->smoothing : 0.1;
     options.empty_class = given->empty_class;
     options.min_count = given->min_count;
@@ -226,7 +226,7 @@ static void check_state(ols_criterion_t *criterion, const vec_expect *expect, in
     }
 }
 
-/* A step that works on a batch. */
+/* A step that processes a batch. */
 static ols_status_t run_batch(ols_criterion_t *criterion, const vec_case *c, const vec_step *step) {
     const vec_batch *given = &c->batches[step->batch];
     block_t logits = block_of_logits(&given->logits), targets = block_of_targets(&given->targets), weights, targets2, lam, grad_loss, loss, grad;
@@ -289,7 +289,7 @@ static ols_status_t run_batch(ols_criterion_t *criterion, const vec_case *c, con
     return status;
 }
 
-/* Saves, and goes on with a new criterion. */
+/* Saves the criterion and continues with a new one. */
 static ols_criterion_t *save_load(ols_criterion_t *criterion, const vec_case *c) {
     ols_options_t options = options_for(c->options.classes);
     size_t size;

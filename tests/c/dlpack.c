@@ -1,4 +1,4 @@
-/* ols_dlpack.h, over a definition of DLTensor as dlpack.h has it. */
+/* ols_dlpack.h, with the definition of DLTensor from dlpack.h. */
 #include <stdint.h>
 
 typedef enum { kDLCPU = 1, kDLCUDA = 2 } DLDeviceType;
@@ -19,7 +19,7 @@ typedef struct {
 
 static float memory[1000];
 
-/* A tensor whose shape and strides end with -1; no strides where the first is -1. */
+/* Creates a tensor from a shape and strides that are terminated by -1; `strides` may be NULL. */
 static DLTensor tensor_of(const int64_t *shape, const int64_t *strides) {
     static int64_t sizes[16], steps[16];
     DLTensor tensor = {memory, {kDLCPU, 0}, 0, {2, 32, 1}, sizes, NULL, 0};
@@ -64,7 +64,7 @@ int main(void) {
     BECOMES(SAMPLES, tensor_of(LIST(7), NULL), LIST(7), LIST(1));
     BECOMES(SAMPLES, tensor_of(LIST(-1), NULL), LIST(-1), LIST(-1));
     BECOMES(PLAIN, tensor_of(LIST(2, 3, 4), LIST(1, 2, 6)), LIST(2, 3, 4), LIST(1, 2, 6));
-    /* With strides: images in channels-last memory, slices, broadcasts, backwards. */
+    /* With strides: channels-last images, slices, broadcasts, reversed dimensions. */
     BECOMES(SECOND, tensor_of(LIST(2, 5, 3, 4), LIST(60, 1, 20, 5)), LIST(2, 5, 12), LIST(60, 1, 5));
     BECOMES(SECOND, tensor_of(LIST(2, 5, 3, 4), LIST(120, 24, 8, 2)), LIST(2, 5, 12), LIST(120, 24, 2));
     BECOMES(SECOND, tensor_of(LIST(2, 5, 3, 4), LIST(5, 1, 0, 0)), LIST(2, 5, 12), LIST(5, 1, 0));
@@ -73,7 +73,7 @@ int main(void) {
     BECOMES(SECOND, tensor_of(LIST(2, 5, 1, 1), LIST(5, 1, 7, 9)), LIST(2, 5, 1), LIST(5, 1, 0));
     BECOMES(SECOND, tensor_of(LIST(2, 5, 0, 4), LIST(5, 1, 7, 9)), LIST(2, 5, 0), LIST(5, 1, 0));
     BECOMES(SECOND, tensor_of(LIST(0, 5, 3, 4), NULL), LIST(0, 5, 12), LIST(60, 12, 1));
-    /* No common step: a crop. */
+    /* Crops, whose dimensions have no common stride. */
     STAYS(SECOND, tensor_of(LIST(2, 5, 3, 4), LIST(100, 20, 6, 1)), OLS_STATUS_INVALID_SHAPE);
     STAYS(SECOND, tensor_of(LIST(2, 5, 3, 4), LIST(60, 12, 1, 3)), OLS_STATUS_INVALID_SHAPE);
     STAYS(SAMPLES, tensor_of(LIST(2, 3, 4), LIST(24, 8, 1)), OLS_STATUS_INVALID_SHAPE);
@@ -96,7 +96,7 @@ int main(void) {
     odd = tensor_of(LIST(2, 5), NULL);
     CHECK(ols_tensor_from_dlpack(&odd, SECOND, NULL) == OLS_STATUS_INVALID_ARGUMENT);
 
-    /* All fields, and the offset. */
+    /* All fields, including the offset. */
     DLTensor all = tensor_of(LIST(2, 5), LIST(7, 1));
     ols_tensor_t view;
     all.byte_offset = 16;
@@ -108,7 +108,7 @@ int main(void) {
     CHECK(view.data == &memory[4] && view.device_type == OLS_DEVICE_CUDA && view.device_id == 3);
     CHECK(view.dtype_code == OLS_CODE_BFLOAT && view.dtype_bits == 16 && view.dtype_lanes == 1);
 
-    /* And through a call: logits of two images of 2 x 3 pixels with the class last, and their targets. */
+    /* In a call: logits of two images of 2 x 3 pixels with the class last, and their targets. */
     ols_options_t options = options_for(K);
     ols_criterion_t *criterion = create(&options);
     uint8_t targets[2][2][3] = {{{0}}};
@@ -116,7 +116,7 @@ int main(void) {
     DLTensor labels = {targets, {kDLCPU, 0}, 3, {1, 8, 1}, target_shape, NULL, 0}, images = tensor_of(LIST(2, 2, 3, K), NULL);
     ols_batch_t batch;
     OK(ols_batch_init(&batch, sizeof batch));
-    for (int i = 0; i < 12; i++) memory[i * K] = 3; /* class 0 everywhere */
+    for (int i = 0; i < 12; i++) memory[i * K] = 3; /* the argmax is class 0 everywhere */
     CHECK(ols_tensor_from_dlpack(&images, LAST, &batch.logits) == OLS_STATUS_OK);
     CHECK(ols_tensor_from_dlpack(&labels, SAMPLES, &batch.targets) == OLS_STATUS_OK);
     OK(ols_forward(criterion, &batch, NULL, NULL));

@@ -1,4 +1,4 @@
-/* Flush-to-zero and the rounding mode of the calling thread change no result, and are as before after each call. */
+/* The calling thread's flush-to-zero flags and rounding mode do not affect results, and are restored after each call. */
 #include "check.h"
 
 #include <fenv.h>
@@ -11,7 +11,7 @@ static float losses[2];
 
 int main(void) {
     ols_options_t options = options_for(K);
-    /* Soft labels of f64 that f32 cannot hold exactly, for a class that has no sample. */
+    /* f64 soft labels that are not exact in f32, for a class without samples. */
     static double initial[K][K];
     for (int i = 0; i < K * K; i++) initial[i / K][i % K] = 1.0 / (3 + i);
     options.initial = OLS_INITIAL_MATRIX;
@@ -19,7 +19,7 @@ int main(void) {
     world_t w;
     world_init(&w, &options);
     memory_t *m = &w.now;
-    /* Logits with denormals, and far enough apart for small probabilities. */
+    /* Denormal logits, and logits far enough apart for small probabilities. */
     m->logits[0][0] = 1e-40f;
     m->logits[1][3] = 80.0f;
     m->logits[2][4] = -86.0f;

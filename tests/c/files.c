@@ -1,4 +1,4 @@
-/* Files that cannot be written or read, and bytes that are no saved state: each is refused, and nothing is touched. */
+/* Files that cannot be written or read, and bytes that are not a saved state: each is an error, and nothing is changed. */
 #include "check.h"
 
 #include <sys/stat.h>
@@ -33,14 +33,14 @@ static void paths(world_t *w, const char *folder) {
     snprintf(path, sizeof path, "%s/locked", folder);
     CHECK(mkdir(path, 0555) == 0);
     snprintf(path, sizeof path, "%s/locked/file", folder);
-    /* Root may write anywhere, so it becomes nobody for a moment. */
+    /* Root may write anywhere, so switch to another user temporarily. */
     const uid_t user = geteuid();
     CHECK(user != 0 || seteuid(65534) == 0);
     REFUSED(w, OLS_STATUS_IO, "locked/file|cannot be written", ols_save(criterion, path, NULL));
     CHECK(seteuid(user) == 0);
 }
 
-/* Refuses `bytes` from memory and from a file. */
+/* Checks that `bytes` are rejected, from memory and from a file. */
 static void refuse(world_t *w, const char *folder, const void *bytes, size_t size, const char *words) {
     char path[4096];
     snprintf(path, sizeof path, "%s/broken", folder);
@@ -53,22 +53,22 @@ static void refuse(world_t *w, const char *folder, const void *bytes, size_t siz
 static void bytes(world_t *w, const char *folder) {
     size_t size;
     char *good = saved(w->now.criterion, &size), *copy = malloc(size + 64);
-    /* A state of another moment, so that a load that went through would show. */
+    /* Another state, so that a successful load would be noticed. */
     OK(ols_set_epoch(w->now.criterion, 17));
-    /* Cut off anywhere. */
+    /* Truncated at various positions. */
     for (size_t cut = 0; cut < size; cut += cut < 64 || cut + 64 > size ? 1 : 7) refuse(w, folder, good, cut, "file");
     refuse(w, folder, good, 0, "truncated file");
     refuse(w, folder, good, size - 1, "truncated");
     memcpy(copy, good, size);
     memset(copy + size, 0, 64);
     refuse(w, folder, copy, size + 64, "lengthened file");
-    /* One bit changed, anywhere. */
+    /* One bit flipped, at various positions. */
     for (size_t at = 0; at < size; at += at < 1024 ? 1 : 13) {
         memcpy(copy, good, size);
         copy[at] ^= (char)(1 << at % 8);
         refuse(w, folder, copy, size, "file");
     }
-    /* Of another kind altogether. */
+    /* Other file formats. */
     static char foreign[4096];
     refuse(w, folder, foreign, sizeof foreign, "file");
     memset(foreign, 0xff, sizeof foreign);
@@ -77,7 +77,7 @@ static void bytes(world_t *w, const char *folder) {
     refuse(w, folder, foreign, sizeof foreign, "foreign file");
     static const char other[] = "\x1e\0\0\0\0\0\0\0{\"__metadata__\":{\"a\":\"b\"}}    ";
     refuse(w, folder, other, 8 + 0x1e, "file");
-    /* And what is whole is read. */
+    /* The intact bytes can be loaded. */
     OK(ols_load_memory(w->now.criterion, good, size, NULL));
     int64_t epoch;
     OK(ols_epoch(w->now.criterion, &epoch));

@@ -1,4 +1,4 @@
-/* After a fork parent and child go on calling, each with its own copy. */
+/* After a fork, parent and child both continue, each with its own copy. */
 #include "check.h"
 
 #include <sys/wait.h>
@@ -11,7 +11,7 @@ int main(void) {
     options.n_threads = 4;
     world_t w;
     world_init(&w, &options);
-    /* A batch that is worth several threads. */
+    /* A batch that is large enough for several threads. */
     float(*logits)[K] = malloc(sizeof *logits * SAMPLES);
     uint8_t *targets = malloc(SAMPLES);
     for (int n = 0; n < SAMPLES; n++) {
@@ -27,7 +27,7 @@ int main(void) {
 
     pid_t child = fork();
     if (child == 0) {
-        alarm(60); /* a child that hangs fails */
+        alarm(60); /* terminates a child that hangs */
         OK(ols_forward(w.now.criterion, &w.now.batch, &w.now.to_loss, &in_own));
         CHECK(w.now.loss == loss);
         OK(ols_next_epoch(w.now.criterion, NULL));

@@ -1,4 +1,4 @@
-/* What the machine does not have: memory for K = 1,000,000, and space on the disk. */
+/* Exhausted resources: memory for K = 1,000,000, and disk space. */
 #include "check.h"
 
 #include <signal.h>
@@ -18,14 +18,14 @@ static void memory(void) {
     ols_options_t options = options_for(K);
     world_init(&w, &options);
     ols_criterion_t *criterion = NULL;
-#ifndef __SANITIZE_ADDRESS__ /* which takes terabytes of addresses for itself */
+#ifndef __SANITIZE_ADDRESS__ /* it reserves terabytes of address space */
     const struct rlimit before = limit(RLIMIT_AS, (rlim_t)1 << 31);
     options.num_classes = 1000000;
     REFUSED(&w, OLS_STATUS_OUT_OF_MEMORY, "soft_labels|1000000 x 1000000", ols_create(&options, &criterion));
-    /* Nothing smaller is allocated, and filled, before: that takes seconds where there is room for K numbers but not for K x K. */
+    /* Vectors of K elements must not be allocated and filled first, which would take seconds. */
     options.num_classes = INT32_MAX;
     REFUSED(&w, OLS_STATUS_OUT_OF_MEMORY, "soft_labels|2147483647 x 2147483647", ols_create(&options, &criterion));
-    /* A copy of a matrix that the caller has, if only by its strides. */
+    /* The copy of the caller's matrix, which is small in memory because its strides are 0. */
     const double value = 0;
     options.num_classes = 1000000;
     options.initial = OLS_INITIAL_MATRIX;
@@ -33,7 +33,7 @@ static void memory(void) {
     options.initial_soft_labels.strides[0] = options.initial_soft_labels.strides[1] = 0;
     REFUSED(&w, OLS_STATUS_OUT_OF_MEMORY, "initial_soft_labels|1000000000000", ols_create(&options, &criterion));
     CHECK(setrlimit(RLIMIT_AS, &before) == 0);
-    /* Saving needs as much again; the size alone needs nothing. */
+    /* Saving needs as much memory again; querying the size needs none. */
     options = options_for(5000);
     OK(ols_create(&options, &criterion));
     size_t size = 0, unchanged = 5;
@@ -73,7 +73,7 @@ static void disk(const char *folder) {
         CHECK(file && fgets(old, sizeof old, file) && strcmp(old, expected) == 0);
         if (file) fclose(file);
     }
-    /* Nothing is left behind, and with space it works. */
+    /* No temporary files remain, and saving succeeds once there is space. */
     char command[8192];
     snprintf(command, sizeof command, "test -z \"$(find '%s' -name '.libols*')\"", folder);
     CHECK(system(command) == 0);

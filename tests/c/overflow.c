@@ -1,4 +1,4 @@
-/* A mistake that no library can find, and a sanitizer must: a gradient for four samples in memory for one. Not one of the tests, but a test of them. */
+/* An error that only a sanitizer can detect: a gradient of four samples in memory for one. Verifies that the sanitized tests detect such errors. */
 #include "check.h"
 
 int main(void) {

@@ -1,4 +1,4 @@
-/* A panic inside becomes a status, and its criterion refuses all further calls. For builds with the hooks of src/capi/hooks.rs alone. */
+/* A panic is returned as a status, and its criterion rejects all further calls. Requires a build with the hooks of src/capi/hooks.rs. */
 #include "check.h"
 
 ols_status_t ols_test_panic(ols_criterion_t *criterion);
@@ -19,7 +19,7 @@ int main(void) {
     FAILS(STATE, "panicked", ols_epoch(m->criterion, &epoch));
     FAILS(STATE, "panicked", ols_save_memory(m->criterion, NULL, 0, NULL, &size));
     CHECK(size == 7 && epoch == 7);
-    /* Others go on. */
+    /* Other criteria are not affected. */
     OK(ols_forward(other.now.criterion, &other.now.batch, &other.now.to_loss, &other.now.to_grad));
     world_free(&w);
     world_free(&other);

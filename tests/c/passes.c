@@ -1,7 +1,7 @@
-/* What the calls do, against numbers worked out by hand. */
+/* The results of the calls, compared with values calculated by hand. */
 #include "check.h"
 
-/* Two samples of class 0: p = (2/3, 1/3), right, and p = (1/4, 3/4), wrong. */
+/* Two samples of class 0: p = (2/3, 1/3), classified correctly, and p = (1/4, 3/4), classified incorrectly. */
 typedef struct {
     float logits[2][2], grad[2][2], loss;
     uint8_t targets[2];
@@ -71,7 +71,7 @@ static void an_epoch(void) {
     OK(ols_epoch(criterion, &epoch));
     CHECK(epoch == 1);
 
-    /* A second pass goes against the new soft label: q = 0.5*(1, 0) + 0.5*(2/3, 1/3). */
+    /* A second pass uses the new soft label: q = 0.5*(1, 0) + 0.5*(2/3, 1/3). */
     OK(ols_forward(criterion, &e.batch, NULL, &e.to_grad));
     CHECK(close_to(e.grad[1][0], (0.25 - 5.0 / 6) / 2, 4e-7));
     ols_destroy(criterion);
@@ -87,7 +87,7 @@ static void gradients_agree(void) {
     OK(ols_forward(criterion, &e.batch, &e.to_loss, &e.to_grad));
     OK(ols_backward(criterion, &e.batch, NULL, &to_again));
     CHECK(memcmp(again, e.grad, sizeof again) == 0);
-    /* The gradient from behind, as an argument and in the batch. */
+    /* The upstream gradient, as an argument and in the batch. */
     const float scale = 1024;
     ols_tensor_t grad_loss = ols_tensor_0d(&scale, OLS_DTYPE_F32);
     OK(ols_backward(criterion, &e.batch, &grad_loss, &to_again));
@@ -127,7 +127,7 @@ static void modes_and_flags(void) {
     OK(ols_forward(criterion, &e.batch, &e.to_loss, NULL));
     counted(criterion, 1);
     OK(ols_set_mode(criterion, OLS_MODE_TRAIN));
-    /* Added and taken back, bit for bit. */
+    /* Adding and taking back a batch restores the statistics bitwise. */
     OK(ols_forward(criterion, &e.batch, NULL, NULL));
     counted(criterion, 2);
     e.batch.flags = OLS_BATCH_TAKE_BACK;
@@ -137,7 +137,7 @@ static void modes_and_flags(void) {
     CHECK(size == size_after && memcmp(before, after, size) == 0);
     free(before);
     free(after);
-    /* Evaluation alone, and an epoch without anything, leave S as it is. */
+    /* An epoch of evaluation only, and an epoch without any call, do not change S. */
     ols_destroy(criterion);
     criterion = create(&options);
     double row[2];
@@ -157,7 +157,7 @@ static void given_probabilities(void) {
     OK(ols_batch_init(&batch, sizeof batch));
     batch.logits = ols_tensor_2d(p, OLS_DTYPE_F64, 2, 2);
     batch.targets = ols_tensor_1d(targets, OLS_DTYPE_I32, 2);
-    batch.target_offset = 1; /* labels that count from 1 */
+    batch.target_offset = 1; /* one-based labels */
     OK(ols_accumulate(criterion, &batch));
     OK(ols_next_epoch(criterion, NULL));
     soft_row(criterion, 0, row);
@@ -181,7 +181,7 @@ static void mixed_targets(void) {
     double loss = 0;
     for (int n = 0; n < 2; n++) loss -= (0.25 * log(P[n][0]) + 0.75 * log(P[n][1])) / 2;
     CHECK(close_to(e.loss, loss, 2e-6) && close_to(e.grad[0][0], (P[0][0] - 0.25) / 2, 4e-7));
-    counted(criterion, 1); /* the second sample, which is classified as its larger share says */
+    counted(criterion, 1); /* the second sample: its argmax is the target of larger weight */
     ols_destroy(criterion);
 }
 
@@ -225,7 +225,7 @@ static void options_come_back(void) {
     CHECK(((float *)got.initial_soft_labels.data)[6] == 0.5f && got.initial_soft_labels.strides[0] == 3);
     CHECK(got.momentum == 0.5 && got.freeze_above == 0.875 && got.min_count == 7 && got.ignore_index == 255 && got.initial == OLS_INITIAL_MATRIX);
     CHECK(got.empty_class == OLS_EMPTY_CLASS_INITIAL && got.reduction == OLS_REDUCTION_SUM && got.n_threads == 3 && got.num_classes == 3);
-    /* What came back creates the same once more. */
+    /* The retrieved options create an equal criterion. */
     OK(ols_create(&got, &other));
     size_t size, other_size;
     void *bytes = saved(criterion, &size), *other_bytes = saved(other, &other_size);
@@ -246,7 +246,7 @@ static void options_come_back(void) {
     CHECK(options.initial == OLS_INITIAL_ZERO && options.empty_class == OLS_EMPTY_CLASS_UNIFORM);
 }
 
-/* A saved and loaded criterion goes on as one that never stopped: state, epoch, and the options that shape the result. */
+/* A saved and loaded criterion continues like one that was never interrupted: state, epoch, and the options that affect the results. */
 static void saving(const char *folder) {
     ols_options_t options = options_for(2), other_options = options_for(2), three = options_for(3), got = {.struct_size = sizeof got};
     options.alpha = 0.125;
@@ -276,7 +276,7 @@ static void saving(const char *folder) {
     CHECK(size == other_size && memcmp(bytes, other_bytes, size) == 0);
     FAILS(OLS_STATUS_INVALID_ARGUMENT, "num_classes = 2|3", ols_load(third, path, NULL));
     FAILS(OLS_STATUS_INVALID_ARGUMENT, "num_classes = 2|3", ols_load_memory(third, bytes, size, NULL));
-    /* From memory, at any address, and what the file has is what memory has. */
+    /* From memory at an unaligned address; the file contains the same bytes. */
     ols_criterion_t *fourth = create(&other_options);
     char *moved = malloc(size + 1);
     memcpy(moved + 1, bytes, size);

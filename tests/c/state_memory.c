@@ -1,9 +1,9 @@
-/* State in memory of the caller's: strided rows, no alignment beyond the element's, taken over or made anew. */
+/* State in the caller's memory: strided rows, minimal alignment, adopted or initialised. */
 #include "check.h"
 
-enum { ROW = 7 }; /* rows of K = 5 lie further apart */
+enum { ROW = 7 }; /* row stride in elements, greater than K = 5 */
 
-/* Offsets that are aligned to the element and to nothing more. */
+/* The blocks are aligned to the size of an element, and no more. */
 typedef struct {
     int64_t pad;
     float soft_gap;
@@ -37,14 +37,14 @@ static void one_truth(void) {
     OK(ols_forward(criterion, &m->batch, NULL, NULL));
     OK(ols_next_epoch(criterion, NULL));
     OK(ols_forward(criterion, &m->batch, NULL, NULL));
-    /* Bit for bit what memory of the library's own gives, and saved alike. */
+    /* Bitwise the same results and saved state as with memory of the library. */
     size_t size, own_size;
     void *bytes = saved(criterion, &size), *own_bytes = saved(m->criterion, &own_size);
     CHECK(size == own_size && memcmp(bytes, own_bytes, size) == 0);
     int64_t total = 0;
     for (int k = 0; k < K; k++) total += owned->counts[k];
     CHECK(total > 0);
-    for (int i = 0; i < K; i++) CHECK(memcmp(&owned->soft_labels[i * ROW + K], &gap, sizeof gap) == 0); /* gaps are left alone */
+    for (int i = 0; i < K; i++) CHECK(memcmp(&owned->soft_labels[i * ROW + K], &gap, sizeof gap) == 0); /* the gaps are unchanged */
     ols_tensor_t view;
     OK(ols_soft_labels(criterion, &view));
     CHECK(view.data == (void *)owned->soft_labels && view.strides[0] == ROW && view.strides[1] == 1);
@@ -55,7 +55,7 @@ static void one_truth(void) {
     circular.targets = ols_tensor_1d(owned->counts, OLS_DTYPE_I64, K);
     FAILS(OLS_STATUS_INVALID_ARGUMENT, "targets overlaps the criterion's statistics", ols_forward(criterion, &circular, NULL, NULL));
 
-    /* What the caller changes between calls holds: twice the samples of another rank, another soft label. */
+    /* Changes that the caller makes between calls take effect: doubled statistics, other soft labels. */
     for (int i = 0; i < K; i++) {
         for (int k = 0; k < K; k++) owned->sums[i * ROW + k] *= 2;
     }
@@ -76,7 +76,7 @@ static void one_truth(void) {
     CHECK(size == own_size && memcmp(loaded, own_bytes, size) == 0);
     ols_destroy(criterion);
 
-    /* The memory outlives its criterion, and another one takes it over. */
+    /* The memory outlives its criterion, and another criterion adopts it. */
     options.flags = OLS_OPTIONS_ADOPT_STATE;
     criterion = create(&options);
     OK(ols_set_epoch(criterion, 1));
@@ -84,7 +84,7 @@ static void one_truth(void) {
     CHECK(size == own_size && memcmp(adopted, own_bytes, size) == 0);
     ols_destroy(criterion);
 
-    /* A part of it: the rest is the library's own, and new. */
+    /* A part of the state: the library allocates and initialises the rest. */
     ols_options_t part = options_for(K);
     part.flags = OLS_OPTIONS_ADOPT_STATE;
     part.soft_labels = options.soft_labels;
@@ -133,7 +133,7 @@ static void refused(void) {
     BREAK(counts, data, owned.sums, OLS_STATUS_INVALID_ARGUMENT, "sums|counts|overlap");
     BREAK(counters, data, &owned.counts[1], OLS_STATUS_INVALID_ARGUMENT, "counts|counters|overlap");
     BREAK(soft_labels, data, owned.sums, OLS_STATUS_INVALID_ARGUMENT, "soft_labels|sums|overlap");
-    /* With what is only read, and with the description itself. */
+    /* Overlap with inputs, and with the options themselves. */
     options = good;
     options.class_weights = ols_tensor_1d(owned.soft_labels, OLS_DTYPE_F32, K);
     REFUSED(&w, OLS_STATUS_INVALID_ARGUMENT, "soft_labels|class_weights|overlap", ols_create(&options, &criterion));
@@ -151,7 +151,7 @@ static void refused(void) {
     REFUSED(&w, OLS_STATUS_INVALID_ARGUMENT, "alpha = 2", ols_create(&options, &criterion));
     CHECK(criterion == NULL && memcmp(&owned, &before, sizeof owned) == 0);
 
-    /* Outputs of a call that would write over the state. */
+    /* Outputs of a call that overlap the state. */
     criterion = create(&good);
     w.now.to_grad.data = owned.soft_labels;
     FAILS(OLS_STATUS_INVALID_ARGUMENT, "grad|state", ols_backward(criterion, &w.now.batch, NULL, &w.now.to_grad));

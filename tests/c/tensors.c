@@ -1,4 +1,4 @@
-/* Tensors that are not what an argument needs: dtype, device, rank, shape, strides, alignment, overlap, absurd sizes. */
+/* Invalid tensors: dtype, device, number of dimensions, shape, strides, alignment, overlap, absurd sizes. */
 #include "check.h"
 
 static void descriptions(void) {
@@ -41,7 +41,7 @@ static void descriptions(void) {
     ALL(m->batch.grad_loss, "grad_loss");
     m->batch.sample_weights = m->batch.grad_loss = absent;
 
-    /* What belongs together. */
+    /* Tensors that must be given together. */
     m->batch.lam = absent;
     REFUSED(&w, OLS_STATUS_INVALID_ARGUMENT, "targets2|lam", FORWARD);
     m->batch.lam = m->batch.targets2;
@@ -58,7 +58,7 @@ static void descriptions(void) {
     REFUSED(&w, OLS_STATUS_INVALID_ARGUMENT, "loss is not given", FORWARD);
     m->to_loss = loss;
 
-    /* Dtypes that are known but wrong here. */
+    /* Dtypes that are known, but not supported for the argument. */
     m->batch.logits = ols_tensor_2d(m->targets, OLS_DTYPE_I32, 1, K);
     REFUSED(&w, OLS_STATUS_INVALID_DTYPE, "logits.dtype = i32", FORWARD);
     m->batch.logits = logits;
@@ -76,7 +76,7 @@ static void descriptions(void) {
     REFUSED(&w, OLS_STATUS_INVALID_DTYPE, "grad.dtype = bf16", ols_backward(m->criterion, &m->batch, NULL, &m->to_grad));
     m->to_grad = grad;
 
-    /* Pinned host memory is host memory, on whatever device. */
+    /* Pinned host memory counts as host memory, whatever its device_id. */
     m->batch.logits.device_type = OLS_DEVICE_CUDA_HOST;
     m->batch.logits.device_id = 3;
     OK(FORWARD);
@@ -118,7 +118,7 @@ static void shapes(void) {
     m->to_loss = loss;
     m->to_grad = ols_tensor_2d(m->grad, OLS_DTYPE_F32, K, N);
     REFUSED(&w, SHAPE, "grad.shape = (5, 4)|(4, 5)", FORWARD);
-    /* Outputs name no element twice; inputs may. */
+    /* An output must not contain an element twice; an input may. */
     m->to_grad = grad;
     m->to_grad.strides[0] = 0;
     REFUSED(&w, SHAPE, "grad.strides", FORWARD);
@@ -129,7 +129,7 @@ static void shapes(void) {
     OK(FORWARD);
     m->batch.logits = logits;
 
-    /* Sizes whose products overflow, and steps beyond the address space. */
+    /* Sizes whose product overflows, and strides beyond the address space. */
     const int64_t absurd[] = {INT64_MAX, INT64_MAX / K, INT64_MAX / K / 4 + 1, (int64_t)1 << 62};
     for (size_t i = 0; i < sizeof absurd / sizeof *absurd; i++) {
         m->batch.logits.shape[0] = m->batch.targets.shape[0] = m->to_grad.shape[0] = absurd[i];
@@ -150,7 +150,7 @@ static void shapes(void) {
     m->batch.logits = logits;
     m->to_grad = grad;
 
-    /* No sample at all: a loss of 0. */
+    /* An empty batch has a loss of 0. */
     m->batch.logits = ols_tensor_2d(NULL, OLS_DTYPE_F32, 0, K);
     m->batch.targets = ols_tensor_1d(NULL, OLS_DTYPE_I64, 0);
     m->to_grad = ols_tensor_2d(NULL, OLS_DTYPE_F32, 0, K);
@@ -184,7 +184,7 @@ static void alignment_and_overlap(void) {
     REFUSED(&w, BAD, "loss.data = 0x|not aligned", FORWARD);
     m->to_loss = loss;
 
-    /* Outputs with inputs: the gradient may be the logits, but not a part of them, and not in another order. */
+    /* Outputs and inputs: the gradient may be the logits, but not a part of them, and not with other strides. */
     m->to_grad = ols_tensor_2d(&m->logits[0][1], OLS_DTYPE_F32, N, K);
     REFUSED(&w, BAD, "grad|logits|overlap", FORWARD);
     m->to_grad = logits;
@@ -214,7 +214,7 @@ static void alignment_and_overlap(void) {
     m->batch.grad_loss = m->batch.sample_weights = m->batch.targets2 = m->batch.lam = options.sums;
     REFUSED(&w, BAD, "grad_loss is not given", ols_backward(m->criterion, &m->batch, &m->batch.lam, &m->to_grad));
 
-    /* With each other, with the state, and with the descriptions of the call. */
+    /* Outputs and other outputs, the state, and the structs passed to the call. */
     m->to_loss = ols_tensor_1d(&m->grad[2][0], OLS_DTYPE_F32, N);
     REFUSED(&w, BAD, "loss|grad|overlap", FORWARD);
     m->to_loss = loss;
@@ -237,7 +237,7 @@ static void alignment_and_overlap(void) {
     m->to_grad = grad;
     REFUSED(&w, BAD, "soft_labels|state", ols_set_soft_labels(m->criterion, &soft_labels, NULL));
 
-    /* Empty tensors overlap nothing. */
+    /* Empty tensors do not overlap anything. */
     m->batch.logits = ols_tensor_2d(m->logits, OLS_DTYPE_F32, 0, K);
     m->batch.targets = ols_tensor_1d(m->targets, OLS_DTYPE_I64, 0);
     m->to_grad = ols_tensor_2d(&m->logits[0][1], OLS_DTYPE_F32, 0, K);
@@ -252,7 +252,7 @@ static void matrices(void) {
     world_init(&w, &options);
     memory_t *m = &w.now;
     ols_criterion_t *criterion = NULL;
-    double matrix[K][K], weights[K];
+    double matrix[K + 1][K], weights[K + 1]; /* one more, for views at an address that is not aligned */
     for (int i = 0; i < K; i++) {
         weights[i] = i;
         for (int k = 0; k < K; k++) matrix[i][k] = 0.1 * k;

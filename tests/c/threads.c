@@ -1,4 +1,4 @@
-/* Many threads on one criterion, a criterion per thread, and each thread's own text. */
+/* Many threads on one criterion, one criterion per thread, and the error message of each thread. */
 #include "check.h"
 
 #include <pthread.h>
@@ -67,7 +67,7 @@ int main(void) {
         CHECK(pthread_join(threads[i], &result) == 0);
         if (result) fprintf(stderr, "thread %d: %s\n", i, (char *)result), failures++;
     }
-    /* Other threads leave this one's text alone. */
+    /* Other threads do not change this thread's message. */
     CHECK(strstr(ols_last_error(), "alpha = 9"));
     OK(ols_report(shared.now.criterion, NULL, &after));
     CHECK(after.running_samples_accumulated == before.running_samples_accumulated * (1 + THREADS * ROUNDS / 2));
@@ -77,12 +77,12 @@ int main(void) {
     for (int i = 0; i < THREADS; i++) CHECK(pthread_join(threads[i], &states[i]) == 0);
     world_t same;
     world_init(&same, &options);
-    free(saved(same.now.criterion, &state_size)); /* the size of each */
+    free(saved(same.now.criterion, &state_size)); /* to get the size of each state */
     world_free(&same);
     for (int i = 0; i < THREADS; i++) CHECK(memcmp(states[0], states[i], state_size) == 0);
     for (int i = 0; i < THREADS; i++) free(states[i]);
 
-    /* What one thread created another one may destroy. */
+    /* A criterion may be destroyed by another thread. */
     ols_criterion_t *criterion = create(&options);
     CHECK(pthread_create(&threads[0], NULL, destroy, criterion) == 0);
     CHECK(pthread_join(threads[0], NULL) == 0);

@@ -1,10 +1,10 @@
-/* Values that break a rule are found before anything is touched, and named by their place. */
+/* Invalid values are detected before anything is changed, and reported with their index. */
 #include "check.h"
 
 #define FORWARD ols_forward(m->criterion, &m->batch, &m->to_loss, &m->to_grad)
 #define BACKWARD ols_backward(m->criterion, &m->batch, NULL, &m->to_grad)
 
-/* In forward, backward and accumulate alike. */
+/* In forward, backward and accumulate. */
 #define REFUSED_BY_ALL(status, words)                                      \
     REFUSED(&w, status, words, FORWARD);                                   \
     REFUSED(&w, status, words, BACKWARD);                                  \
@@ -63,7 +63,7 @@ static void targets(void) {
     world_free(&w);
 }
 
-/* Pixels are named by two indices. */
+/* Pixels are reported with two indices. */
 static void pixels(void) {
     ols_options_t options = options_for(2);
     ols_criterion_t *criterion = create(&options);

@@ -1,9 +1,9 @@
-// What ols/ols.hpp adds to a call, in nanoseconds over the bare C call, for N x K logits in f32 (128 x 10 where nothing is said): goal 50.
+// What ols/ols.hpp adds to a call, in nanoseconds over the bare C call, for N x K logits in f32 (by default 128 x 10). The goal is 50.
 //
 //     overhead [N K]
 //
-// Both sides do the same: make a batch of the same memory, then one pass for loss and gradient. They run in turns, round by round; what is printed is the
-// smallest mean of a round for each, and the median over the rounds of the differences, as of a paired comparison: the line of benches/languages/run.
+// Both sides create a batch of the same memory and compute loss and gradient in one pass. They alternate in each round; printed are the smallest mean of a
+// round for each, and the median of the differences over the rounds (a paired comparison), as one line for benches/languages/run.
 #include <ols/ols.hpp>
 
 #include <algorithm>
@@ -15,10 +15,10 @@
 namespace {
 
 constexpr int rounds = 101;
-/// Bytes that `new` was asked for.
+/// Bytes requested from `new`.
 std::size_t allocated = 0;
 
-/// Nanoseconds per call, mean of so many calls as take about 2 ms.
+/// Returns the mean time of a call in nanoseconds, over as many calls as take about 2 ms.
 template <class Call>
 double time(const Call &call, int calls) {
     const auto begin = std::chrono::steady_clock::now();
@@ -61,14 +61,14 @@ int main(int count, char **words) {
     const int calls = std::max(1, static_cast<int>(2e6 / std::max(time(bare, 20), 1.0)));
     std::vector<double> bare_times, wrapped_times, differences;
     for (int round = 0; round < rounds; round++) {
-        // Each goes first as often as the other.
+        // Each side goes first equally often.
         if (round % 2 == 0) bare_times.push_back(time(bare, calls));
         wrapped_times.push_back(time(wrapped, calls));
         if (round % 2 != 0) bare_times.push_back(time(bare, calls));
         differences.push_back(wrapped_times.back() - bare_times.back());
     }
     std::nth_element(differences.begin(), differences.begin() + rounds / 2, differences.end());
-    // The arrays were counted, or nothing is.
+    // Checks that allocations are counted: the arrays must be among them.
     if (allocated < (logits.size() + gradient.size()) * sizeof(float)) std::abort();
     const std::size_t before = allocated;
     for (int i = 0; i < calls; i++) wrapped();

@@ -1,4 +1,4 @@
-// What the tests share: checks that say where they failed, and the end of every test's main.
+// Shared by the tests: checks that report where they failed, and the return value of every test's main.
 #ifndef CHECK_HPP
 #define CHECK_HPP
 
@@ -20,7 +20,7 @@ inline void end() {
     std::fprintf(stderr, "\"%s\": nothing was checked\n", running);
 }
 
-/// Begins a test, which ends with the next one. Its name begins with the rules of bindings/RULES.md that it is for: bindings/check-rules counts these.
+/// Starts a test, which ends when the next one starts. Its name starts with the rules of bindings/RULES.md that it covers; bindings/check-rules counts them.
 inline void begin(const char *name) {
     end();
     running = name;
@@ -34,7 +34,7 @@ inline void check(bool good, const char *file, int line, const char *what, const
     std::fprintf(stderr, "%s:%d: %s%s%s\n", file, line, what, more.empty() ? "" : ": ", more.c_str());
 }
 
-/// Whether `call` throws ols::error with this status and a message that holds each of the words, which '|' separates.
+/// Checks that `call` throws ols::error with this status and a message that contains each of the words, which are separated by '|'.
 inline void check_throws(const char *file, int line, const char *what, ols_status_t status, const std::string &words, const std::function<void()> &call) {
     try {
         call();
@@ -63,7 +63,7 @@ inline int finish(const char *name) {
 
 } // namespace test
 
-// Not CHECK, which LibTorch defines anew.
+// Not called CHECK, which LibTorch defines.
 #define EXPECT(...) test::check((__VA_ARGS__), __FILE__, __LINE__, #__VA_ARGS__)
 #define THROWS(status, words, ...) test::check_throws(__FILE__, __LINE__, #__VA_ARGS__, status, words, [&] { __VA_ARGS__; })
 

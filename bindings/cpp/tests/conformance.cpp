@@ -1,4 +1,4 @@
-// The conformance cases through ols/ols.hpp.
+// The conformance cases, run through ols/ols.hpp.
 #include "vectors.hpp"
 
 namespace {
@@ -7,7 +7,7 @@ using namespace vectors;
 
 ols::const_tensor given(Block &block) { return block.bytes.empty() ? ols::const_tensor() : block.tensor(); }
 
-/// What an output's view does not name is as before; all of it, after an error.
+/// Checks that memory outside an output's view is unchanged; after an error, all of it.
 void check_untouched(const char *what, Block &block, const std::vector<unsigned char> &before, bool all) {
     std::vector<bool> named(block.bytes.size());
     for (std::int64_t i = 0; !all && i < block.count(); i++) {

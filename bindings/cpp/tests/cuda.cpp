@@ -1,4 +1,4 @@
-// Device pointers through ols/ols.hpp, over the stand-in for the CUDA driver; a section names its rule of bindings/RULES.md. Argument: the stand-in.
+// Device pointers through ols/ols.hpp, with the stand-in for the CUDA driver. Each test names its rules of bindings/RULES.md. Argument: the stand-in.
 #include "check.hpp"
 #include "stand_in.hpp"
 
@@ -22,7 +22,7 @@ std::vector<L> targets() {
     return values;
 }
 
-/// Memory of the device as a tensor.
+/// Device memory as a tensor.
 template <class T>
 ols::tensor on_device(T *data, std::initializer_list<std::int64_t> shape) {
     ols_tensor_t raw = ols_tensor_3d(data, ols::dtype<T>::value, 1, 1, 1);
@@ -42,7 +42,7 @@ ols::options options(double alpha = 0.25) { return ols::options(static_cast<std:
 
 template <class T, class L>
 void passes(double within) {
-    test::begin("r17 r21 tensors of a device go through as they are, on the caller's stream, and nothing waits; the results are those of the host");
+    test::begin("r17 r21 device tensors are passed unchanged on the caller's stream without synchronisation; results equal those on the host");
     ols::criterion host(options()), there(options().device(OLS_DEVICE_CUDA, DEVICE));
     const auto z = logits<T>();
     const auto y = targets<L>();
@@ -53,7 +53,7 @@ void passes(double within) {
     T *const to_gradient = stand_in::put(DEVICE, gradient), *const again = stand_in::put(DEVICE, gradient), *const to_loss = stand_in::put(DEVICE, std::vector<T>(1));
     ols::batch batch(on_device(stand_in::put(DEVICE, z), {N, K}), on_device(stand_in::put(DEVICE, y), {N}));
     batch.stream(stream).update(ols::update::no_update);
-    there.forward(batch, on_device(to_loss, {}), on_device(to_gradient, {N, K})); // warm
+    there.forward(batch, on_device(to_loss, {}), on_device(to_gradient, {N, K})); // warm-up
     stand_in::wait();
     const long long waits = stand_in::get("synchronisations"), allocations = stand_in::get("allocations");
     there.forward(batch.update(ols::update::add), on_device(to_loss, {}), on_device(to_gradient, {N, K}));
@@ -68,7 +68,7 @@ void passes(double within) {
     there.next_epoch(stream);
     const auto report = there.report(stream);
     EXPECT(report.rows_measured == static_cast<std::int64_t>(K) && report.samples_accumulated == 8);
-    // What it saves, on the stream that it worked on, a criterion of the host opens; and a clone is a criterion of the same device.
+    // A criterion on the host loads what it saves, on the stream that it uses; a clone is on the same device.
     ols::criterion loaded(static_cast<std::int64_t>(K));
     loaded.load(there.save_memory(stream));
     EXPECT(loaded.epoch() == 1);
@@ -83,7 +83,7 @@ void passes(double within) {
 }
 
 void state() {
-    test::begin("r26 the state lies on the device: for an all-reduce there, not for the host to read");
+    test::begin("r26 the state is in device memory: available to an all-reduce there, not readable by the host");
     ols::criterion there(options().device(OLS_DEVICE_CUDA, DEVICE));
     ols::batch batch(on_device(stand_in::put(DEVICE, logits<float>()), {N, K}), on_device(stand_in::put(DEVICE, targets<std::int64_t>()), {N}));
     there.forward(batch, {});
@@ -97,7 +97,7 @@ void state() {
 }
 
 void other_devices() {
-    test::begin("r09 r17 memory that is elsewhere, and devices that are not there, are the library's errors");
+    test::begin("r09 r17 wrong and missing devices are errors of the library");
     ols::criterion there(options().device(OLS_DEVICE_CUDA, DEVICE)), host(options());
     const auto z = logits<float>();
     auto y = targets<std::int64_t>();

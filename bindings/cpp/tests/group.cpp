@@ -1,4 +1,4 @@
-// For group.py: trains over a process group that Python hands in, and writes the state to a file.
+// For group.py: trains with a process group created in Python, and writes the state to a file.
 #include <ols/torch.hpp>
 
 #include <torch/csrc/distributed/c10d/ProcessGroup.hpp>
@@ -6,8 +6,8 @@
 
 namespace {
 
-/// An epoch, and a second one up to its all-reduce: the file holds soft labels of the one and statistics of the other. Of eight batches in each this rank
-/// takes every `ranks`-th.
+/// Trains for one epoch, and for a second one up to its all-reduce, so that the file contains the soft labels of the first and the statistics of the second.
+/// This rank processes every `ranks`-th of the eight batches of an epoch.
 void train(const c10::intrusive_ptr<c10d::ProcessGroup> &group, std::int64_t rank, std::int64_t ranks, const std::string &path) {
     constexpr std::int64_t samples = 16, classes = 7;
     ols::torch::OnlineLabelSmoothing criterion(ols::torch::OnlineLabelSmoothingOptions(classes).momentum(0.125));
@@ -16,7 +16,7 @@ void train(const c10::intrusive_ptr<c10d::ProcessGroup> &group, std::int64_t ran
             const at::Tensor angles = at::arange(samples * classes, at::kDouble).mul(12.9898).add(78.233 * static_cast<double>(8 * epoch + step));
             const at::Tensor logits = angles.sin().mul(3).to(at::kFloat).view({samples, classes});
             const at::Tensor targets = at::where(at::arange(samples).remainder(2) == 0, logits.argmax(1), at::arange(samples).remainder(classes));
-            // One target that is ignored, one row that is skipped and counted.
+            // One ignored target, and one row that is skipped and counted.
             targets[3] = -100;
             logits[5] = std::numeric_limits<float>::quiet_NaN();
             criterion(logits.requires_grad_(), targets).backward();

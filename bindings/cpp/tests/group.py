@@ -1,6 +1,6 @@
-"""Two processes over gloo, whose group C++ gets from Python, learn what one process would, bit for bit (R26).
+"""Two processes with a gloo group, passed from Python to C++, give the result of one process, bit for bit (R26).
 
-Arguments: the library made of group.cpp, a folder to write in; the processes that it starts get their rank besides.
+Arguments: the library built from group.cpp, a folder for files; the processes that it starts also get their rank.
 """
 
 import os
@@ -38,7 +38,7 @@ def main():
     assert codes == [0] * RANKS, f"the processes ended with {codes}"
     alone = (folder / "alone.ols").read_bytes()
     for rank in range(RANKS):
-        assert (folder / f"rank{rank}.ols").read_bytes() == alone, f"rank {rank} has learned something else than one process"
+        assert (folder / f"rank{rank}.ols").read_bytes() == alone, f"rank {rank} differs from one process"
     print(f"process group: {RANKS} ranks equal one process, {len(alone)} bytes")
 
 

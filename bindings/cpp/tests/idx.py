@@ -1,4 +1,4 @@
-"""Writes the bundled digits as IDX files, one of them gzipped, to see that the example reads such. Arguments: digits.csv.gz, the folder."""
+"""Writes the bundled digits as IDX files, one of them gzipped, for the example to read. Arguments: digits.csv.gz, the folder."""
 
 import gzip
 import pathlib

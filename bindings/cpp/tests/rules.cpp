@@ -1,4 +1,4 @@
-// The rules of bindings/RULES.md through ols/ols.hpp; a test names its rules. Arguments: the path of ols.h, a folder to write in.
+// The rules of bindings/RULES.md, tested through ols/ols.hpp; each test names its rules. Arguments: the path of ols.h, a folder for files.
 #include "check.hpp"
 
 #include <cmath>
@@ -33,7 +33,7 @@ struct Data {
 };
 
 void loading() {
-    test::begin("r02 the library has been loaded with this program, and nothing has happened by that");
+    test::begin("r02 loading the library with this program has had no side effects");
     std::ifstream status("/proc/self/status"), maps("/proc/self/maps");
     bool is_alone = false;
     for (std::string line; std::getline(status, line);) is_alone = is_alone || line == "Threads:\t1";
@@ -43,7 +43,7 @@ void loading() {
 }
 
 void versions() {
-    test::begin("r01 equal numbers, and below 1.0 equal minor versions");
+    test::begin("r01 equal ABI versions, and equal minor versions below 1.0");
     using ols::detail::is_compatible;
     EXPECT(is_compatible(OLS_ABI_VERSION, OLS_VERSION));
     EXPECT(!is_compatible(OLS_ABI_VERSION + 1, OLS_VERSION));
@@ -55,7 +55,7 @@ void versions() {
 }
 
 void constants(const char *header) {
-    test::begin("r03 every name and number of the header's enums and flags that have names here, in both directions");
+    test::begin("r03 the names and numbers of enums and flags equal those of the header, in both directions");
     std::map<std::string, std::int64_t> here = {
         {"INITIAL_SMOOTHING", static_cast<int>(ols::initial::smoothing)},
         {"INITIAL_UNIFORM", static_cast<int>(ols::initial::uniform)},
@@ -83,7 +83,7 @@ void constants(const char *header) {
         {"DTYPE_I64", ols::dtype<std::int64_t>::value},
         {"DTYPE_I32", ols::dtype<std::int32_t>::value},
         {"DTYPE_U8", ols::dtype<std::uint8_t>::value},
-        // There is one flag of the options: adopt_state().
+        // The only flag of the options is adopt_state().
         {"OPTIONS_ADOPT_STATE", ols::options(2).adopt_state().raw().flags},
     };
     std::ifstream file(header);
@@ -109,7 +109,7 @@ void constants(const char *header) {
         }
         if (!is_ours) continue;
         const auto known = here.find(name);
-        test::check(known != here.end() && known->second == value, __FILE__, __LINE__, "of the header, with its number", name);
+        test::check(known != here.end() && known->second == value, __FILE__, __LINE__, "the constant of the header has the same number here", name);
         found++;
     }
     EXPECT(found == here.size());
@@ -118,7 +118,7 @@ void constants(const char *header) {
 }
 
 void options() {
-    test::begin("r04 r22 what is not set keeps the default of ols_options_init, byte for byte");
+    test::begin("r04 r22 options that are not set keep the defaults of ols_options_init, byte for byte");
     ols_options_t raw;
     ols::check(ols_options_init(&raw, sizeof raw));
     raw.num_classes = 7;
@@ -129,7 +129,7 @@ void options() {
     EXPECT(paper.initial() == ols::initial::zero && paper.empty_class() == ols::empty_class::uniform);
     THROWS(OLS_STATUS_INVALID_ARGUMENT, "preset|99", ols::options(7).preset(static_cast<ols::preset>(99)));
 
-    test::begin("r13 r22 all options reach the library and come back, with copies of what they pointed to");
+    test::begin("r13 r22 all options reach the library and can be retrieved, with copies of their tensors");
     auto all = std::make_unique<ols::options>(3);
     std::vector<double> weights = {1, 0.5, 2};
     all->alpha(0.3).momentum(0.4).freeze_above(0.95).min_count(2).ignore_index(255).empty_class(ols::empty_class::initial);
@@ -151,7 +151,7 @@ void options() {
     EXPECT(again.soft_labels()(2, 1) == 7);
     ols::options source = ols::options(3).class_weights({1, 2, 3});
     { const ols::options destination = std::move(source); }
-    EXPECT(static_cast<const double *>(source.class_weights().raw().data)[2] == 3); // NOLINT: valid after the move
+    EXPECT(static_cast<const double *>(source.class_weights().raw().data)[2] == 3); // NOLINT: use after move is the test
 
     for (const auto value : {ols::initial::smoothing, ols::initial::uniform, ols::initial::zero, ols::initial::one_hot, ols::initial::matrix}) {
         EXPECT(std::string(ols::to_string(value)) != "unknown");
@@ -162,7 +162,7 @@ void options() {
     THROWS(OLS_STATUS_INVALID_SHAPE, "class_weights", ols::criterion(ols::options(3).class_weights({1, 2})));
     THROWS(OLS_STATUS_INVALID_SHAPE, "initial_soft_labels|8 values", ols::options(3).initial_soft_labels(std::vector<float>(8)));
     THROWS(OLS_STATUS_INVALID_ARGUMENT, "initial", ols::criterion(ols::options(3).initial(static_cast<ols::initial>(77))));
-    // Without a driver; with one there is no such device.
+    // Without a driver it is unsupported; with a driver there is no such device.
     const bool has_driver = dlopen("libcuda.so", RTLD_LAZY) != nullptr || dlopen("libcuda.so.1", RTLD_LAZY) != nullptr;
     THROWS(has_driver ? OLS_STATUS_INVALID_DEVICE : OLS_STATUS_UNSUPPORTED, has_driver ? "99" : "no CUDA driver",
            ols::criterion(ols::options(3).device(OLS_DEVICE_CUDA, 99)));
@@ -171,7 +171,7 @@ void options() {
 void errors() {
     ols::criterion criterion(static_cast<std::int64_t>(K));
     Data data;
-    test::begin("r05 r06 r09 each error keeps the library's own message; a later failure does not write over it");
+    test::begin("r05 r06 r09 each error keeps the library's message; a later failure does not overwrite it");
     std::string first, second;
     data.targets[3] = 1003;
     try {
@@ -187,7 +187,7 @@ void errors() {
     }
     EXPECT(first == "ols_forward: target[3] = 1003 is outside [0, 4) and is not ignore_index (-100)");
     EXPECT(second.find("alpha") != std::string::npos);
-    // In several threads at once, each its own.
+    // In several threads at once, each with its own message.
     std::vector<std::thread> threads;
     std::vector<int> wrong(4);
     for (std::size_t t = 0; t < wrong.size(); t++) {
@@ -207,7 +207,7 @@ void errors() {
     for (auto &thread : threads) thread.join();
     for (const int count : wrong) EXPECT(count == 0);
 
-    test::begin("r07 a number that nobody knows is kept");
+    test::begin("r07 an unknown status is kept");
     try {
         ols::check(ols_set_alpha(criterion.get(), 0.5));
         ols::check(static_cast<ols_status_t>(77));
@@ -215,11 +215,11 @@ void errors() {
     } catch (const ols::error &error) {
         EXPECT(error.code() == 77 && std::string(error.name()) == "UNKNOWN" && std::string(error.what()).find("77") != std::string::npos);
     }
-    test::begin("r08 after all of this nothing has changed, and the next call works");
+    test::begin("r08 the failed calls have changed nothing, and the next call works");
     EXPECT(criterion.save() == ols::criterion(static_cast<std::int64_t>(K)).save());
     EXPECT(std::isfinite(criterion.loss(Data().batch())));
 
-    // What only the wrapper can see.
+    // Errors that only the wrapper can detect.
     std::vector<float> short_logits(N * K - 1);
     THROWS(OLS_STATUS_INVALID_SHAPE, "23 elements|(6, 4)", ols::view(short_logits, N, K));
     THROWS(OLS_STATUS_INVALID_SHAPE, "(-6, 4)", ols::view(short_logits, -6, 4));
@@ -231,7 +231,7 @@ void errors() {
 }
 
 void handles(const std::string &folder) {
-    test::begin("r10 r11 r12 one owner");
+    test::begin("r10 r11 r12 a handle has one owner");
     static_assert(!std::is_copy_constructible_v<ols::criterion> && !std::is_copy_assignable_v<ols::criterion>, "a handle has one owner");
     static_assert(std::is_nothrow_move_constructible_v<ols::criterion> && std::is_nothrow_move_assignable_v<ols::criterion>, "for containers");
     Data data;
@@ -240,7 +240,7 @@ void handles(const std::string &folder) {
     const auto state = criterion.save();
     ols::criterion moved = std::move(criterion);
     EXPECT(moved.save() == state);
-    EXPECT(!criterion.is_open()); // NOLINT: what is left of it
+    EXPECT(!criterion.is_open()); // NOLINT: use after move is the test
     const char *words = "closed, released or moved from";
     THROWS(OLS_STATUS_INVALID_STATE, words, criterion.loss(data.batch()));
     moved.close();
@@ -267,7 +267,7 @@ void handles(const std::string &folder) {
     THROWS(OLS_STATUS_INVALID_STATE, words, moved.load(folder + "/closed"));
     THROWS(OLS_STATUS_INVALID_STATE, words, moved.clone());
 
-    // A copy that is asked for is a criterion of its own.
+    // A clone is an independent criterion.
     ols::criterion one(ols::options(static_cast<std::int64_t>(K)).reduction(ols::reduction::sum));
     one.loss(data.batch());
     one.next_epoch();
@@ -281,7 +281,7 @@ void handles(const std::string &folder) {
     one = std::move(other);
     EXPECT(one.epoch() == 1);
 
-    // To the C interface and back.
+    // From and to the C interface.
     ols_criterion_t *handle = one.release();
     EXPECT(!one.is_open());
     const ols::criterion taken = ols::criterion::own(handle);
@@ -295,13 +295,13 @@ void calls() {
     std::vector<float> again(N * K);
     criterion.backward(data.batch(), ols::view(again, N, K));
     EXPECT(again == data.grad && std::isfinite(loss));
-    test::begin("r20 in place is asked for; other overlaps are the library's error");
+    test::begin("r20 in place is opt-in; other overlaps are errors of the library");
     auto in_place = data.logits;
     criterion.loss_and_gradient(ols::batch(ols::view(in_place, N, K), ols::view(data.targets)), ols::view(in_place, N, K));
     EXPECT(in_place == data.grad);
     const ols::batch shorter(ols::view(in_place.data(), N - 1, K), ols::view(data.targets.data(), N - 1));
     THROWS(OLS_STATUS_INVALID_ARGUMENT, "overlap", criterion.loss_and_gradient(shorter, ols::view(in_place.data() + K, N - 1, K)));
-    test::begin("r13 a batch's own values, in copies too");
+    test::begin("r13 single values are stored in the batch, also in copies");
     std::vector<std::int64_t> targets2(N, 1);
     std::vector<double> lams(N, 0.25);
     auto batch = std::make_unique<ols::batch>(data.batch());
@@ -313,7 +313,7 @@ void calls() {
     auto given = data.batch().mix(ols::view(targets2), ols::view(lams)).update(ols::update::no_update);
     EXPECT(criterion.loss_and_gradient(given, ols::view(plain, N, K)) == mixed);
     for (std::size_t i = 0; i < plain.size(); i++) EXPECT(std::fabs(scaled[i] - 2 * plain[i]) < 1e-6f);
-    // f64 and one loss per sample.
+    // f64, and one loss per sample.
     std::vector<double> doubles(data.logits.begin(), data.logits.end());
     EXPECT(std::fabs(criterion.loss(ols::batch(ols::view(doubles, N, K), ols::view(data.targets))) - loss) < 1e-6);
     ols::criterion each(ols::options(static_cast<std::int64_t>(K)).reduction(ols::reduction::none));
@@ -321,7 +321,7 @@ void calls() {
     each.forward(data.batch(), ols::view(losses));
     EXPECT(losses[0] > 0);
     THROWS(OLS_STATUS_INVALID_SHAPE, "loss", each.loss(data.batch()));
-    test::begin("r18 labels that count from 1; the message shows the user's number");
+    test::begin("r18 one-based labels; the message shows the user's value");
     auto from_one = data.targets;
     for (auto &target : from_one) target++;
     EXPECT(criterion.loss(ols::batch(data.logits_view(), ols::view(from_one)).target_offset(1)) == loss);
@@ -331,7 +331,7 @@ void calls() {
     const std::vector<float> nothing;
     const std::vector<std::int64_t> nobody;
     EXPECT(criterion.loss(ols::batch(ols::view(nothing, 0, K), ols::view(nobody))) == 0);
-    // Taking back what was added, and more than that.
+    // Taking back what was added, and more than was added.
     const auto before = criterion.save();
     criterion.loss(data.batch());
     EXPECT(criterion.save() != before);
@@ -353,7 +353,7 @@ void calls() {
 }
 
 void ends_of_epochs() {
-    test::begin("r24 nobody but the caller ends an epoch, whatever is called");
+    test::begin("r24 no other call ends an epoch");
     ols::criterion criterion(static_cast<std::int64_t>(K));
     const auto labels = [&] {
         std::vector<float> values;
@@ -372,7 +372,7 @@ void ends_of_epochs() {
 }
 
 void threads() {
-    test::begin("r14 the same statistics from several threads as from one");
+    test::begin("r14 several threads give the same statistics as one");
     ols::criterion alone(static_cast<std::int64_t>(K)), shared(static_cast<std::int64_t>(K));
     std::vector<std::thread> workers;
     for (int step = 0; step < 40; step++) alone.loss(Data(step).batch());
@@ -388,7 +388,7 @@ void threads() {
 }
 
 void forks() {
-    test::begin("r15 parent and child go on, with equal results");
+    test::begin("r15 parent and child continue with equal results");
     ols::criterion criterion(static_cast<std::int64_t>(K));
     criterion.loss(Data(1).batch());
     int pipe_ends[2];
@@ -410,7 +410,7 @@ void forks() {
 }
 
 void states(const std::string &folder) {
-    test::begin("r25 a file and the bytes in memory are the same, and a run goes on bit for bit");
+    test::begin("r25 the file and the bytes in memory are equal, and a resumed run continues bitwise identically");
     const auto options = ols::options(static_cast<std::int64_t>(K)).alpha(0.3).momentum(0.25).class_weights({1, 2, 0.5, 1});
     ols::criterion never_stopped(options);
     for (int step = 0; step < 3; step++) never_stopped.loss(Data(step).batch());
@@ -429,7 +429,7 @@ void states(const std::string &folder) {
         each->next_epoch();
     }
     EXPECT(resumed.save() == never_stopped.save());
-    // Through the C library.
+    // Through the C interface.
     ols::check(ols_load_memory(resumed.get(), bytes.data(), bytes.size(), nullptr));
     EXPECT(resumed.save() == bytes);
     resumed.load(bytes);
@@ -440,7 +440,7 @@ void states(const std::string &folder) {
     THROWS(OLS_STATUS_INVALID_ARGUMENT, "zero byte", resumed.save(path + std::string(1, '\0') + "tail"));
     EXPECT(resumed.save() == bytes);
 
-    // Memory of the caller's, and its state taken over.
+    // State in the caller's memory, which another criterion adopts.
     std::vector<float> labels(K * K);
     std::vector<std::int64_t> sums(K * K), counts(K), counters(OLS_COUNTERS);
     const auto lend = [&](bool adopt) {
@@ -462,7 +462,7 @@ void states(const std::string &folder) {
 }
 
 void statistics() {
-    test::begin("r26 views are in place; the soft labels' is read-only; summed over criteria, they give what one criterion would");
+    test::begin("r26 views are in place, that of the soft labels is read-only; summed over criteria, they give the result of one criterion");
     ols::criterion alone(static_cast<std::int64_t>(K)), first(static_cast<std::int64_t>(K)), second(static_cast<std::int64_t>(K));
     static_assert(std::is_same_v<decltype(first.soft_labels()(0, 0)), const float &>, "read-only");
     for (int step = 0; step < 6; step++) {
@@ -492,7 +492,7 @@ void statistics() {
     first.set_soft_labels(ols::view(replaced, K, K));
     EXPECT(labels(3, 3) == 0.25f);
     EXPECT(ols::span<const float>(ols::span<float>(replaced.data(), 2))[1] == 0.25f);
-    // Probabilities that were computed already.
+    // Statistics from given probabilities.
     ols::criterion given(static_cast<std::int64_t>(K));
     std::vector<float> probabilities = {0.7f, 0.1f, 0.1f, 0.1f};
     std::vector<std::uint8_t> target = {0};

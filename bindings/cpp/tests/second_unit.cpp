@@ -1,4 +1,4 @@
-// A second translation unit over the same headers: what is not inline there would be defined twice.
+// A second translation unit with the same headers: anything that is not inline there would be defined twice.
 #include <ols/ols.hpp>
 #include <ols/ols.hpp>
 #include <ols_dlpack.h>
@@ -9,7 +9,7 @@ double loss_in_another_unit(ols::criterion &criterion) {
     return criterion.loss(ols::batch(ols::view(logits), ols::view(targets)));
 }
 
-/// `DLTensor` is any struct with the fields of DLPack's.
+/// `DLTensor` is any struct with the fields of DLPack's DLTensor.
 template <class DLTensor>
 ols::tensor from_dlpack(const DLTensor &tensor) {
     ols_tensor_t view;

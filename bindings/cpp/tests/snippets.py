@@ -1,5 +1,5 @@
-"""Writes every C++ program of the documents to a folder, each once: in Markdown the blocks that begin with ```cpp, all of which are whole programs; in
-headers the one in the comment at the top.
+"""Writes every C++ program of the documents to a folder, each once: in Markdown the ```cpp blocks, all of which are complete programs; in headers the
+program in the comment at the top.
 
 Arguments: the folder, the documents.
 """
@@ -21,9 +21,9 @@ for document in sys.argv[2:]:
     else:
         blocks = re.findall(r"^```cpp\n(.*?)^```", text, re.S | re.M)
     for block in blocks:
-        assert "int main(" in block, f"{document}: this block is no whole program:\n{block}"
+        assert "int main(" in block, f"{document}: this block is not a complete program:\n{block}"
         if block not in programs:
             programs.append(block)
-assert programs, "there are no programs in the documents"
+assert programs, "no programs found in the documents"
 for number, program in enumerate(programs):
     (folder / f"snippet_{number}.cpp").write_text(program)

@@ -1,4 +1,4 @@
-// The stand-in for the CUDA driver (cuda/tests), opened in the place of libcuda: device memory and streams where there is no GPU.
+// The stand-in for the CUDA driver (cuda/tests), loaded instead of libcuda: device memory and streams without a GPU.
 #ifndef STAND_IN_HPP
 #define STAND_IN_HPP
 
@@ -25,13 +25,13 @@ inline void demand(int status) {
     if (status != 0) std::fprintf(stderr, "the stand-in returns %d\n", status), std::abort();
 }
 
-/// Opens it before libols asks for libcuda.so, which is its own name once it is open.
+/// Loads it before libols loads libcuda.so, which finds it under that name.
 inline void open(const char *path) {
     driver = dlopen(path, RTLD_NOW | RTLD_GLOBAL);
     if (driver == nullptr) std::fprintf(stderr, "%s\n", dlerror()), std::abort();
 }
 
-/// Makes the primary context of a device the current one of this thread.
+/// Makes the primary context of a device current in this thread.
 inline void enter(int device) {
     void *context = nullptr;
     demand(call("cuInit", 0u));
@@ -58,18 +58,18 @@ inline void *stream(int device) {
     return out;
 }
 
-/// Runs all work that was enqueued.
+/// Runs all enqueued work.
 inline void wait() {
     enter(0);
     demand(call("cuCtxSynchronize"));
 }
 
-/// A number that the stand-in keeps, such as "synchronisations".
+/// Returns a counter of the stand-in, such as "synchronisations".
 inline long long get(const char *name) {
     return reinterpret_cast<long long (*)(const char *)>(dlsym(driver, "standin_get"))(name);
 }
 
-/// A copy of values in memory of a device, which is host memory in truth and never freed.
+/// Copies values to device memory, which is actually host memory and is never freed.
 template <class T>
 T *put(int device, const std::vector<T> &values) {
     void *const memory = allocate(device, values.size() * sizeof(T));
@@ -77,7 +77,7 @@ T *put(int device, const std::vector<T> &values) {
     return static_cast<T *>(memory);
 }
 
-/// What is there after all work that was enqueued.
+/// Returns the values after all enqueued work has run.
 template <class T>
 std::vector<T> read(const T *memory, std::size_t count) {
     wait();

@@ -1,4 +1,4 @@
-// The conformance cases through the LibTorch module: each forward by autograd, each state through torch::save.
+// The conformance cases, run through the LibTorch module: every forward pass with autograd, every state through torch::save.
 #ifndef TORCH_CONFORMANCE_HPP
 #define TORCH_CONFORMANCE_HPP
 
@@ -12,7 +12,7 @@ using namespace vectors;
 
 inline constexpr at::ScalarType scalar_types[] = {at::kFloat, at::kDouble, at::kHalf, at::kBFloat16, at::kLong, at::kInt, at::kByte};
 
-/// A tensor over a block's memory; undefined where there is none.
+/// A tensor that views a block's memory; undefined if there is none.
 inline at::Tensor tensor_of(Block &block) {
     if (block.bytes.empty()) return {};
     const auto dimensions = static_cast<std::size_t>(block.view.ndim);
@@ -75,7 +75,7 @@ public:
             if (!has_grad) return;
             const at::Tensor given = tensor_of(blocks.grad_loss);
             const at::Tensor incoming = given.defined() ? given.to(loss.dtype()) : at::ones_like(loss);
-            // One value for all is what the library takes; autograd wants it for each.
+            // The library accepts a single value; autograd requires one per sample.
             loss.backward(incoming.numel() == 1 ? incoming.reshape({}).expand_as(loss) : incoming);
         });
         if (!succeeded && bytes() != before) wrong("the state has changed in spite of an error");
@@ -107,7 +107,7 @@ private:
     ols::torch::OnlineLabelSmoothing module_;
 };
 
-/// Why LibTorch cannot express a case; NULL where it can.
+/// Returns why LibTorch cannot express a case, or NULL if it can.
 inline const char *reason_to_skip(const vec_case &c) {
     const auto is_negative = [](const vec_view &view) { return view.strides[0] < 0 || view.strides[1] < 0 || view.strides[2] < 0; };
     for (std::size_t i = 0; i < c.n_steps; i++) {

@@ -1,5 +1,5 @@
-// CUDA tensors where there is no CUDA: what libtorch_cuda would register with LibTorch (allocator, streams, operators), over memory and streams of the stand-in
-// for the driver, and the module of ols/torch.hpp on them. The CPU's operators do the arithmetic, as that memory is the host's in truth.
+// CUDA tensors without CUDA: registers with LibTorch what libtorch_cuda would (allocator, streams, operators), using memory and streams of the stand-in
+// for the driver. The CPU's operators do the arithmetic, as that memory is actually host memory.
 #ifndef TORCH_CUDA_HPP
 #define TORCH_CUDA_HPP
 
@@ -53,7 +53,7 @@ inline Allocator &allocator() {
     return *one;
 }
 
-/// Devices and streams. A stream's number is its handle.
+/// Devices and streams. A stream's id is its handle.
 class Guard final : public c10::impl::DeviceGuardImplInterface {
 public:
     c10::DeviceType type() const override { return c10::kCUDA; }
@@ -81,7 +81,7 @@ public:
 };
 C10_REGISTER_GUARD_IMPL(CUDA, Guard)
 
-/// What LibTorch asks before it believes in a device; there is none before `begin`.
+/// LibTorch asks this whether there is a device; there is none before `begin`.
 struct CUDAHooks final : at::CUDAHooksInterface {
     explicit CUDAHooks(at::CUDAHooksArgs) {}
     void init() const override {}
@@ -108,7 +108,7 @@ inline at::Tensor empty_strided(at::IntArrayRef size, at::IntArrayRef stride, st
     return at::detail::empty_strided_generic(size, stride, &allocator(), c10::DispatchKeySet(c10::DispatchKey::CUDA), at::dtype_or_default(type));
 }
 
-/// The same memory as a tensor of the host, after all work that was enqueued.
+/// Returns the same memory as a host tensor, after all enqueued work has run.
 inline at::Tensor on_host(const at::Tensor &tensor) {
     if (!tensor.is_cuda()) return tensor;
     stand_in::wait();
@@ -120,9 +120,9 @@ inline at::Tensor &copy(at::Tensor &self, const at::Tensor &source, bool) {
     return self;
 }
 
-/// Any other operator: by the CPU, on the same memory.
+/// Runs any other operator on the CPU, on the same memory.
 inline void by_the_host(const c10::OperatorHandle &op, torch::jit::Stack *stack) {
-    std::vector<std::pair<at::Tensor, at::Tensor>> known; // of the device, of the host
+    std::vector<std::pair<at::Tensor, at::Tensor>> known; // on the device, on the host
     for (std::size_t i = stack->size() - op.schema().arguments().size(); i < stack->size(); i++) {
         c10::IValue &value = (*stack)[i];
         if (!value.isTensor() || !value.toTensor().defined() || !value.toTensor().is_cuda()) continue;
@@ -155,7 +155,7 @@ TORCH_LIBRARY_IMPL(aten, CUDA, library) {
 }
 TORCH_LIBRARY_IMPL(_, CUDA, library) { library.fallback(torch::CppFunction::makeFromBoxedFunction<&by_the_host>()); }
 
-/// Opens the stand-in.
+/// Loads the stand-in.
 inline void begin(const char *path) {
     stand_in::open(path);
     for (int device = 0; device < DEVICES; device++) streams[device] = stand_in::stream(device);

@@ -1,5 +1,5 @@
-// The module of ols/torch.hpp: the conformance cases, then what LibTorch's users rely on; a test names its rules of bindings/RULES.md. Argument: a folder
-// to write in, and the stand-in for the CUDA driver.
+// The module of ols/torch.hpp: the conformance cases, then what users of LibTorch rely on; each test names its rules of bindings/RULES.md. Arguments: a
+// folder for files, the stand-in for the CUDA driver.
 #include "torch_conformance.hpp"
 #include "torch_cuda.hpp"
 
@@ -22,7 +22,7 @@ Tensor logits_for(int step, at::IntArrayRef shape = {N, K}, at::ScalarType type 
     return at::arange(c10::multiply_integers(shape), at::kDouble).mul(12.9898).add(78.233 * step).sin().mul(3).view(shape).to(type);
 }
 Tensor targets_for(int step) {
-    // Every third sample is classified right.
+    // Every third sample is classified correctly.
     const Tensor guess = logits_for(step).argmax(1);
     return at::where(at::arange(N).remainder(3) == 0, guess, (guess + 1).remainder(K));
 }
@@ -34,7 +34,7 @@ std::vector<std::uint8_t> bytes_of(OnlineLabelSmoothing &module, const std::stri
     return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
 }
 
-/// The gradient against differences of the loss, as gradcheck does, in f64.
+/// Compares the gradient with finite differences of the loss in f64, as gradcheck does.
 void check_gradient(OnlineLabelSmoothing module, const Tensor &logits, const Tensor &targets, const CallOptions &call = {}) {
     const Tensor z = logits.detach().clone().requires_grad_();
     const Tensor weights = at::linspace(0.5, 2, module(z, targets, call).numel(), at::kDouble).view_as(module(z, targets, call));
@@ -77,7 +77,7 @@ void gradients() {
 }
 
 void like_cross_entropy() {
-    // An oracle that is not ours: alpha 1 is cross entropy; uniform soft labels are PyTorch's label smoothing.
+    // LibTorch as an independent reference: alpha 1 is cross entropy, and uniform soft labels are its label smoothing.
     const Tensor weights = at::tensor({1.0f, 0.5f, 2.0f, 0.25f, 1.5f});
     Tensor targets = targets_for(3).view({2, 2, 3});
     targets.view(-1)[7] = -100;
@@ -96,7 +96,7 @@ void like_cross_entropy() {
 void autograd() {
     OnlineLabelSmoothing module(OnlineLabelSmoothingOptions(K).alpha(0.4));
     for (const at::ScalarType type : {at::kFloat, at::kBFloat16}) {
-        test::begin("r23 a second backward over the graph that was kept is right; a second derivative is refused");
+        test::begin("r23 a second backward pass through a retained graph is correct; second derivatives are rejected");
         const Tensor z = logits_for(0, {N, K}, type).requires_grad_();
         const Tensor loss = module(z, targets_for(0), CallOptions().update(ols::update::no_update));
         loss.backward({}, true);
@@ -114,13 +114,13 @@ void autograd() {
         }
         EXPECT(is_refused);
     }
-    // A loss scale goes in before the one rounding: without that 2^-26 is no f16, and the gradient 0.
+    // The loss scale is applied before the single rounding; otherwise the gradient 2^-26 would be 0 in f16.
     const Tensor small = logits_for(0, {1 << 12, K}, at::kHalf), target = small.argmax(1), z = small.detach().requires_grad_();
     (module(z, target) * 65536).backward();
     const Tensor exact = small.to(at::kFloat).requires_grad_();
     (module(exact, target) * 65536).backward();
     EXPECT(at::allclose(z.grad().to(at::kFloat), exact.grad(), 2e-3, 1e-4) && z.grad().count_nonzero().item<std::int64_t>() == z.numel());
-    // f32 keeps its gradient over the end of an epoch; a recomputed one would be that of other soft labels.
+    // For f32 the gradient is kept across the end of an epoch; a recomputed 16-bit gradient would use other soft labels.
     const Tensor single = logits_for(1).requires_grad_(), half = logits_for(1, {N, K}, at::kBFloat16).requires_grad_();
     const Tensor losses[] = {module(single, targets_for(1)), module(half, targets_for(1))};
     module->next_epoch();
@@ -128,7 +128,7 @@ void autograd() {
     EXPECT(single.grad().defined());
     THROWS(OLS_STATUS_INVALID_STATE, "next_epoch", losses[1].backward());
 
-    // Who takes no gradient gets no graph, and counts all the same; evaluation counts nothing.
+    // Without a gradient there is no graph, but the batch is counted; evaluation counts nothing.
     OnlineLabelSmoothing counting(K);
     {
         const torch::NoGradGuard no_graph;
@@ -140,7 +140,7 @@ void autograd() {
     counting(logits_for(0).requires_grad_(), targets_for(0)).backward();
     EXPECT(at::equal(counting->counts, counts));
     counting->train();
-    // What was counted can be taken back, also by a call that says so.
+    // A counted batch can be taken back, also by the update option of a call.
     train(counting, 5);
     EXPECT(!at::equal(counting->counts, counts));
     counting->take_back(logits_for(5), targets_for(5));
@@ -150,7 +150,7 @@ void autograd() {
     EXPECT(counting->counts.sum().item<std::int64_t>() == 8);
 }
 
-/// Activation checkpointing, as one writes it in C++: the forward pass without a graph, once more in the backward pass with one.
+/// Activation checkpointing in C++: the forward pass runs without a graph, and is repeated with one in the backward pass.
 struct Checkpoint : torch::autograd::Function<Checkpoint> {
     static Tensor forward(torch::autograd::AutogradContext *context, const Tensor &input, OnlineLabelSmoothing *module, const Tensor &targets) {
         context->save_for_backward({input, targets});
@@ -183,7 +183,7 @@ public:
 };
 
 void shapes() {
-    test::begin("r16 what collapses is read as it lies, and the rest is copied and said so");
+    test::begin("r16 tensors that collapse are read in place; others are copied with a warning");
     using ols::torch::detail::readable;
     const auto is_read_in_place = [](const Tensor &tensor) { return readable("logits", tensor, OLS_DLPACK_CLASS_SECOND).is_same(tensor); };
     const Tensor image = logits_for(0, {2, K, 2, 3});
@@ -204,11 +204,11 @@ void shapes() {
     }
     EXPECT(warnings.messages.size() == 1 && warnings.messages[0].find("strides of logits") != std::string::npos);
 
-    // Samples, not elements: what would fit by its number alone does not pass.
+    // The shape must match, not only the number of elements.
     THROWS(OLS_STATUS_INVALID_SHAPE, "targets.shape = [2, 3, 2]|[2, 2, 3]", module(image, targets_for(0).view({2, 3, 2})));
     THROWS(OLS_STATUS_INVALID_SHAPE, "targets", module(logits_for(0), targets_for(0).view({3, 4})));
     THROWS(OLS_STATUS_INVALID_SHAPE, "logits", module(at::tensor(1.0f), targets_for(0)));
-    // One sample alone, and none at all.
+    // A single sample, and an empty batch.
     OnlineLabelSmoothing each(OnlineLabelSmoothingOptions(K).reduction(torch::kNone));
     const Tensor one = each(logits_for(0)[0], targets_for(0)[0]), all = each(logits_for(0), targets_for(0));
     EXPECT(one.dim() == 0 && all.dim() == 1 && at::equal(one, all[0]));
@@ -259,7 +259,7 @@ void bad_input(const std::string &folder) {
     EXPECT(module->epoch() == 0 && module->counts.sum().item<std::int64_t>() == 0);
 }
 
-/// A model that has its loss as a part.
+/// A model that contains its loss.
 struct ModelImpl : torch::nn::Cloneable<ModelImpl> {
     ModelImpl() { reset(); }
     void reset() override {
@@ -280,7 +280,7 @@ void modules(const std::string &folder) {
     criterion->next_epoch();
     train(criterion, 1);
     const auto state = bytes_of(criterion, folder);
-    // Modes and dtypes of the whole; the state's dtypes are its own.
+    // Mode and dtype of the whole model; the dtypes of the state do not change.
     model->eval();
     train(criterion, 2);
     EXPECT(bytes_of(criterion, folder) == state);
@@ -290,7 +290,7 @@ void modules(const std::string &folder) {
     model->to(torch::Device(at::kCPU), at::kFloat);
     EXPECT(criterion->soft_labels.scalar_type() == at::kFloat && criterion->sums.scalar_type() == at::kLong && bytes_of(criterion, folder) == state);
 
-    test::begin("r12 a clone is a criterion of its own with the same state, epoch and mode");
+    test::begin("r12 a clone is an independent criterion with the same state, epoch and mode");
     model->eval();
     Model copy(std::dynamic_pointer_cast<ModelImpl>(model->clone()));
     EXPECT(bytes_of(copy->criterion, folder) == state && copy->criterion->epoch() == 1 && !copy->criterion->is_training());
@@ -298,7 +298,7 @@ void modules(const std::string &folder) {
     copy->train();
     train(copy->criterion, 2);
     EXPECT(bytes_of(criterion, folder) == state && bytes_of(copy->criterion, folder) != state);
-    // The tensors of the options are copied: what the caller does with them later reaches neither the module nor its clones.
+    // The tensors of the options are copied: later changes by the caller reach neither the module nor its clones.
     const Tensor weights = at::ones(K), matrix = at::full({K, K}, 0.2);
     OnlineLabelSmoothing weighted(OnlineLabelSmoothingOptions(K).class_weights(weights).initial(ols::initial::matrix).initial_soft_labels(matrix));
     const auto weighted_state = bytes_of(weighted, folder);
@@ -312,13 +312,13 @@ void modules(const std::string &folder) {
     copy->criterion->next_epoch();
     alone->next_epoch();
     EXPECT(bytes_of(alone, folder) == bytes_of(copy->criterion, folder) && alone->epoch() == 2);
-    // Other memory under the buffers, as frameworks put it there: the criterion goes on with it.
+    // If the memory of the buffers is replaced, the criterion continues with the new memory.
     alone->counts.set_data(alone->counts.clone());
     train(alone, 3);
     train(copy->criterion, 3);
     EXPECT(bytes_of(alone, folder) == bytes_of(copy->criterion, folder));
 
-    test::begin("r25 torch::save and load of the whole, into a model with other options; the run goes on bit for bit");
+    test::begin("r25 torch::save of a model and torch::load into one with other options; the run continues bitwise identically");
     model->train();
     std::stringstream archive;
     torch::save(model, archive);
@@ -332,7 +332,7 @@ void modules(const std::string &folder) {
         (*each)->next_epoch();
     }
     EXPECT(bytes_of(criterion, folder) == bytes_of(resumed->criterion, folder));
-    // And with the criterion that knows nothing of LibTorch.
+    // With a criterion of ols/ols.hpp, without LibTorch.
     ols::criterion plain(K);
     plain.load(bytes_of(criterion, folder));
     EXPECT(plain.epoch() == 2 && plain.soft_labels()(1, 2) == criterion->soft_labels[1][2].item<float>());
@@ -359,7 +359,7 @@ void modules(const std::string &folder) {
     EXPECT(any.forward(logits_for(0), targets_for(0)).item<float>() > 0);
 }
 
-/// Two "processes" in one: the collective as c10d::ProcessGroup has it.
+/// Two "processes" in one, with the interface of c10d::ProcessGroup.
 struct Pair {
     struct Work {
         bool wait() { return true; }
@@ -374,7 +374,7 @@ struct Pair {
 };
 
 void in_parallel(const std::string &folder) {
-    test::begin("r26 summed over two modules, the statistics are those of one");
+    test::begin("r26 statistics summed over two modules equal those of one");
     OnlineLabelSmoothing alone(K), first(K), second(K), shared(K);
     for (int step = 0; step < 8; step++) {
         train(alone, step);
@@ -386,7 +386,7 @@ void in_parallel(const std::string &folder) {
     first->all_reduce(pair);
     EXPECT(pair.calls == 3 && bytes_of(first, folder) == summed_by_one);
     first->next_epoch();
-    test::begin("r14 threads on one module learn what one does");
+    test::begin("r14 several threads on one module give the same statistics as one");
     std::vector<std::thread> threads;
     for (int worker = 0; worker < 2; worker++) {
         threads.emplace_back([&shared, worker] {
@@ -400,7 +400,7 @@ void in_parallel(const std::string &folder) {
 }
 
 void device_tensors(const char *stand_in_path, const std::string &folder) {
-    test::begin("r21 r17 tensors of a device go through on LibTorch's stream, and a forward pass waits for nothing; results as on the host");
+    test::begin("r21 r17 device tensors are passed on LibTorch's stream, a forward pass does not synchronise, and results equal those on the host");
     pretended_cuda::begin(stand_in_path);
     const torch::Device cuda(at::kCUDA, 1), cpu(at::kCPU);
     const auto options = OnlineLabelSmoothingOptions(K).alpha(0.3).class_weights(at::linspace(1, 2, K));
@@ -425,7 +425,7 @@ void device_tensors(const char *stand_in_path, const std::string &folder) {
         EXPECT(at::allclose(loss.to(cpu), expected, 1e-5, 1e-6) && at::allclose(b.grad().to(cpu), a.grad(), within, 1024 * 1e-6));
         EXPECT(at::equal(there->counts.to(cpu), host->counts));
     }
-    // Images in two layouts, Mixup, weights; one loss per sample; taking back.
+    // Images in two layouts, Mixup, sample weights, taking back.
     const Tensor image = logits_for(1, {2, K, 2, 3}), targets = targets_for(1).view({2, 2, 3}), v = at::linspace(0, 2, N).view({2, 2, 3});
     const auto mixed = [&](const torch::Device &device) {
         return CallOptions().sample_weights(v.to(device)).mix(targets_for(2).view({2, 2, 3}).to(device), 0.25);
@@ -450,7 +450,7 @@ void device_tensors(const char *stand_in_path, const std::string &folder) {
     torch::load(loaded, archive);
     EXPECT(copy->soft_labels.device() == cuda && copy->epoch() == 2 && bytes_of(copy, folder) == bytes_of(there, folder));
     EXPECT(bytes_of(loaded, folder) == bytes_of(there, folder) && at::equal(loaded->soft_labels, there->soft_labels.to(cpu)));
-    // Tensors that lie elsewhere are the library's error.
+    // Tensors on other devices are errors of the library.
     THROWS(OLS_STATUS_INVALID_DEVICE, "logits.device = cpu|cuda:1", there(logits_for(0), targets_for(0)));
     THROWS(OLS_STATUS_INVALID_DEVICE, "targets.device = cpu", there(logits_for(0).to(cuda), targets_for(0)));
     THROWS(OLS_STATUS_INVALID_DEVICE, "logits.device = cuda:1|cpu", host(logits_for(0).to(cuda), targets_for(0).to(cuda)));

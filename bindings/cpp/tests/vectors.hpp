@@ -1,5 +1,5 @@
-// The conformance cases of tests/vectors, as tests/c/vectors.inc has them, and a runner for whatever can play a criterion: the C++ wrapper, the
-// LibTorch module. vectors.inc says what the cases mean.
+// The conformance cases of tests/vectors, from tests/c/vectors.inc, and a runner for anything that acts as a criterion: the C++ wrapper, the
+// LibTorch module. vectors.inc explains the cases.
 #ifndef VECTORS_HPP
 #define VECTORS_HPP
 
@@ -44,7 +44,7 @@ inline void same(const char *what, double got, double want, double tolerance = 0
     if (!good) wrong(std::string(what) + " = " + std::to_string(got) + ", expected " + std::to_string(want) + " within " + std::to_string(tolerance));
 }
 
-// Numbers of 16 bits; those to encode are exact.
+// 16-bit floating-point numbers. Values to encode are exactly representable.
 inline std::uint16_t to_f16(double value) {
     const int sign = std::signbit(value) ? 0x8000 : 0;
     if (std::isnan(value)) return 0x7e00;
@@ -62,7 +62,7 @@ inline double from_f16(std::uint16_t bits) {
     return bits & 0x8000 ? -value : value;
 }
 
-/// A block of memory with a view on it.
+/// A block of memory and a view of it.
 struct Block {
     Block() = default;
     Block(int dtype_, const vec_view &view_) : dtype(dtype_), view(view_), bytes(static_cast<std::size_t>(view_.length) * sizes[dtype_] + 1, 0xa5) {}
@@ -72,7 +72,7 @@ struct Block {
         for (int d = 0; d < view.ndim; d++) count *= view.shape[d];
         return count;
     }
-    /// Where the element at a flat index lies.
+    /// Returns the position of the element with a flat index.
     unsigned char *at(std::int64_t flat) { return bytes.data() + static_cast<std::size_t>(vec_place(&view, flat, nullptr)) * sizes[dtype]; }
     unsigned char *first() { return bytes.data() + static_cast<std::size_t>(view.offset) * sizes[dtype]; }
 
@@ -113,7 +113,7 @@ struct Block {
         if (dtype == VEC_U8) store(flat, static_cast<std::uint8_t>(value));
     }
 
-    /// The view, for the library to write through as well.
+    /// The view, through which the library may also write.
     ols::tensor tensor() {
         ols_tensor_t raw = ols_tensor_0d(first(), dtypes[dtype]);
         raw.ndim = view.ndim;
@@ -143,7 +143,7 @@ inline Block block_of(const vec_logits &logits) {
     return block;
 }
 
-/// A batch in memory. What is not given has no bytes.
+/// A batch in memory. Tensors that are not given have no bytes.
 struct Blocks {
     explicit Blocks(const vec_batch &given) : logits(block_of(given.logits)), targets(block_of(given.targets)) {
         if (given.sample_weights.present) sample_weights = block_of(given.sample_weights);
@@ -154,7 +154,7 @@ struct Blocks {
     Block logits, targets, sample_weights, targets2, lam, grad_loss;
 };
 
-/// Compares the values that are expected with `get(flat index)`.
+/// Compares the expected values with `get(flat index)`.
 template <class Get>
 void compare(const char *what, const vec_values &expect, std::int64_t count, const Get &get) {
     if (!expect.present) return;
@@ -208,7 +208,7 @@ inline ols::options options_of(const vec_options &given) {
     return options.initial(static_cast<ols::initial>(given.initial));
 }
 
-/// Runs `call`, which must end with the status, and a message that holds `message`. Whether it succeeded.
+/// Runs `call`, which must return the status, with a message that contains `message`. Returns whether it succeeded.
 template <class Call>
 bool ends_with(int error, const char *message, const Call &call) {
     try {
@@ -223,7 +223,7 @@ bool ends_with(int error, const char *message, const Call &call) {
     return true;
 }
 
-/// Runs a case with a `Subject` made of its options, which has a function for each action.
+/// Runs a case on a `Subject`, which is created from its options and has a function for each action.
 template <class Subject>
 void run_case(const vec_case &c) {
     case_name = c.name;
@@ -246,7 +246,7 @@ void run_case(const vec_case &c) {
     }
 }
 
-/// A runner that finds nothing wrong with a wrong number is none.
+/// Checks that the runner detects a wrong number.
 template <class Subject>
 void see_it_fail(const vec_case &c) {
     std::vector<vec_step> steps(c.steps, c.steps + c.n_steps);
@@ -256,16 +256,16 @@ void see_it_fail(const vec_case &c) {
     loss.values = values.data();
     vec_case changed = c;
     changed.steps = steps.data();
-    const int before = std::exchange(test::failures, 1000); // beyond what is printed
+    const int before = std::exchange(test::failures, 1000); // suppresses the output
     run_case<Subject>(changed);
     const int found = std::exchange(test::failures, before) - 1000;
     if (found != 1) wrong("a changed number was found " + std::to_string(found) + " times");
 }
 
-/// Runs every case, but those that `skip(case)` gives a reason for. The file of a case is the part of its name before '/'.
+/// Runs every case except those that `skip(case)` returns a reason for. The file of a case is the part of its name before '/'.
 template <class Subject, class Skip>
 void run_all(const Skip &skip) {
-    // The formula of the inputs first.
+    // First the formula of the inputs.
     EXPECT(vec_splitmix64(0, 0) == UINT64_C(0xe220a8397b1dcdaf));
     see_it_fail<Subject>(vec_cases[0]);
     std::map<std::string, int> files = {{"errors", 0}, {"epochs", 0}, {"layouts", 0}, {"options", 0}, {"sizes", 0}, {"special", 0}, {"targets", 0}, {"weights", 0}};
