@@ -10,7 +10,7 @@ SOVERSION := $(shell echo $(VERSION) | sed -E 's/^(0\.[0-9]+|[1-9][0-9]*)\..*/\1
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 LIBDIR ?= lib
 # Relative to PREFIX; distributions pass it as an absolute path.
-override LIBDIR := $(patsubst $(PREFIX)/%,%,$(LIBDIR))
+override LIBDIR := $(patsubst $(PREFIX:%/=%)/%,%,$(LIBDIR))
 ROOT = $(DESTDIR)$(PREFIX)
 LIB = $(if $(filter /%,$(LIBDIR)),$(error LIBDIR = $(LIBDIR) is not below PREFIX = $(PREFIX)),$(ROOT)/$(LIBDIR))
 # What the tree calls itself in ols.pc.
