@@ -12,8 +12,9 @@
  * Linking
  *     shared:  cc prog.c $(pkg-config --cflags --libs ols)
  *          or  cc prog.c -lols
- *     static:  cc prog.c $(pkg-config --cflags --libs --static ols)
- *          or  cc prog.c libols.a -lgcc_s -lutil -lrt -lpthread -lm -ldl -lc
+ *     static:  cc prog.c libols.a -lgcc_s -lutil -lrt -lpthread -lm -ldl -lc
+ *          or  cc prog.c $(pkg-config --cflags --libs --static ols)
+ *              if libols.so, which the linker prefers, is not installed
  * The header is plain C (C99 or later) and C++ (C++11 or later). Loading the library starts no
  * thread, opens no file and touches no device.
  *
