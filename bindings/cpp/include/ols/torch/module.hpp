@@ -56,7 +56,7 @@ public:
     explicit OnlineLabelSmoothingImpl(std::int64_t num_classes) : OnlineLabelSmoothingImpl(OnlineLabelSmoothingOptions(num_classes)) {}
     // NOLINTNEXTLINE: reset() initialises a member of the base, as in LibTorch's own modules.
     explicit OnlineLabelSmoothingImpl(OnlineLabelSmoothingOptions options_) : options(std::move(options_)) {
-        // reset, clone and to read the options again, which must not depend on what the caller does with the tensors.
+        // reset(), clone() and to() read the options again, so later changes of the caller's tensors must not reach them.
         for (at::Tensor *const tensor : {&options.class_weights(), &options.initial_soft_labels()}) {
             if (tensor->defined()) *tensor = tensor->detach().clone();
         }
