@@ -1,5 +1,7 @@
 """What users do with the gradient of a loss (rule R23)."""
 
+import math
+
 import pytest
 import torch
 from test_torch_loss import batch
@@ -29,6 +31,35 @@ def test_double_backward_of_an_image_with_lam_for_all():
     logits, target = batch(2, 3, 2, 2, dtype=torch.float64)
     criterion = OnlineLabelSmoothing(0.3, 3).eval()
     assert torch.autograd.gradgradcheck(lambda z: criterion(z, target, None, target.flip(0), 0.25), logits.requires_grad_())
+
+
+@pytest.mark.parametrize("ignored", [{"target": -100}, {"sample_weight": 0.0}], ids=["target", "weight"])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_double_backward_leaves_ignored_samples_out(ignored, value):
+    logits, target = batch(6, 4)
+    logits, sample_weight = logits.double(), torch.ones(6, dtype=torch.float64)
+    logits[2] = value
+    target[2] = ignored.get("target", 0)
+    sample_weight[2] = ignored.get("sample_weight", 1)
+    logits.requires_grad_()
+    loss = OnlineLabelSmoothing(0.3, 4)(logits, target, sample_weight)
+    (gradient,) = torch.autograd.grad(loss, logits, create_graph=True)
+    (second,) = torch.autograd.grad(gradient.square().sum(), logits)
+    assert torch.equal(second[2], torch.zeros(4, dtype=torch.float64))
+    assert second.isfinite().all()
+    assert second.any(1).sum() == 5
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_batches_of_gradients(dtype, reduction):
+    logits, target = batch(5, 4)
+    logits = logits.to(dtype).requires_grad_()
+    loss = OnlineLabelSmoothing(0.3, 4, reduction=reduction)(logits, target)
+    given = torch.randn(3, *loss.shape)
+    (found,) = torch.autograd.grad(loss, logits, given, retain_graph=True, is_grads_batched=True)
+    expected = [torch.autograd.grad(loss, logits, one, retain_graph=True)[0] for one in given]
+    torch.testing.assert_close(found, torch.stack(expected))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])

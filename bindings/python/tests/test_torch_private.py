@@ -63,6 +63,7 @@ print("held")
 
 SYMBOLS = [
     ("torch._C", "_are_functorch_transforms_active", "private.transforms_active() is False"),
+    ("torch._C._functorch", "is_legacy_batchedtensor", "not private.is_batched(torch.ones(()))"),
     ("torch._C", "_len_torch_dispatch_stack", "private.len_torch_dispatch_stack() == 1"),
     ("forward_ad", "_current_level", "'_current_level' not in private.has_tangent.__code__.co_names"),
     ("torch.nn.Module", "_slow_forward", "not private._HAS_TRACE_HOOK"),

@@ -1,4 +1,4 @@
-"""The gradient, composed of differentiable PyTorch operations. Only used for double backward."""
+"""The gradient, composed of differentiable PyTorch operations. Only used for double backward and for batches of gradients."""
 
 from __future__ import annotations
 
@@ -41,7 +41,8 @@ def gradient(
         if settings.reduction == Reduction.MEAN:
             divisor = (scale * of_class).sum()
             scale = torch.where(divisor > 0, scale / torch.where(divisor > 0, divisor, 1), 0)
-        q = q.movedim(-1, 1)
-        result = q.sum(1, keepdim=True) * torch.softmax(logits.to(dtype), 1) - q
-        result = result * (scale * grad_loss.to(dtype)).unsqueeze(1)
-        return torch.where(there.unsqueeze(1), result, 0).to(logits.dtype)
+        q, there = q.movedim(-1, 1), there.unsqueeze(1)
+        # Before softmax as well, whose derivative would turn NaN in ignored logits into NaN.
+        p = torch.softmax(torch.where(there, logits.to(dtype), 0), 1)
+        result = (q.sum(1, keepdim=True) * p - q) * (scale * grad_loss.to(dtype)).unsqueeze(1)
+        return torch.where(there, result, 0).to(logits.dtype)

@@ -8,7 +8,7 @@ import torch
 
 from ._compose import gradient as composed
 from ._engine import NARROW, NOTHING, Engine, Extras
-from ._private import call_backward_directly, direct_apply
+from ._private import call_backward_directly, direct_apply, is_batched
 
 _is_grad_enabled = torch.is_grad_enabled
 # Target, engine, extras, flags: one tuple, as every argument of a Function costs time in both passes.
@@ -46,7 +46,7 @@ class Loss(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad_loss: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         gradient, scale, engine, generation = ctx.given
-        if gradient is None or _is_grad_enabled():
+        if gradient is None or _is_grad_enabled() or is_batched(grad_loss):
             return _recomputed(ctx, grad_loss, engine, generation, None), None
         ctx.given = None, scale, engine, generation
         if gradient.dtype in NARROW:
@@ -73,6 +73,6 @@ def _recomputed(ctx: Any, grad_loss: torch.Tensor, engine: Engine, generation: i
         raise RuntimeError(
             "the gradient cannot be recomputed: next_epoch, a load or a change of alpha came between this loss and its backward. Run backward first"
         )
-    if torch.is_grad_enabled():
+    if _is_grad_enabled() or is_batched(grad_loss):
         return composed(logits, target, engine.soft_labels, engine.core.settings, extras, grad_loss)
     return engine.backward(logits, target, extras, grad_loss, into)

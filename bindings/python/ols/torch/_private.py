@@ -30,6 +30,9 @@ except AttributeError as error:
 _transforms: Callable[[], bool] | None = getattr(torch._C, "_are_functorch_transforms_active", None)
 transforms_active: Callable[[], bool] = _transforms or (lambda: False)
 
+# Whether a tensor is a batch of gradients, as `is_grads_batched` of torch.autograd.grad makes them. Without it PyTorch's own operations refuse these.
+is_batched: Callable[[torch.Tensor], bool] = getattr(getattr(torch._C, "_functorch", None), "is_legacy_batchedtensor", lambda tensor: False)
+
 # How many dispatch modes are active. They see operators, not library calls. Without it every call goes through the operators, as if a mode were active.
 len_torch_dispatch_stack: Callable[[], int] = getattr(torch._C, "_len_torch_dispatch_stack", lambda: 1)
 
