@@ -254,6 +254,21 @@ def test_alpha_may_be_scheduled_under_compile():
             assert torch.equal(compiled(z, target), other(logits, target))
 
 
+def test_alpha_may_be_set_in_a_compiled_function():
+    logits, target = batch(8, 4)
+    criterion, other = OnlineLabelSmoothing(0.5, 4), OnlineLabelSmoothing(0.5, 4)
+
+    def step(alpha):
+        criterion.alpha = alpha
+        return criterion(logits, target)
+
+    compiled = torch.compile(step, backend="aot_eager")
+    for alpha in (0.1, 0.5, 0.9):
+        other.alpha = alpha
+        assert torch.equal(compiled(alpha), other(logits, target))
+        assert criterion.alpha == alpha
+
+
 def test_errors_under_compile_are_the_librarys():
     criterion = OnlineLabelSmoothing(0.5, 4)
     compiled = torch.compile(criterion, fullgraph=True, backend="aot_eager")

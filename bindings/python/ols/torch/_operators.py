@@ -2,8 +2,8 @@
 
 They take only tensors and numbers, no handle: the library's criteria for the tensors that they are given are kept for the next call.
 
-`alpha` is a number, a constant of the compiled graph, until it is set for the first time. From then on `scheduled_alpha`, a scalar f64 tensor on the
-host, holds it, because otherwise a schedule would recompile the graph for each value.
+`alpha` is a number, a constant of the compiled graph, until it is set for the first time. From then on `scheduled_alpha`, an f64 tensor with one
+element on the host, holds it, because otherwise a schedule would recompile the graph for each value.
 """
 
 from __future__ import annotations

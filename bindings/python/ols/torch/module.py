@@ -313,7 +313,8 @@ class OnlineLabelSmoothing(Stateful):
         engine.generation += 1
         with torch.inference_mode(False), torch.no_grad():
             if self._scheduled_alpha is None:
-                self._scheduled_alpha = torch.zeros((), dtype=torch.float64, device="cpu")
+                # Not a scalar: PyTorch 2.13 loses what a compiled function writes into a scalar f64 tensor.
+                self._scheduled_alpha = torch.zeros(1, dtype=torch.float64, device="cpu")
             self._mirror()
 
     @property
