@@ -267,6 +267,10 @@ class Stateful(torch.nn.Module):
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_engine": None, "_epoch": self.epoch}
 
+    def __copy__(self) -> Self:
+        # With the same tensors, two criteria would count into the same statistics, each with an epoch and an alpha of its own.
+        return self.__deepcopy__({})
+
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         other = self.__class__.__new__(self.__class__)
         memo[id(self)] = other
