@@ -69,12 +69,12 @@ class Core:
         return self.handle.address
 
     def settle(self, wait: bool = True) -> None:
-        """Reads the last report if it is still referenced and unread, since the next call would change what it shows. Without `wait`, a report on a device,
-        which would have to wait, expires instead."""
+        """Reads the last report of a device if it is still referenced and unread, since the next call would change what it shows. Without `wait` it
+        expires instead."""
         pending = None if self._pending is None else self._pending()
         self._pending = None
         if pending is not None:
-            if wait or self.device[0] == _abi.DEVICE_CPU:
+            if wait:
                 pending.read()
             else:
                 pending.expire()
@@ -90,7 +90,10 @@ class Core:
             self.settle(wait=False)
             self._count(lib.ols_next_epoch, address, stream)
             report = Report(self.handle, stream)
-            self._pending = weakref.ref(report)
+            if self.device[0] == _abi.DEVICE_CPU:
+                report.read()  # nothing to wait for, and later the memory of the statistics may be gone
+            else:
+                self._pending = weakref.ref(report)
             return report
 
     @property

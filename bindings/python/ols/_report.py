@@ -14,9 +14,9 @@ _FIELDS = tuple(name for name, *_ in _abi.Report._fields_ if name != "struct_siz
 class Report:
     """What happened in the epoch that `next_epoch` ended, over all ranks if it synchronised them.
 
-    The numbers are read from the library on first access. On a GPU that access waits, instead of `next_epoch`, and must come before the next
-    `next_epoch`, which would otherwise have to wait; on the CPU it may come at any time. All numbers are counts; `rows_measured` and the other
-    `rows_` fields add up to the number of classes.
+    On a GPU the numbers are read from the library on first access. That access waits, instead of `next_epoch`, and must come before the next
+    `next_epoch`, which would otherwise have to wait. All numbers are counts; `rows_measured` and the other `rows_` fields add up to the number of
+    classes.
     """
 
     #: Number of the epoch that ended, starting at 1.

@@ -104,7 +104,7 @@ def test_r23_what_came_between_forward_and_backward():
     criterion.next_epoch()  # the gradient was computed with the loss
     (found,) = torch.autograd.grad(loss, logits, retain_graph=True)
     assert torch.equal(found, expected)
-    with pytest.raises(RuntimeError, match="next_epoch, a load or a change of alpha came between"):
+    with pytest.raises(RuntimeError, match="next_epoch, a load, a move or a change of alpha came between"):
         torch.autograd.grad(loss, logits)
     half = logits.detach().half().requires_grad_()
     for change in (criterion.next_epoch, lambda: setattr(criterion, "alpha", 0.9), lambda: criterion.load_state_dict(criterion.state_dict())):

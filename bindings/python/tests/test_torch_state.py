@@ -100,6 +100,26 @@ def test_statistics_follow_soft_labels_that_others_have_moved():
     assert criterion.epoch == 4
 
 
+@pytest.mark.parametrize("name", ["soft_labels", "sums", "counts", "counters"])
+@pytest.mark.parametrize("exchange", [lambda t: t.share_memory_(), lambda t: setattr(t, "data", t.data.clone())], ids=["share", "data"])
+def test_r13_memory_that_pytorch_exchanges_is_followed(name, exchange):
+    """Sending a tensor to another process puts its memory into shared memory."""
+    criterion = trained(n_classes=300)  # memory that the system takes back at once
+    before = copy.deepcopy(criterion)
+    report = criterion.next_epoch()
+    before.next_epoch()
+    exchange(getattr(criterion, name))
+    logits, target = batch(32, 300)
+    assert torch.equal(criterion(logits, target), before(logits, target))
+    assert same(criterion, before)
+    assert report.epoch == 3
+    half = logits.half().requires_grad_()
+    loss = criterion(half, target)
+    criterion.soft_labels.data = criterion.soft_labels.data.clone()
+    with pytest.raises(RuntimeError, match="a move"):
+        (loss * 3).backward()
+
+
 def test_a_failed_move_changes_nothing():
     criterion = trained()
     before = copy.deepcopy(criterion)

@@ -69,9 +69,10 @@ call_backward_directly(Loss)
 def _recomputed(ctx: Any, grad_loss: torch.Tensor, engine: Engine, generation: int, into: torch.Tensor | None) -> torch.Tensor:
     logits, target, *others = ctx.saved_tensors
     extras: Extras = tuple(others) if others else NOTHING
-    if generation != engine.generation:
+    if generation != engine.generation or engine.addresses[0] != engine.soft_labels.data_ptr():
         raise RuntimeError(
-            "the gradient cannot be recomputed: next_epoch, a load or a change of alpha came between this loss and its backward. Run backward first"
+            "the gradient cannot be recomputed: next_epoch, a load, a move or a change of alpha came between this loss and its backward. "
+            "Run backward first"
         )
     if _is_grad_enabled() or is_batched(grad_loss):
         return composed(logits, target, engine.soft_labels, engine.core.settings, extras, grad_loss)

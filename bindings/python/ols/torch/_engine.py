@@ -63,10 +63,12 @@ def layout_of_gradient(logits: torch.Tensor) -> Layout:
 class Engine:
     """The library's criterion for the state tensors, and the plans of its calls."""
 
-    __slots__ = ("_index", "_on_cuda", "_plans", "core", "each", "generation", "pointer", "scale", "soft_labels")
+    __slots__ = ("_index", "_on_cuda", "_plans", "addresses", "core", "each", "generation", "scale", "soft_labels")
 
-    def __init__(self, core: Core, soft_labels: torch.Tensor) -> None:
-        self.core, self.soft_labels, self.pointer = core, soft_labels, soft_labels.data_ptr()
+    def __init__(self, core: Core, soft_labels: torch.Tensor, *statistics: torch.Tensor) -> None:
+        self.core, self.soft_labels = core, soft_labels
+        # The memory that the library has. PyTorch can exchange the memory of a tensor, for example to send it to another process.
+        self.addresses = tuple(tensor.data_ptr() for tensor in (soft_labels, *statistics))
         # Incremented by everything that changes a recomputed gradient: the end of an epoch, a load, alpha.
         self.generation = 0
         # For 16-bit logits: the gradient of the loss in the last backward. The next forward computes its gradient for this scale.

@@ -106,10 +106,17 @@ class Stateful(torch.nn.Module):
         return own, _distributed.rank()
 
     def _current_engine(self) -> Engine:
-        engine, soft_labels = self._engine, self._buffers["soft_labels"]
-        if engine is None or soft_labels is None or engine.soft_labels is not soft_labels or engine.pointer != soft_labels.data_ptr():
-            engine = self._renewed()
-        return engine
+        engine = self._engine
+        return engine if engine is not None and self._is_current(engine) else self._renewed()
+
+    def _is_current(self, engine: Engine) -> bool:
+        """Whether the engine has the state's tensors and memory."""
+        soft_labels = self._buffers["soft_labels"]
+        return (
+            engine.soft_labels is soft_labels
+            and soft_labels is not None
+            and engine.addresses == (soft_labels.data_ptr(), self.sums.data_ptr(), self.counts.data_ptr(), self.counters.data_ptr())
+        )
 
     def _renewed(self) -> Engine:
         """A new engine, after tensors were moved or replaced."""
@@ -120,7 +127,7 @@ class Stateful(torch.nn.Module):
             )
         with _RENEWAL:
             engine, soft_labels = self._engine, self.soft_labels
-            if engine is not None and engine.soft_labels is soft_labels and engine.pointer == soft_labels.data_ptr():
+            if engine is not None and self._is_current(engine):
                 return engine  # another thread was here first
             self._drop()
             # FullyShardedDataParallel moves buffers without calling the module.
@@ -134,7 +141,7 @@ class Stateful(torch.nn.Module):
         memory = {name: describe(tensor, name) for name, tensor in state.items()}
         device = device_of(self.soft_labels, "soft_labels")
         core = Core(self._settings, memory, state, device=device, adopt=adopt, epoch=epoch, default_threads=torch.get_num_threads)
-        return Engine(core, self.soft_labels)
+        return Engine(core, *state.values())
 
     def _drop(self) -> None:
         """Releases the library's criterion; the state stays in the tensors, the epoch here."""

@@ -133,8 +133,7 @@ class OnlineLabelSmoothing(Stateful):
         if has_tangent(logits):
             raise RuntimeError(_NO_TANGENTS)
         engine = self._engine
-        soft_labels = self._buffers["soft_labels"]
-        if engine is None or engine.soft_labels is not soft_labels or engine.pointer != soft_labels.data_ptr():
+        if engine is None or not self._is_current(engine):
             engine = self._renewed()
         plain = sample_weight is None and target2 is None and lam is None
         extras = NOTHING if plain else self._extras(logits, sample_weight, target2, lam)
