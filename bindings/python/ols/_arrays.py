@@ -25,6 +25,8 @@ class Exported(NamedTuple):
     strides: tuple[int, ...]
 
 
+# The arguments that may be numbers.
+MAY_BE_NUMBERS = ("lam", "grad_loss")
 # For a NumPy array: shape, strides in bytes, dtype. Both are tuples because they are compared in every call.
 Layout = tuple[tuple[int, ...], tuple[int, ...], np.dtype[Any]] | Exported
 
@@ -75,11 +77,16 @@ def look(name: str, source: Any, stream: int | None = None) -> tuple[Layout, int
         capsule = source.__array_struct__
         return (source.shape, source.strides, source.dtype), _pointer_at(_get_pointer(capsule, None) + _DATA).value, source
     if not hasattr(source, "__dlpack__"):
-        raise TypeError(f"{name}: {type(source).__name__} is neither a NumPy array nor an object with __dlpack__")
+        number = "a number, " if name in MAY_BE_NUMBERS else ""
+        raise TypeError(f"{name} must be {number}a NumPy array or an object with __dlpack__, not {type(source).__name__}")
+    if callable(is_neg := getattr(source, "is_neg", None)) and is_neg():
+        # PyTorch exports the memory of such a view, but not the sign.
+        raise BufferError(f"{name} is a view whose memory holds the negated values; pass {name}.resolve_neg()")
     try:
         return _look_at_exported(source, stream)
-    except (TypeError, ValueError) as error:
-        raise (TypeError if isinstance(error, TypeError) else ValueError)(f"{name}: {error}") from error
+    except (AttributeError, BufferError, TypeError, ValueError) as error:  # AttributeError: a traced array of JAX
+        kind = next((kind for kind in (BufferError, ValueError) if isinstance(error, kind)), TypeError)
+        raise kind(f"{name}: {error}") from error
 
 
 def _look_at_exported(source: Any, stream: int | None) -> tuple[Exported, int | None, object]:
@@ -138,7 +145,7 @@ def numpy_dtype(layout: Layout) -> np.dtype[Any]:
         try:
             import ml_dtypes
         except ImportError as error:
-            raise TypeError("NumPy has no bfloat16 without the package ml_dtypes; pass the gradient's memory as out") from error
+            raise TypeError("logits in bfloat16 need the package ml_dtypes, as NumPy has no bfloat16 for their gradient") from error
         narrow: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
         return narrow
     return np.dtype(name)

@@ -11,18 +11,21 @@ from typing import Any
 import numpy as np
 
 from . import _abi
-from ._arrays import Exported, Layout, look, numpy_dtype, on_host, shape_of, view
+from ._arrays import MAY_BE_NUMBERS, Exported, Layout, look, numpy_dtype, on_host, shape_of, view
 from ._core import Core
+from ._errors import ARGUMENTS
 from ._library import check, lib
 from ._memory import CopyWarning, NotCollapsibleError, demand_labels
 from ._plan import EXTRAS, Plan, Plans
-from ._settings import int64, number
+from ._settings import int64, number, stream_number
 
 # sample_weight, target2, lam, grad_loss.
 Extras = tuple[Any, Any, Any, Any]
-# The extras that may be numbers, and what a number has in place of a layout.
-_MAY_BE_NUMBERS = ("lam", "grad_loss")
+# What the C ABI calls an output.
+_RENAMED = {**ARGUMENTS, "grad": "out"}
+# What a number has in place of a layout.
 _NUMBER = "number"
+_NUMBERS = (int, float, np.integer, np.floating, np.bool_)
 _Given = Layout | str | None
 forward, backward, accumulate = lib.ols_forward, lib.ols_backward, lib.ols_accumulate
 
@@ -50,8 +53,10 @@ class Calls:
         with_gradient: bool = False, out: Any = None,
     ) -> tuple[Any, Any]:  # fmt: skip
         """Loss and gradient, each None if not requested. Called directly by the methods that users call: a `CopyWarning` names the user's line."""
+        if stream is not None:
+            stream = stream_number(stream)
         # Outside of the lock, as `__dlpack__` may run any code. The capsules are kept until the call has returned.
-        z, logits_at, _capsule = look("logits", logits, stream)
+        z, logits_at, _capsule = look("probabilities" if function is accumulate else "logits", logits, stream)
         y, target_at, _capsule2 = look("target", target, stream)
         if target_offset.__class__ is not int or not -(2**63) <= target_offset < 2**63:
             target_offset = int64("target_offset", target_offset)
@@ -90,7 +95,7 @@ class Calls:
                     outputs = plan.loss_address if with_loss else None, plan.gradient_address if with_gradient else None
                     status = function(core.current(), plan.address, *outputs)
                 if status:
-                    check(status)
+                    check(status, _RENAMED)
                 if with_loss and loss is None:
                     loss = plan.scalar[()]  # type: ignore[index]
                 return loss, gradient
@@ -108,17 +113,14 @@ def _look_at_extras(extras: Extras, logits: Any, z: Layout, stream: int | None) 
             given.append(None)
             values.append(None)
             continue
-        if name in _MAY_BE_NUMBERS:
-            if isinstance(value, (int, float)):
-                value = number(name, value)
-                if on_host(z):
-                    given.append(_NUMBER)
-                    values.append(value)
-                    continue
-                xp = logits.__array_namespace__()
-                value = xp.full((), value, dtype=xp.float64, device=logits.device)
-            elif isinstance(value, np.generic):
-                value = np.asarray(value)
+        if name in MAY_BE_NUMBERS and isinstance(value, _NUMBERS):
+            value = number(name, value)
+            if on_host(z):
+                given.append(_NUMBER)
+                values.append(value)
+                continue
+            xp = logits.__array_namespace__()
+            value = xp.full((), value, dtype=xp.float64, device=logits.device)
         layout, address, owner = look(name, value, stream)
         given.append(layout)
         values.append(address)
@@ -150,7 +152,7 @@ def _gradient(logits: Any, z: Layout, out: Any) -> Any:
         if not out.flags.writeable:
             raise ValueError("out is read-only")
     elif on_host(z):
-        raise TypeError(f"out is a {type(out).__name__}, but on the CPU it must be a NumPy array, whose memory may be written")
+        raise TypeError(f"out must be a NumPy array on the CPU, not {type(out).__name__}")
     return out
 
 
@@ -199,7 +201,7 @@ def _copied(logits: Any, target: Any, extras: Extras, stream: int | None) -> tup
     """Row-major copies of the arrays that three strides cannot describe, with a warning."""
 
     def fit(name: str, source: Any, keep: int) -> Any:
-        if source is None or isinstance(source, (int, float, np.generic)):
+        if source is None or isinstance(source, _NUMBERS):
             return source
         layout, *_ = look(name, source, stream)
         try:

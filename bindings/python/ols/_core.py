@@ -13,7 +13,7 @@ from . import _abi, _threads
 from ._errors import InvalidStateError
 from ._library import Handle, check, lib
 from ._report import Report
-from ._settings import Settings, number
+from ._settings import Settings, number, stream_number
 
 STATE = ("soft_labels", "sums", "counts", "counters")
 
@@ -85,6 +85,7 @@ class Core:
             check(function(self.current(), *arguments))
 
     def next_epoch(self, stream: int | None = None) -> Report:
+        stream = stream_number(stream)
         with self.lock:
             address = self.current()
             self.settle(wait=False)
@@ -123,22 +124,26 @@ class Core:
         self.settings.alpha = alpha
 
     def set_soft_labels(self, tensor: _abi.Tensor, stream: int | None = None) -> None:
-        self.call(lib.ols_set_soft_labels, byref(tensor), stream)
+        self.call(lib.ols_set_soft_labels, byref(tensor), stream_number(stream))
 
     def save(self, path: str | os.PathLike[str], stream: int | None = None) -> None:
-        self.call(lib.ols_save, encoded(path), stream)
+        self.call(lib.ols_save, encoded(path), stream_number(stream))
 
     def load(self, path: str | os.PathLike[str], stream: int | None = None) -> None:
-        self._load(lib.ols_load, encoded(path), stream)
+        self._load(lib.ols_load, encoded(path), stream_number(stream))
 
     def save_memory(self, stream: int | None = None) -> bytes:
+        stream = stream_number(stream)
         with self.lock:
             self.current()
             return self.handle.save_memory(stream)
 
     def load_memory(self, data: bytes, stream: int | None = None) -> None:
-        data = bytes(data)
-        self._load(lib.ols_load_memory, data, len(data), stream)
+        try:
+            data = bytes(memoryview(data))
+        except TypeError as error:
+            raise TypeError(f"data must be bytes, not {type(data).__name__}") from error
+        self._load(lib.ols_load_memory, data, len(data), stream_number(stream))
 
     def _load(self, function: Callable[..., int], *arguments: object) -> None:
         with self.lock:

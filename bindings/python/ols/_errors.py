@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import re
 import sys
+from collections.abc import Mapping
 
 from ._abi import Status
 
@@ -121,17 +122,23 @@ ARGUMENTS = {
     "class_weights": "weight",
     "initial_soft_labels": "init",
 }
-_ARGUMENT = re.compile(rf"\b(?:{'|'.join(ARGUMENTS)})\b")
 # Their messages are about paths and the names in a file.
 _OF_FILES = ("ols_save", "ols_load")
+# Its logits are probabilities.
+_OF_PROBABILITIES = "ols_accumulate"
+_WORD = re.compile(r"\w+")
 
 
-def in_python(message: str) -> str:
+def in_python(message: str, renamed: Mapping[str, str] = ARGUMENTS) -> str:
     """A message of the library, with the names that the arguments have in Python."""
-    return message if message.startswith(_OF_FILES) else _ARGUMENT.sub(lambda found: ARGUMENTS[found[0]], message)
+    if message.startswith(_OF_FILES):
+        return message
+    if message.startswith(_OF_PROBABILITIES):
+        renamed = {**renamed, "logits": "probabilities"}
+    return _WORD.sub(lambda found: renamed.get(found[0], found[0]), message)
 
 
-def error_of(status: int, name: str, message: str) -> Error:
+def error_of(status: int, name: str, message: str, renamed: Mapping[str, str] = ARGUMENTS) -> Error:
     """The exception for a status other than OK; `name` is the library's name for it."""
-    error = OF_STATUS.get(status, UnknownStatusError)(in_python(message) or f"libols: status {status} ({name})", status)
+    error = OF_STATUS.get(status, UnknownStatusError)(in_python(message, renamed) or f"libols: status {status} ({name})", status)
     return MissingFileError(str(error), status) if isinstance(error, FileError) and error.errno == errno.ENOENT else error

@@ -5,11 +5,12 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+from collections.abc import Mapping
 from ctypes import POINTER, byref, c_char_p, c_double, c_int32, c_int64, c_size_t, c_uint32, c_void_p
 from typing import Any
 
 from . import _abi
-from ._errors import InvalidStateError, LibraryError, error_of
+from ._errors import ARGUMENTS, InvalidStateError, LibraryError, error_of
 
 _NAME = {"darwin": "libols.dylib", "win32": "ols.dll"}.get(sys.platform, "libols.so")
 _status = c_int32
@@ -55,7 +56,7 @@ def load(path: str) -> ctypes.CDLL:
     try:
         library = ctypes.CDLL(path)
     except OSError as error:
-        raise LibraryError(f"libols cannot be loaded from {path}: {error}. OLS_LIBRARY names the library to use") from error
+        raise LibraryError(f"libols cannot be loaded from {path}: {error}. The environment variable OLS_LIBRARY can name another one") from error
     try:
         for name in ("ols_abi_version", "ols_version"):
             function = getattr(library, name)
@@ -68,7 +69,9 @@ def load(path: str) -> ctypes.CDLL:
             f"{path} (libols {version}) has ABI version {library.ols_abi_version()}, but this package was written for {_abi.ABI_VERSION}"
         )
     if not version.startswith(_abi.VERSION_PREFIX):
-        raise LibraryError(f"{path} is libols {version}, but this package was written for {_abi.VERSION_PREFIX}x, and below 1.0 these differ")
+        raise LibraryError(
+            f"{path} is libols {version}, but this package was written for {_abi.VERSION_PREFIX}x; minor versions before 1.0 are incompatible"
+        )
     for name, (result, arguments) in _FUNCTIONS.items():
         function = getattr(library, name)
         function.restype, function.argtypes = result, arguments
@@ -84,11 +87,11 @@ def version() -> str:
     return bytes(lib.ols_version()).decode()
 
 
-def check(status: int) -> None:
+def check(status: int, renamed: Mapping[str, str] = ARGUMENTS) -> None:
     """Raises the exception of a status, with the library's message, which belongs to this thread until its next call."""
     if status:
         message = lib.ols_last_error().decode()
-        raise error_of(status, lib.ols_status_string(status).decode(), message)
+        raise error_of(status, lib.ols_status_string(status).decode(), message, renamed)
 
 
 def options_init() -> _abi.Options:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Layout = tuple[tuple[int, ...], tuple[int, ...]]
-_KINDS = {"f": _abi.CODE_FLOAT, "i": _abi.CODE_INT, "u": _abi.CODE_UINT, "c": 5, "b": 6}
+_KINDS = {"f": _abi.CODE_FLOAT, "i": _abi.CODE_INT, "u": _abi.CODE_UINT, "b": 6}
 
 
 class CopyWarning(UserWarning):
@@ -57,7 +57,7 @@ def code_of_dtype(dtype: np.dtype[Any]) -> tuple[int, int]:
     """DLPack's code and bits."""
     if dtype.name == "bfloat16":  # from ml_dtypes, which JAX uses
         return _abi.CODE_BFLOAT, 16
-    if dtype.kind not in _KINDS or not dtype.isnative:
+    if dtype.kind not in _KINDS or not dtype.isnative or dtype.itemsize > 8:
         raise TypeError(f"dtype {dtype} is not supported")
     return _KINDS[dtype.kind], dtype.itemsize * 8
 

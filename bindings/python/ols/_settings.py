@@ -41,6 +41,11 @@ def int64(name: str, value: Any) -> int:
     return int(value)
 
 
+def stream_number(stream: Any) -> int | None:
+    """A stream as the library takes it: ctypes would take strings as addresses."""
+    return None if stream is None else int64("stream", stream)
+
+
 def number(name: str, value: Any) -> float:
     """`value` as a float. Strings are rejected, although `float` would parse them."""
     if not isinstance(value, (str, bytes, bytearray)):
@@ -54,8 +59,11 @@ def number(name: str, value: Any) -> float:
 
 
 def array(name: str, values: Any, dtype: type) -> NDArray[Any]:
-    """A row-major copy of `values`."""
+    """A row-major copy of `values`. Strings and complex numbers are rejected, although NumPy would convert them."""
     try:
+        kind = np.asarray(values).dtype.kind
+        if kind in "USTc":
+            raise TypeError(f"{'complex numbers' if kind == 'c' else 'strings'} are not real numbers")
         with np.errstate(over="ignore"):
             return np.array(values, dtype, order="C")
     except OverflowError as error:
@@ -194,7 +202,8 @@ class Settings:
         else:
             parts.append("init=<matrix>" if self.initial == _abi.Initial.MATRIX else f"init={name_of(self.initial)!r}")
         parts.append(f"empty_class={name_of(self.empty_class)!r}")
-        parts += [f"{name}={getattr(self, name):g}" for name in _NUMBERS[2:] if getattr(self, name) != getattr(defaults, name)]
+        changed = [(name, getattr(self, name)) for name in _NUMBERS[2:] if getattr(self, name) != getattr(defaults, name)]
+        parts += [f"{name}={value}" if isinstance(value, int) else f"{name}={value:g}" for name, value in changed]
         if self.class_weights is not None:
             parts.append("weight=<given>")
         return ", ".join([*parts, f"reduction={name_of(self.reduction)!r}"])

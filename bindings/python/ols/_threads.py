@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import operator
 
+# The library's limit.
+_MOST = 65536
 _number: int | None = None
 
 
@@ -13,8 +15,13 @@ def set_num_threads(n: int | None) -> None:
     With None, the default, modules follow `torch.get_num_threads()`, and criteria without a framework use all CPUs that the process may run on.
     """
     global _number
-    if n is not None and not 0 <= operator.index(n) < 2**31:
-        raise ValueError(f"n = {n} is outside [0, 2^31)")
+    if n is not None:
+        try:
+            n = operator.index(n)
+        except TypeError as error:
+            raise TypeError(f"n = {n!r} is not an integer") from error
+        if not 0 <= n <= _MOST:
+            raise ValueError(f"n = {n} is outside [0, {_MOST}]")
     _number = n
 
 

@@ -14,7 +14,7 @@ from ._core import Core
 from ._errors import InvalidStateError
 from ._memory import tensor_of_array
 from ._report import Report
-from ._settings import EmptyClassName, ReductionName, Settings, int64, name_of
+from ._settings import EmptyClassName, ReductionName, Settings, int64, name_of, stream_number
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -78,15 +78,15 @@ class Criterion:
         )  # fmt: skip
 
     def _begin(self, settings: Settings, device: str | tuple[str, int]) -> None:
-        kind, place = (device, 0) if isinstance(device, str) else device
+        kind, place = device if isinstance(device, (tuple, list)) and len(device) == 2 else (device, 0)
         types = {"cpu": _abi.DEVICE_CPU, "cuda": _abi.DEVICE_CUDA}
-        if kind not in types:
-            raise ValueError(f"device = {device!r} is neither 'cpu' nor ('cuda', number)")
+        if not isinstance(kind, str) or kind not in types:
+            raise (ValueError if isinstance(kind, str) else TypeError)(f"device = {device!r} is neither 'cpu' nor ('cuda', number)")
         if not 0 <= int64("device[1]", place) < 2**31:
             raise ValueError(f"device[1] = {place} is outside [0, 2^31)")
         self.training = True
         self._arrays: dict[str, np.ndarray[Any, Any]] = {}
-        if kind == "cpu" and settings.num_classes >= 2:
+        if kind == "cpu" and 2 <= settings.num_classes < 2**31:  # the library rejects others
             classes = settings.num_classes
             shapes = {"soft_labels": (classes, classes), "sums": (classes, classes), "counts": (classes,), "counters": (_abi.COUNTERS,)}
             self._arrays = {name: np.zeros(shape, np.float32 if name == "soft_labels" else np.int64) for name, shape in shapes.items()}
@@ -270,6 +270,7 @@ class Criterion:
 
     def running(self, stream: int | None = None) -> dict[str, int]:
         """Counts of the running epoch: samples accumulated and skipped, classes full, targets out of range. On a GPU, waits for the stream."""
+        stream = stream_number(stream)
         with self._core.lock:
             report = self._core.handle.report(stream)
         return {name[8:]: getattr(report, name) for name, *_ in _abi.Report._fields_ if name.startswith("running_")}

@@ -180,7 +180,7 @@ def devices():
     raises(RuntimeError, "target.device = cpu", there, z, target)
     raises(RuntimeError, "logits.device = cuda:1", host.loss, z, y)
     raises(RuntimeError, "logits.device = cuda:0", there, Array(logits, 0), Array(target, 0))
-    raises(RuntimeError, "grad.device = cpu", there, z, y, out=np.empty_like(logits))
+    raises(RuntimeError, "out.device = cpu", there, z, y, out=np.empty_like(logits))
     raises(RuntimeError, "lam.device = cpu", there, z, y, target2=y, lam=np.random.rand(N))
     raises(RuntimeError, "soft_labels.device = cpu", there.set_soft_labels, np.ones((K, K), np.float32))
 

@@ -51,9 +51,10 @@ def test_r17_others_are_refused():
     for name, value, message in (
         ("target", target.astype(np.int16), "target has dtype int16, but int64, int32 or uint8 is needed$"),
         ("target", np.exp(logits), "target has dtype float32, .*; to mix two classes, pass their labels as target and target2, and lam"),
-        ("target2", target.astype(bool), "target2 has dtype bool"), ("sample_weight", [1.0] * 32, "sample_weight: list is neither"),
-        ("lam", "0.5", "lam: str is neither"), ("grad_loss", "1", "grad_loss: str is neither"),
-        ("target_offset", 1.0, "target_offset = 1.0 is not an integer"),
+        ("target2", target.astype(bool), "target2 has dtype bool"), ("sample_weight", [1.0] * 32, "sample_weight must be a NumPy array or .* not list"),
+        ("lam", "0.5", "lam must be a number, .* not str"), ("grad_loss", "1", "grad_loss must be a number, .* not str"),
+        ("target_offset", 1.0, "target_offset = 1.0 is not an integer"), ("stream", "0", "stream = '0' is not an integer"),
+        ("logits", logits.astype(np.complex128), "logits: dtype complex128 is not supported"),
     ):  # fmt: skip
         with pytest.raises(TypeError, match=message):
             criterion(**{"logits": logits, "target": target, name: value})
@@ -65,6 +66,13 @@ def test_r17_others_are_refused():
         criterion(logits, target, target2=target, lam=10**400)
     with pytest.raises(ValueError, match=r"device\[1\] = 4294967296 is outside"):
         ols.Criterion(5, device=("cuda", 2**32))
+    for device in (None, 0, ("cuda",), ("cuda", 0, 0), (0, "cuda")):
+        with pytest.raises(TypeError, match=r"device = .* is neither 'cpu' nor \('cuda', number\)"):
+            ols.Criterion(5, device=device)
+    with pytest.raises(TypeError, match="probabilities must be"):
+        criterion.accumulate([[0.5] * 5], target)
+    with pytest.raises(ValueError, match=r"probabilities\[0, 0\] = 2 is not a probability"):
+        criterion.accumulate(np.full((32, 5), 2.0), target)
     for wrong in (
         (logits.astype(np.int32), target), (logits, target.astype(np.float32)), (logits, target.astype(np.int16)), (logits.astype(np.complex64), target),
         (logits.astype(">f4"), target), (logits.astype(object), target), (logits.tolist(), target), (logits, "x"), (logits.astype("U3"), target),
@@ -137,13 +145,40 @@ def test_r20_in_place_and_given_memory():
         criterion(kept, target, out=frozen)
     with pytest.raises(TypeError, match="list"):
         criterion(kept, target, out=[])
-    with pytest.raises(ValueError, match="overlap"):
+    with pytest.raises(TypeError, match="out.dtype = f64, but f32 is required"):
+        criterion(kept, target, out=np.empty((32, 5)))
+    with pytest.raises(ValueError, match="out overlaps logits"):
         criterion(kept[:16], target[:16], out=kept[8:24])
     assert criterion.counts.sum() == 0
     assert criterion(frozen, target)[0] == loss  # as an input it is fine
 
 
+@pytest.mark.parametrize("kind", [float, np.float16, np.float32, np.float64, np.longdouble])
+def test_numbers_may_be_numpys(kind):
+    logits, target = batch()
+    criterion = ols.Criterion(5)
+    expected = criterion(logits, target, target2=target[::-1], lam=0.25, grad_loss=2.0)
+    found = criterion(logits, target, target2=target[::-1], lam=kind(0.25), grad_loss=kind(2))
+    assert found[0] == expected[0]
+    np.testing.assert_array_equal(found[1], expected[1])
+    np.testing.assert_array_equal(criterion(logits, target, grad_loss=np.int64(2))[1], criterion(logits, target, grad_loss=2)[1])
+
+
+def test_what_pytorch_does_not_export_is_refused_by_name():
+    torch = pytest.importorskip("torch")
+    criterion, (logits, target) = ols.Criterion(5), batch()
+    # PyTorch exports the memory of a negated view without the sign.
+    negated = torch.complex(torch.from_numpy(logits), torch.from_numpy(logits)).conj().imag
+    assert negated.is_neg()
+    for wrong in (torch.from_numpy(logits).requires_grad_(), torch.from_numpy(logits).to_sparse(), negated):
+        with pytest.raises(BufferError, match=r"logits.*(tensor\.detach|strided|logits\.resolve_neg)"):
+            criterion(wrong, target)
+    assert criterion.counts.sum() == 0
+    assert criterion(negated.resolve_neg(), target)[0] == criterion(-logits, target)[0]
+
+
 JAX = """
+import jax
 import jax.numpy as jnp, ml_dtypes, numpy as np, ols
 random = np.random.default_rng(0)
 logits, target = random.normal(size=(32, 5)).astype(np.float32), random.integers(5, size=32)
@@ -151,6 +186,12 @@ want, gradient = ols.Criterion(5)(logits, target)
 loss, found = ols.Criterion(5)(jnp.asarray(logits), jnp.asarray(target, jnp.int32))
 assert loss == want
 np.testing.assert_array_equal(found, gradient)
+try:
+    jax.jit(lambda z: ols.Criterion(5)(z, target)[0])(jnp.asarray(logits))
+except TypeError as error:
+    assert str(error).startswith("logits: "), error
+else:
+    raise AssertionError("a traced array has no memory")
 narrow = jnp.asarray(logits, jnp.bfloat16)
 loss, found = ols.Criterion(5)(narrow, jnp.asarray(target, jnp.int32))
 assert found.dtype == ml_dtypes.bfloat16

@@ -201,6 +201,9 @@ def test_settings():
     with pytest.raises(ValueError, match="alpha is an integer beyond"):
         criterion.alpha = 10**400
     assert (criterion.alpha, criterion.epoch) == (0.75, 7)
+    assert "min_count=1234567, ignore_index=-9223372036854775808," in repr(ols.Criterion(5, min_count=1234567, ignore_index=-(2**63)))
+    with pytest.raises(TypeError, match="data must be bytes, not int"):
+        criterion.load_bytes(10**9)
     assert repr(criterion) == "Criterion(alpha=0.75, n_classes=5, smoothing=0.5, empty_class='keep', freeze_above=0.9, min_count=3, reduction='mean')"
 
 

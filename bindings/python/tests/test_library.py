@@ -86,6 +86,7 @@ def test_messages_name_the_arguments_as_python_does_but_files_as_they_are():
     text = "ols_forward: targets2.shape = (3) differs from the targets', sample_weights, num_classes, class_weights, initial_soft_labels"
     expected = "ols_forward: target2.shape = (3) differs from the target', sample_weight, n_classes, weight, init"
     assert str(_errors.error_of(1, "NAME", text)) == expected
+    assert str(_errors.error_of(1, "NAME", "ols_accumulate: logits.shape differs")) == "ols_accumulate: probabilities.shape differs"
     for text in ("ols_load: /tmp/targets/class_weights: it has no num_classes", "ols_save: targets", "ols_forward: running_targets_out_of_range"):
         assert str(_errors.error_of(1, "NAME", text)) == text
 

@@ -238,5 +238,12 @@ def test_threads_follow_pytorch_unless_told(threads):
     ols.set_num_threads(None)
     assert used() == 2
     assert (criterion.epoch, report.epoch) == (1, 1)
-    with pytest.raises(ValueError, match="n = -1"):
-        ols.set_num_threads(-1)
+    for number, error, message in (
+        (-1, ValueError, "n = -1 is outside"),
+        (65537, ValueError, "n = 65537 is outside"),
+        (1.5, TypeError, "n = 1.5 is not"),
+    ):
+        with pytest.raises(error, match=message):
+            ols.set_num_threads(number)
+    ols.set_num_threads(65536)
+    assert used() == 65536
