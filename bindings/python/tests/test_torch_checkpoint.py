@@ -108,7 +108,7 @@ REFUSED = [
     (lambda s: s.update(counts=-s["counts"] - 1), "counts must be >= 0"),
     (lambda s: s.update(settings=torch.zeros(1024, dtype=torch.uint8)), "settings"),
     (lambda s: s.update(settings=s["settings"][:100]), "size mismatch for settings"),
-    (lambda s: s.update(settings="x"), "settings is a str"),
+    (lambda s: s.update(settings="x"), "settings must be a tensor, not str"),
     (lambda s: with_settings(s, alpha=7), r"settings: .*alpha = 7 is outside \[0, 1\]"),
     (lambda s: with_settings(s, alpha=float("nan")), "settings: .*alpha = NaN"),
     (lambda s: with_settings(s, alpha=10**400), "settings: "),

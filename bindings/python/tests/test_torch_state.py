@@ -225,10 +225,14 @@ def test_statistics_that_are_assigned_are_those_that_count():
     engine = criterion._engine
     criterion.counts += 1
     assert criterion._engine is engine
-    short = torch.zeros(4, dtype=torch.int64), ValueError, r"torch.int64 \(4,\)"
-    for value, error, shown in (short, (torch.zeros(5), ValueError, "float32"), (0, TypeError, "a int")):
-        with pytest.raises(error, match=rf"counts must be a tensor torch.int64 \(5,\), but is .*{shown}"):
+    short = torch.zeros(4, dtype=torch.int64), ValueError, r"torch.int64 and shape \(4,\)"
+    for value, error, shown in (short, (torch.zeros(5), ValueError, "float32"), (0, TypeError, "int")):
+        with pytest.raises(error, match=rf"counts must be a tensor of dtype torch.int64 and shape \(5,\), .*{shown}"):
             criterion.counts = value
+    with pytest.raises(TypeError, match="soft_labels must be a tensor, not Parameter"):
+        criterion.soft_labels = torch.nn.Parameter(torch.rand(5, 5))
+    with pytest.raises(TypeError, match="soft_labels must be a tensor, not ndarray"):
+        criterion.set_soft_labels(np.eye(5))
     assert criterion.counts is counts
     go_on(criterion)
 

@@ -118,7 +118,7 @@ def shapes_of(classes: int) -> dict[str, tuple[int, ...]]:
 
 def _demand(name: str, tensor: Any, shape: tuple[int, ...], dtypes: tuple[torch.dtype, ...]) -> None:
     if not isinstance(tensor, torch.Tensor):
-        raise RefusedError(f"{name} is a {type(tensor).__name__}, not a tensor")
+        raise RefusedError(f"{name} must be a tensor, not {type(tensor).__name__}")
     if tuple(tensor.shape) != shape:
         raise RefusedError(f"size mismatch for {name}: the checkpoint's shape is {tuple(tensor.shape)}, the criterion's {shape}")
     if tensor.dtype not in dtypes:

@@ -19,9 +19,10 @@ _CODES: dict[torch.dtype, tuple[int, int]] = {
     torch.int16: (_abi.CODE_INT, 16),
     torch.int8: (_abi.CODE_INT, 8),
     torch.uint8: (_abi.CODE_UINT, 8),
+    torch.uint16: (_abi.CODE_UINT, 16),
+    torch.uint32: (_abi.CODE_UINT, 32),
+    torch.uint64: (_abi.CODE_UINT, 64),
     torch.bool: (6, 8),
-    torch.complex64: (5, 64),
-    torch.complex128: (5, 128),
 }
 # DLPack's numbers. PyTorch also calls ROCm devices cuda.
 _DEVICES = {"cpu": _abi.DEVICE_CPU, "cuda": 10 if torch.version.hip else _abi.DEVICE_CUDA, "xpu": 14, "mps": 8}

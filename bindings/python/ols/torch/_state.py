@@ -50,8 +50,8 @@ class Stateful(torch.nn.Module):
         # Options that the operators take as tensors on the host: class weights f64 (K); alpha f64, once it has been set.
         self._weights: Tensor | None = None
         self._scheduled_alpha: Tensor | None = None
-        # The library rejects K < 2 itself; the memory must exist for that.
-        shapes = _checkpoint.shapes_of(max(settings.num_classes, 1))
+        # The library rejects other numbers of classes itself; the memory must exist for that.
+        shapes = _checkpoint.shapes_of(settings.num_classes if 2 <= settings.num_classes < 2**31 else 1)
         # Tensors created in inference mode could not be modified outside of it.
         with torch.inference_mode(False), torch.no_grad():
             for name, dtype in _checkpoint.STATE.items():
@@ -197,11 +197,15 @@ class Stateful(torch.nn.Module):
         return self
 
     def __setattr__(self, name: str, value: Any) -> None:
+        if name == "soft_labels" and isinstance(value, torch.nn.Parameter):
+            raise TypeError("soft_labels must be a tensor, not Parameter: it is a buffer")
         if name in _STATISTICS and value is not self.__dict__.get(name, value):
             shape = _checkpoint.shapes_of(self._settings.num_classes)[name]
-            if not isinstance(value, Tensor) or value.dtype != torch.int64 or tuple(value.shape) != shape:
-                shown = f"{value.dtype} {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
-                raise (ValueError if isinstance(value, Tensor) else TypeError)(f"{name} must be a tensor torch.int64 {shape}, but is {shown}")
+            needed = f"a tensor of dtype torch.int64 and shape {shape}"
+            if not isinstance(value, Tensor):
+                raise TypeError(f"{name} must be {needed}, not {type(value).__name__}")
+            if value.dtype != torch.int64 or tuple(value.shape) != shape:
+                raise ValueError(f"{name} must be {needed}, but has dtype {value.dtype} and shape {tuple(value.shape)}")
             super().__setattr__(name, value)
             self._gathered = None
             self._drop()

@@ -129,7 +129,7 @@ class OnlineLabelSmoothing(Stateful):
         if _is_compiling() or len_torch_dispatch_stack() or type(logits) not in _PLAIN:
             return self._traced(logits, target, sample_weight, target2, lam)
         if not isinstance(target, Tensor):
-            raise TypeError(f"target is a {type(target).__name__}, not a tensor")
+            raise TypeError(f"target must be a tensor, not {type(target).__name__}")
         if has_tangent(logits):
             raise RuntimeError(_NO_TANGENTS)
         engine = self._engine
@@ -240,12 +240,12 @@ class OnlineLabelSmoothing(Stateful):
                 try:
                     lam = torch.full((), number("lam", lam), dtype=torch.float64, device=logits.device)
                 except TypeError as error:
-                    raise TypeError(f"lam is a {type(lam).__name__}, not a number or a tensor") from error
+                    raise TypeError(f"lam must be a number or a tensor, not {type(lam).__name__}") from error
         for name, value in (("sample_weight", sample_weight), ("target2", target2), ("lam", lam), ("grad_loss", grad_loss)):
             if value is None:
                 continue
             if not isinstance(value, Tensor):
-                raise TypeError(f"{name} is a {type(value).__name__}, not a tensor")
+                raise TypeError(f"{name} must be a tensor, not {type(value).__name__}")
             if differentiable and value.requires_grad and _is_grad_enabled():
                 raise RuntimeError(
                     f"{name} requires a gradient, but the loss is differentiable with respect to the logits only: detach it, or weight the losses of "
@@ -343,6 +343,7 @@ class OnlineLabelSmoothing(Stateful):
 
     def set_soft_labels(self, soft_labels: Tensor) -> None:
         """Replaces S with f32 or f64 (K, K), a row per class, finite and >= 0, on the criterion's device."""
+        _demand_tensors(soft_labels=soft_labels)
         engine = self._current_engine()
         engine.core.set_soft_labels(describe(soft_labels.detach(), "soft_labels"), engine.stream())
         self._changed()
@@ -380,4 +381,4 @@ def _on_host(values: Any) -> Any:
 def _demand_tensors(**tensors: Any) -> None:
     for name, tensor in tensors.items():
         if not isinstance(tensor, Tensor):
-            raise TypeError(f"{name} is a {type(tensor).__name__}, not a tensor")
+            raise TypeError(f"{name} must be a tensor, not {type(tensor).__name__}")
