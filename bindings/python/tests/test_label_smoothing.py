@@ -49,5 +49,7 @@ def test_label_smoothing_loss_takes_integers_where_integers_are_meant():
     ):
         with pytest.raises(TypeError, match=message):
             ols.LabelSmoothingLoss(*wrong)
+    with pytest.raises(TypeError, match="weight must be a tensor, not list"):
+        ols.LabelSmoothingLoss(5, weight=[1.0] * 5)
     with pytest.raises(ValueError, match=r"logits of shape \(12, 5\) do not have 5 classes in dimension 7"):
         ols.LabelSmoothingLoss(5, dim=7)(logits, target)

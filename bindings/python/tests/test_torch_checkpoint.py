@@ -136,6 +136,46 @@ def test_loading_is_strict_and_changes_all_or_nothing(number):
     go_on(criterion)
 
 
+class WithMore(OnlineLabelSmoothing):
+    """A subclass with a parameter, a module and extra state."""
+
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        self.temperature, self.head, self.extra = torch.nn.Parameter(torch.ones(())), torch.nn.Linear(2, 2), 0
+
+    def get_extra_state(self):
+        return self.extra
+
+    def set_extra_state(self, state):
+        self.extra = state
+
+
+@pytest.mark.parametrize("assign", [False, True])
+def test_what_a_subclass_adds_is_loaded(assign):
+    criterion, other = torch.nn.Sequential(WithMore(0.5, 5)), torch.nn.Sequential(WithMore(0.5, 5))
+    criterion[0](*batch(32, 5))
+    criterion[0].extra = 7
+    seen = []
+    other[0].register_load_state_dict_pre_hook(lambda module, state, prefix, *others: seen.append(prefix))
+    state = criterion.state_dict()
+    assert not other.load_state_dict(state, assign=assign).missing_keys
+    assert seen == ["0."]
+    assert {name: str(value) for name, value in other.state_dict().items()} == {name: str(value) for name, value in state.items()}
+    assert "soft_labels" in dict(other[0].named_buffers())
+    with pytest.raises(RuntimeError, match='Unexpected.*"0.other"'):
+        other.load_state_dict({**state, "0.other": torch.ones(1)})
+    del state["0.temperature"]
+    with pytest.raises(RuntimeError, match='Missing.*"0.temperature"'):
+        other.load_state_dict(state)
+
+
+def test_loading_values_into_nothing_is_said():
+    with torch.device("meta"):
+        criterion = OnlineLabelSmoothing(0.5, 5)
+    with pytest.warns(UserWarning, match="meta device"):
+        criterion.load_state_dict(OnlineLabelSmoothing(0.5, 5).state_dict())
+
+
 def test_loading_not_strictly():
     criterion = trained()
     before = copy.deepcopy(criterion)

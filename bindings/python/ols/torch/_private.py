@@ -16,7 +16,7 @@ M = TypeVar("M", bound=type[torch.nn.Module])
 
 # Methods of torch.nn.Module that are overridden: moves and casts, state dicts, replicas of DataParallel, torch.jit.trace. There are no
 # public hooks for these. A test compares the list with what is overridden and with what PyTorch has. The module also reads `_buffers` in every call,
-# as looking up the attribute takes longer than all other checks of a call.
+# as looking up the attribute takes longer than all other checks of a call, and excludes S from PyTorch's loading by `_non_persistent_buffers_set`.
 OVERRIDDEN = ("_apply", "_load_from_state_dict", "_replicate_for_data_parallel", "_save_to_state_dict", "_slow_forward")
 
 # The number of the backward pass that this thread is in, or -1. A forward in one is the recomputation of activation checkpointing, which must not be

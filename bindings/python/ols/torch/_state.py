@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import threading
+import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -229,13 +230,20 @@ class Stateful(torch.nn.Module):
     def _load_from_state_dict(
         self, state_dict: Any, prefix: str, local_metadata: Any, strict: bool, missing_keys: Any, unexpected_keys: Any, error_msgs: Any
     ) -> None:
+        # What a subclass has added, and hooks, are left to PyTorch, which must not touch S.
+        elsewhere: list[str] = []
+        self._non_persistent_buffers_set.add("soft_labels")
+        try:
+            super()._load_from_state_dict(state_dict, prefix, local_metadata, True, missing_keys, elsewhere, error_msgs)
+        finally:
+            self._non_persistent_buffers_set.discard("soft_labels")
         given = {key[len(prefix) :]: value for key, value in state_dict.items() if key.startswith(prefix)}
         published = any(name in given for name in _checkpoint.PUBLISHED)
         needed = _checkpoint.PUBLISHED if published else (*_checkpoint.STATE, _checkpoint.SETTINGS)
         known = {*needed, *(() if published else _checkpoint.OPTIONAL)}
         missing = [prefix + name for name in needed if name not in given]
         missing_keys.extend(missing if strict else [])
-        unexpected = [prefix + name for name in given if name not in known]
+        unexpected = [key for key in elsewhere if key[len(prefix) :] not in known]
         unexpected_keys.extend(unexpected if strict else [])
         # This module loads everything or nothing. Whether the load is strict is not passed on to submodules (`strict` is always true).
         if missing or (unexpected and self.__dict__.get("_strictly", False)):
@@ -264,6 +272,8 @@ class Stateful(torch.nn.Module):
         elsewhere = loaded.rank is not None and _distributed.several() and loaded.rank != _distributed.rank()
         self._drop()
         self._gathered = None
+        if self.soft_labels.is_meta and not assign and not loaded.state["soft_labels"].is_meta:
+            warnings.warn("a state with values is loaded into a criterion on the meta device, which has none: pass assign=True", stacklevel=2)
         with torch.inference_mode(False), torch.no_grad():
             for name, value in loaded.state.items():
                 own = getattr(self, name)

@@ -33,6 +33,8 @@ class LabelSmoothingLoss(torch.nn.Module):
             raise ValueError(f"classes = {classes} is less than 2")
         if not 0 <= smoothing <= 1:
             raise ValueError(f"smoothing = {smoothing} is outside [0, 1]")
+        if weight is not None and not isinstance(weight, Tensor):
+            raise TypeError(f"weight must be a tensor, not {type(weight).__name__}")
         if weight is not None and weight.shape != (classes,):
             raise ValueError(f"weight has shape {tuple(weight.shape)}, but ({classes},) is needed")
         self.classes, self.smoothing, self.dim = classes, smoothing, dim
