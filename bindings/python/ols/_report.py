@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import _abi
 from ._errors import InvalidStateError
@@ -63,11 +63,13 @@ class Report:
             self.__dict__.update((name, getattr(values, name)) for name in _FIELDS)
             self._source = None
 
-    def __getattr__(self, name: str) -> Any:
-        if name in _FIELDS and "_expired" in self.__dict__:
-            self.read()
-            return self.__dict__[name]
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+    if not TYPE_CHECKING:  # or type checkers would accept any name
+
+        def __getattr__(self, name):
+            if name in _FIELDS and "_expired" in self.__dict__:
+                self.read()
+                return self.__dict__[name]
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def as_dict(self) -> dict[str, int]:
         """All numbers by name, for logging."""
