@@ -1,4 +1,4 @@
-"""What all tests share: fixed seeds, where the sources are, a compiler."""
+"""Shared by all tests: fixed seeds, paths of the sources, a C compiler."""
 
 import os
 import subprocess
@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[3]
 HEADER = ROOT / "include" / "ols.h"
 VECTORS = ROOT / "tests" / "vectors"
-# Seconds after which a process counts as hanging, on a machine however busy.
+# Seconds after which a process counts as hanging, even on a busy machine.
 PATIENCE = 900
 
 
@@ -24,7 +24,7 @@ def seeds():
 
 @pytest.fixture
 def threads():
-    """Puts the number of threads back."""
+    """Restores the number of threads after the test."""
     import torch
 
     import ols
@@ -36,7 +36,7 @@ def threads():
 
 
 def compile_c(source: str, output: Path, *flags: str) -> Path:
-    """A C program or shared library from a text."""
+    """Compiles C source into a program or shared library."""
     path = output.with_suffix(".c")
     path.write_text(source)
     subprocess.run([os.environ.get("CC", "cc"), "-std=c99", f"-I{ROOT / 'include'}", str(path), *flags, "-o", str(output)], check=True)
@@ -44,12 +44,12 @@ def compile_c(source: str, output: Path, *flags: str) -> Path:
 
 
 def python(code: str, **environment: str) -> subprocess.CompletedProcess:
-    """Runs code in a Python of its own."""
+    """Runs code in a separate Python process."""
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, **environment}, timeout=PATIENCE, cwd="/")
 
 
 def run_ranks(program: str, folder: Path, ranks: int, *arguments: str, **environment: str) -> list[str]:
-    """What real processes have printed that run a program of this folder as `program FOLDER RANK RANKS ARGUMENTS`, once all of them have ended well."""
+    """Runs a program of this folder in one process per rank, as `program FOLDER RANK RANKS ARGUMENTS`; returns what each printed. All must succeed."""
     environment = {**os.environ, "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1", **environment}
     command = [sys.executable, "-W", "ignore", str(Path(__file__).with_name(program)), str(folder)]
     workers = [

@@ -1,5 +1,6 @@
-"""An array library over device memory, as the stand-in for the CUDA driver lends it (bindings/stand-in-driver): what CuPy is where there is a GPU. Its arrays
-show themselves by DLPack and nothing else. To be imported before ols, in a process of its own: libols looks for its driver once."""
+"""An array library for device memory of the stand-in CUDA driver (bindings/stand-in-driver), as CuPy is for a GPU. Its arrays only export DLPack.
+
+Import it before ols, in a separate process, because libols looks for its driver once."""
 
 import ctypes
 import os
@@ -7,7 +8,7 @@ import sys
 
 import numpy as np
 
-# With its name, libcuda.so, open to all, it is what libols finds.
+# Loaded globally under the name libcuda.so, it is the driver that libols finds.
 driver = ctypes.CDLL(os.environ["OLS_TEST_DRIVER"], ctypes.RTLD_GLOBAL)
 driver.standin_get.restype = ctypes.c_longlong
 float16, float32, float64 = np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.float64)
@@ -48,18 +49,18 @@ def new_stream(device):
 
 
 def wait():
-    """Runs all work that was enqueued, on any device."""
+    """Runs all enqueued work, on all devices."""
     enter(0)
     demand(driver.cuCtxSynchronize())
 
 
 def counted(name):
-    """A number that the stand-in keeps, such as "synchronisations"."""
+    """A counter of the stand-in, such as "synchronisations"."""
     return driver.standin_get(name.encode())
 
 
 class Array:
-    """The values of a NumPy array in memory of a device, with its strides."""
+    """Copies a NumPy array to device memory, with its strides."""
 
     def __init__(self, values, device):
         base = values if values.base is None else values.base
@@ -91,7 +92,7 @@ class Array:
         return _capsule(ctypes.addressof(exported), b"dltensor", None)
 
     def numpy(self):
-        """The values after all work that was enqueued."""
+        """The values after all enqueued work has run."""
         wait()
         return np.ndarray(self.shape, self.dtype, ctypes.string_at(self.memory, self.bytes), self.offset, self.strides).copy()
 

@@ -1,4 +1,4 @@
-"""`ols.Criterion` on device memory, over the stand-in for the CUDA driver: `device_memory.py SCENARIO`. See test_device_memory.py."""
+"""`ols.Criterion` on device memory of the stand-in CUDA driver: `device_memory.py SCENARIO`. See test_device_memory.py."""
 
 import sys
 import tempfile
@@ -30,7 +30,7 @@ def close(there, host, dtype="float32"):
 
 
 def state(criterion, stream=None):
-    """What a criterion of the host loads from it."""
+    """A criterion on the host with the same state."""
     loaded = ols.Criterion(K)
     loaded.load_bytes(criterion.to_bytes(stream))
     return loaded
@@ -45,7 +45,7 @@ def agree(there, host, stream=None):
 
 
 def passes():
-    """R17, R21: loss and gradient are the host's, on the stream that was given, and nothing waits but a report that is read."""
+    """R17, R21: loss and gradient equal the host's, work runs on the given stream, and only reading a report waits."""
     stream = xp.new_stream(DEVICE)
     for dtype, label in ((np.float32, np.int64), (np.float64, np.int32), (np.float16, np.uint8), (ml_dtypes.bfloat16, np.int64)):
         name = np.dtype(dtype).name
@@ -73,14 +73,14 @@ def passes():
             np.testing.assert_array_equal(again.numpy(), gradient.numpy())
             assert alone.numpy() == loss.numpy()
             agree(there, host, stream)
-            del loss, gradient, again, alone  # memory that is given back while others count would wait
+            del loss, gradient, again, alone  # freeing memory while calls are counted would wait
         assert set(z.asked) == set(y.asked) == {stream}
     ols.Criterion(K, device=CUDA)(z, y)
     assert z.asked[-1] == 1  # DLPack's number of the default stream
 
 
 def layouts():
-    """R16: memory is read where it lies, and never copied."""
+    """R16: memory is read in place and never copied."""
     host, there = ols.Criterion(K), ols.Criterion(K, device=CUDA)
     logits, target = batch(shape=(2, 3))
     channels_last = np.moveaxis(np.moveaxis(logits, 1, -1).copy(), -1, 1)
@@ -106,7 +106,7 @@ def layouts():
 
 
 def extras():
-    """Weights, mixtures, gradients that come in, one loss per sample; adding and taking back, from logits and from probabilities."""
+    """Weights, mixtures, upstream gradients, one loss per sample; adding and taking back, from logits and from probabilities."""
     options = {"weight": np.arange(1, K + 1), "reduction": "none", "ignore_index": 0}
     host, there = ols.Criterion(K, **options), ols.Criterion(K, device=CUDA, **options)
     logits, target = batch()
@@ -118,7 +118,7 @@ def extras():
     close(loss, want)
     close(gradient, slope)
     agree(there, host)
-    mixed = {**given, "lam": 0.25}  # a number, which the logits' own library puts on the device
+    mixed = {**given, "lam": 0.25}  # a number, which the library of the logits copies to the device
     close(there.loss(z, y, **mixed), host.loss(logits, target, **{**values, "lam": 0.25}))
     there.take_back(z, y, **given)
     host.take_back(logits, target, **values)
@@ -134,7 +134,7 @@ def extras():
 
 
 def states():
-    """R25, R26: soft labels are set from the device, what is saved there loads here and back; NumPy is shown none of it."""
+    """R25, R26: soft labels can be set from device memory, states move between device and host, and there are no NumPy views."""
     host, there = ols.Criterion(K), ols.Criterion(K, device=CUDA)
     matrix = np.random.rand(K, K).astype(np.float32)
     host.set_soft_labels(matrix)
@@ -162,7 +162,7 @@ def states():
     there.eval()
     there(z, y)
     assert there.to_bytes() == before
-    there.set_soft_labels(Array(np.full((K, K), -1, np.float32), DEVICE))  # known when somebody looks
+    there.set_soft_labels(Array(np.full((K, K), -1, np.float32), DEVICE))  # only known when it is read
     raises(ValueError, "soft_labels", there.running)
     live = counted("live_bytes")
     there.close()
@@ -170,7 +170,7 @@ def states():
 
 
 def devices():
-    """R9: memory that is elsewhere, or is not what it is said to be, is the library's error; nothing has changed."""
+    """R9: memory on another device, or on none, is an error of the library; nothing changes."""
     host, there = ols.Criterion(K), ols.Criterion(K, device=CUDA)
     logits, target = batch()
     z, y = Array(logits, DEVICE), Array(target, DEVICE)
@@ -185,7 +185,7 @@ def devices():
     raises(RuntimeError, "soft_labels.device = cpu", there.set_soft_labels, np.ones((K, K), np.float32))
 
     class Elsewhere(Array):
-        """Says DEVICE, but lies where `address` is."""
+        """Claims to be on DEVICE, but its memory is at `address`."""
 
         def __dlpack__(self, stream=None):
             capsule = super().__dlpack__(stream)
@@ -207,7 +207,7 @@ def devices():
 
 
 def values():
-    """What is wrong in the values shows at the next call that waits, and harms no later call."""
+    """Invalid values are reported by the next call that waits, and do not affect later calls."""
     host, there = ols.Criterion(K, reduction="sum"), ols.Criterion(K, reduction="sum", device=CUDA)
     logits, target = batch()
     wrong = target.copy()
@@ -223,7 +223,7 @@ def values():
     assert there.running()["targets_out_of_range"] == 0
     close(there(z, y)[0], np.asarray(host(logits, target)[0]))
     agree(there, host)
-    # More is taken back than was added: not at all, and reports fail until the epoch after has ended.
+    # Taking back more than was added has no effect, and reports fail until the next epoch has ended.
     there.take_back(z, y)
     there.take_back(z, y)
     raises(RuntimeError, "", there.running)

@@ -1,4 +1,4 @@
-"""One rank of test_lightning.py: `lightning_ranks.py FOLDER RANK RANKS`. Lightning's own DistributedDataParallel, with a checkpoint within an epoch."""
+"""One rank of test_lightning.py: `lightning_ranks.py FOLDER RANK RANKS`. Lightning's DistributedDataParallel strategy, with a checkpoint within an epoch."""
 
 import os
 import sys
@@ -14,7 +14,7 @@ from ols.lightning import OnlineLabelSmoothingCallback
 
 FOLDER, RANK, RANKS = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 K, BATCHES = 5, 4
-os.environ["LOCAL_RANK"] = str(RANK)  # for Lightning: the processes are there
+os.environ["LOCAL_RANK"] = str(RANK)  # tells Lightning that the processes exist already
 
 
 def new():
@@ -22,7 +22,7 @@ def new():
 
 
 class Model(pl.LightningModule):
-    """A sample's logits are the same bits in any batch, and with a rate of 0 in any epoch."""
+    """The logits of a sample are bitwise the same in every batch and, as the learning rate is 0, in every epoch."""
 
     def __init__(self):
         super().__init__()
@@ -36,7 +36,7 @@ class Model(pl.LightningModule):
     def on_train_epoch_end(self):  # after the callback
         self.history.append(self.criterion.soft_labels.clone())
 
-    def on_save_checkpoint(self, checkpoint):  # after the callback, on all ranks: a strategy may write the copy of any of them
+    def on_save_checkpoint(self, checkpoint):  # after the callback, on all ranks, as a strategy may save any rank's copy
         states = [None] * RANKS
         dist.all_gather_object(states, {name: value for name, value in checkpoint["state_dict"].items() if name.startswith("criterion.")})
         assert len(states[0]) == 5
@@ -54,13 +54,13 @@ def data():
 
 
 def loader():
-    """This rank's part, of another size on each."""
+    """This rank's part of the samples; its size differs between ranks."""
     x, y = (part.split([62 - 9 * (RANKS - 1), *[9] * (RANKS - 1)])[RANK] for part in data())
     return Resumable(list(zip(x.tensor_split(BATCHES), y.tensor_split(BATCHES))))
 
 
 def alone(epochs):
-    """One process that saw all samples: soft labels after each epoch, and the last one's samples."""
+    """A single process with all samples: soft labels after each epoch, and the number of samples in the last one."""
     criterion, found = new(), []
     for _ in range(epochs):
         x, y = data()

@@ -1,4 +1,4 @@
-"""One rank of test_torch_distributed.py: `ranks.py FOLDER RANK RANKS SCENARIO...`. Ends with status 0 if everything held."""
+"""One rank of test_torch_distributed.py: `ranks.py FOLDER RANK RANKS SCENARIO...`. Exits with status 0 if all checks pass."""
 
 import copy
 import sys
@@ -16,7 +16,7 @@ K = 7
 
 
 class Scaling(torch.nn.Module):
-    """A model whose logits of a sample are the same bits in any batch, with the criterion inside or without."""
+    """A model that gives a sample bitwise the same logits in every batch, with or without the criterion inside."""
 
     def __init__(self, criterion=None):
         super().__init__()
@@ -33,7 +33,7 @@ def data(epoch):
 
 
 def mine(epoch):
-    """This rank's part, in batches: uneven, of another number on each rank, and in one epoch none on the last."""
+    """This rank's part, in batches of different sizes; their number differs between ranks, and in one epoch the last rank has none."""
     x, y = data(epoch)
     cuts = [0, 31, 60] if RANKS == 2 else [0, 31, 44, 60]
     if epoch == 2:
@@ -47,7 +47,7 @@ def new():
 
 
 def alone(epochs, until=None):
-    """One process that saw all samples."""
+    """A single process with all samples."""
     criterion, model = new(), Scaling()
     for epoch in range(epochs):
         x, y = data(epoch)
@@ -95,7 +95,7 @@ def inside():
         batches = mine(epoch)
         most = torch.tensor(len(batches))
         dist.all_reduce(most, dist.ReduceOp.MAX)
-        for number in range(most):  # a rank without a batch left gives an empty one, so that the buffers' broadcast finds all ranks
+        for number in range(most):  # a rank without batches passes an empty one, because all ranks take part in the broadcast of buffers
             x, y = batches[number] if number < len(batches) else (torch.zeros(0, K), torch.zeros(0, dtype=torch.int64))
             model(x, y).backward()
         criterion.next_epoch()
@@ -103,7 +103,7 @@ def inside():
 
 
 def in_parts(model, criterion):
-    """Some batches of each rank through a model that is sharded, with the criterion inside."""
+    """Runs some batches of each rank through a sharded model that contains the criterion."""
     for x, y in mine(0)[:2]:
         model(x, y).backward()
     assert criterion.soft_labels.dtype == torch.float32
@@ -128,7 +128,7 @@ def sharded():
 
 
 def checkpoints():
-    """Saved within an epoch, and resumed: one file of the first rank, or one of each."""
+    """Saves within an epoch and resumes: from the first rank's file, or from one file per rank."""
     for gathered in (True, False):
         criterion, model = new(), Scaling()
         for epoch in range(2):
@@ -155,7 +155,7 @@ def checkpoints():
 
 
 def within(criterion, model):
-    """One epoch and the batches of a second."""
+    """One complete epoch and the batches of a second one."""
     for epoch in range(2):
         for x, y in mine(epoch):
             criterion(model(x), y)
@@ -172,7 +172,7 @@ def assert_everywhere_the_same(state):
 
 
 def any_copy():
-    """After `gather` a distributed checkpoint may keep the copy of any rank."""
+    """After `gather`, a distributed checkpoint may keep any rank's copy."""
     criterion, model = new(), Scaling()
     within(criterion, model)
     criterion.gather()
@@ -189,7 +189,7 @@ def any_copy():
         assert (resumed.counts.sum() > 0) == (RANK == 0)
         resumed.next_epoch()
         assert_same(resumed.soft_labels, alone(2).soft_labels)
-    # Who counts again saves its own.
+    # A rank that counts again saves its own statistics.
     x, y = data(7)
     criterion(model(x), y)
     assert torch.equal(criterion.state_dict()["counts"], criterion.counts)
@@ -199,7 +199,7 @@ def any_copy():
     criterion.next_epoch()
     assert_same(criterion.soft_labels, alone(2).soft_labels)
     assert criterion.state_dict()["counts"].sum() == 0
-    # A group whose first rank is not the first of all.
+    # A group whose first rank is not rank 0.
     if RANKS > 2:
         group = dist.new_group([1, 2])
         criterion = new()
@@ -212,7 +212,7 @@ def any_copy():
 
 
 def distributed_checkpoints():
-    """torch.distributed.checkpoint within an epoch, with the state dict of a criterion and with that of a sharded model."""
+    """torch.distributed.checkpoint within an epoch, with the state dicts of a criterion and of a sharded model."""
     import torch.distributed.checkpoint as dcp
     from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict, set_model_state_dict
 
@@ -229,7 +229,7 @@ def distributed_checkpoints():
         assert_same(one.soft_labels, alone(2).soft_labels)
 
     wraps = [DistributedDataParallel]
-    if not torch.__version__.startswith("2.6."):  # fully_shard needs a GPU there
+    if not torch.__version__.startswith("2.6."):  # where fully_shard needs a GPU
         from torch.distributed.device_mesh import init_device_mesh
         from torch.distributed.fsdp import fully_shard
 
@@ -250,7 +250,7 @@ def distributed_checkpoints():
         criterion.next_epoch()
         for full in (False, True):
             other = Scaling(ols.OnlineLabelSmoothing(0.1, K, weight=torch.zeros(K), init=torch.zeros(K, K)))
-            # Under a wrapper set_model_state_dict finds parameters and buffers alone.
+            # Through a wrapper, set_model_state_dict only finds parameters and buffers.
             again = other if number == 0 else wrap(other)
             if full:
                 set_model_state_dict(again, copy.deepcopy(first[0]), options=StateDictOptions(full_state_dict=True))
@@ -274,7 +274,7 @@ def groups():
     for x, y in mine(0):
         single(model(x), y)
     before = single.counts.clone()
-    group = dist.new_group([0])  # made by all, used by its member
+    group = dist.new_group([0])  # all ranks create it, only its member uses it
     other = dist.new_group(list(range(RANKS)))
     if RANK == 0:
         single.next_epoch(group=group)
@@ -296,7 +296,7 @@ def groups():
 
 
 def devices():
-    """A group for another device than the statistics': an error before anything is touched."""
+    """A group that does not support the device of the statistics is an error, and nothing changes."""
     from torch.testing._internal.distributed import fake_pg  # noqa: F401  registers the backend that needs no GPU
 
     criterion, model = new(), Scaling()

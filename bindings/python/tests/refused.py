@@ -1,4 +1,4 @@
-"""What the scenarios in processes of their own share."""
+"""Shared by the scenarios that run in separate processes."""
 
 
 def raises(kind, text, function, *arguments, **options):

@@ -1,4 +1,4 @@
-"""What arrays `ols.Criterion` takes, and where they lie: NumPy, DLPack, JAX (rules R16, R17, R20, R21)."""
+"""The arrays that `ols.Criterion` accepts, and their layouts: NumPy, DLPack, JAX (rules R16, R17, R20, R21)."""
 
 import subprocess
 import sys
@@ -150,7 +150,7 @@ def test_r20_in_place_and_given_memory():
     with pytest.raises(ValueError, match="out overlaps logits"):
         criterion(kept[:16], target[:16], out=kept[8:24])
     assert criterion.counts.sum() == 0
-    assert criterion(frozen, target)[0] == loss  # as an input it is fine
+    assert criterion(frozen, target)[0] == loss  # but accepted as an input
 
 
 @pytest.mark.parametrize("kind", [float, np.float16, np.float32, np.float64, np.longdouble])
@@ -201,7 +201,7 @@ print("held")
 
 
 def test_jax_arrays():
-    """In a process of its own: JAX's threads make forks, which other tests need, unsafe."""
+    """In a separate process, because JAX's threads make forking unsafe, which other tests need."""
     run = python(JAX)
     assert run.stdout == "held\n", run.stderr
 
@@ -215,7 +215,7 @@ def test_the_jax_example_runs():
 
 
 class OnADevice:
-    """What CuPy's arrays look like, as far as the criterion looks."""
+    """The parts of a CuPy array that the criterion uses."""
 
     def __init__(self, array):
         self.array, self.streams = array, []
@@ -233,7 +233,7 @@ class OnADevice:
 
 
 def test_r21_a_stream_is_asked_for_on_a_device():
-    """The protocol alone: there is no device here to compute on."""
+    """Only the protocol, as there is no device to compute on."""
     from ols._arrays import look
 
     source = OnADevice(np.zeros((2, 5), np.float32))

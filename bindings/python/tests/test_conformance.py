@@ -1,4 +1,4 @@
-"""Every case of every file of tests/vectors, on `ols.Criterion` and on the module of PyTorch (rules R27, R28; R8 for the refused ones)."""
+"""Every case of every file of tests/vectors, with `ols.Criterion` and with the PyTorch module (rules R27 and R28, and R8 for errors)."""
 
 import json
 import math
@@ -17,7 +17,7 @@ KINDS = {
     "invalid_argument": ols.InvalidArgumentError, "invalid_dtype": ols.InvalidDtypeError, "invalid_shape": ols.InvalidShapeError,
     "target_out_of_range": ols.TargetOutOfRangeError, "invalid_state": ols.InvalidStateError,
 }  # fmt: skip
-# What the module's interface does not have, and why. The number of cases is part of the test.
+# What the module cannot express, and why. The numbers of skipped cases are tested.
 NOT_IN_THE_MODULE = {
     "target_offset": "labels of PyTorch count from 0",
     "negative strides": "tensors of PyTorch have none",
@@ -25,7 +25,7 @@ NOT_IN_THE_MODULE = {
 
 
 class OfNumpy:
-    """A case on ols.Criterion."""
+    """Runs a case with ols.Criterion."""
 
     absent = frozenset()
 
@@ -77,7 +77,7 @@ class OfNumpy:
 
 
 def as_torch(block):
-    """The same memory as a tensor, strides and all."""
+    """A tensor with the same memory and strides."""
     bits = block.memory.view(np.int16) if block.memory.dtype.itemsize == 2 else block.memory
     tensor = torch.from_numpy(bits)
     if block.dtype.name == "bfloat16":
@@ -88,7 +88,7 @@ def as_torch(block):
 
 
 class OfTorch:
-    """A case on ols.OnlineLabelSmoothing: forward through autograd, backward likewise, saving through the state dict."""
+    """Runs a case with ols.OnlineLabelSmoothing: forward and backward by autograd, saving by the state dict."""
 
     absent = NOT_IN_THE_MODULE
 
@@ -110,7 +110,9 @@ class OfTorch:
         try:
             if out is batch.logits:
                 return self.criterion.loss_and_grad(logits, target, grad_loss=grad_loss, inplace=True, **arguments)[0], None
-            if grad_loss is not None and grad_loss.numel() != 1 and self.criterion.reduction != "none":  # autograd would refuse it in its own words
+            if (
+                grad_loss is not None and grad_loss.numel() != 1 and self.criterion.reduction != "none"
+            ):  # autograd would reject it with its own message
                 return self.criterion.loss_and_grad(logits, target, grad_loss=grad_loss, **arguments)
             logits.requires_grad_(out is not None)
             loss = self.criterion(logits, target, **arguments)
@@ -152,7 +154,7 @@ class OfTorch:
         return {name: getattr(self.criterion, name).numpy() for name in ("soft_labels", "sums", "counts", "counters")}
 
 
-# How many cases are skipped; the tests print which.
+# The numbers of skipped cases; the tests print their names.
 SKIPPED = {(OfTorch, "errors"): 2, (OfTorch, "targets"): 5, (OfTorch, "layouts"): 16}
 
 
@@ -160,7 +162,7 @@ def refused(error, call):
     with pytest.raises(KINDS[error["kind"]]) as raised:
         call()
     if error.get("message"):
-        function = str(raised.value).split(":")[0]  # the names of its arguments
+        function = str(raised.value).split(":")[0]  # it decides what the arguments are called
         assert in_python(f"{function}:{error['message']}").removeprefix(f"{function}:") in str(raised.value)
 
 
@@ -245,7 +247,7 @@ def run_case(kind, case):
 
 
 def lacks(kind, case):
-    """What a case needs that the kind does not have."""
+    """What a case needs and this kind of criterion lacks."""
     text = json.dumps(list(case.get("batches", [])) + [step.get("grad") for step in case.get("steps", [])])
     found = {"target_offset"} if '"target_offset"' in text else set()
     found |= {"negative strides"} if re.search(r'"strides": \[[^]]*-', text) else set()

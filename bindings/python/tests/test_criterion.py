@@ -106,7 +106,7 @@ def test_r24_the_end_of_an_epoch_is_the_users_call():
     assert criterion.epoch == 0
     assert (criterion.soft_labels == first).all()
     assert criterion.counts.sum() > 0
-    # Where it belongs, and that ranks are added up before it, the documentation says.
+    # The documentation says where the call belongs, and that ranks are added up before it.
     readme = (ROOT / "bindings/python/README.md").read_text()
     assert "criterion.next_epoch()  # once an epoch" in readme
     assert "collective call" in readme

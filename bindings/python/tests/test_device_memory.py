@@ -1,4 +1,4 @@
-"""Device memory where there is no GPU: processes that have the stand-in for libcuda.so (rules R9, R12, R16, R17, R21, R25, R26)."""
+"""Device memory without a GPU: in processes with the stand-in for libcuda.so (rules R9, R12, R16, R17, R21, R25, R26)."""
 
 import hashlib
 import os
@@ -20,7 +20,7 @@ def driver():
 
 @pytest.fixture(scope="module")
 def torch_cuda():
-    """CUDA tensors over the stand-in, compiled once for each version of PyTorch and of the sources, beside the environment."""
+    """The extension for CUDA tensors on the stand-in, compiled next to the environment once for each version of PyTorch and of the sources."""
     source = HERE / "torch_device_memory.cpp"
     sources = [source, *(ROOT / "bindings" / "cpp" / "tests" / name for name in ("torch_cuda.hpp", "stand_in.hpp"))]
     version = hashlib.sha256(b"".join([torch.__version__.encode(), *(path.read_bytes() for path in sources)])).hexdigest()[:16]

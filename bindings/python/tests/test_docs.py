@@ -1,4 +1,4 @@
-"""What the documentation shows runs, in the order in which it stands there."""
+"""The snippets of the documentation run, in their order."""
 
 import re
 

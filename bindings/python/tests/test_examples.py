@@ -1,4 +1,4 @@
-"""examples/python/train.py runs on the digits and on IDX files, by hand and by Lightning."""
+"""examples/python/train.py runs on the digits and on IDX files, with its own loop and with Lightning."""
 
 import gzip
 import re
@@ -31,7 +31,7 @@ def test_it_reads_idx_files(tmp_path):
     for part, count in (("train", 200), ("t10k", 100)):
         labels = np.arange(count) % 10
         images = random.integers(0, 60, (count, 28, 28)).astype(np.uint8)
-        images[np.arange(count), labels * 2 + 3] = 255  # a line whose height is the class
+        images[np.arange(count), labels * 2 + 3] = 255  # a line at a height given by the class
         header = struct.pack(">HBBIII", 0, 8, 3, count, 28, 28)
         (tmp_path / f"{part}-images-idx3-ubyte.gz").write_bytes(gzip.compress(header + images.tobytes()))
         (tmp_path / f"{part}-labels-idx1-ubyte").write_bytes(struct.pack(">HBBI", 0, 8, 1, count) + labels.astype(np.uint8).tobytes())

@@ -1,4 +1,4 @@
-"""Hugging Face's Trainer with the recipe of the README: a run that was resumed from a checkpoint is the run that never stopped, bit for bit."""
+"""Hugging Face's Trainer as the README uses it: a run resumed from a checkpoint is bitwise equal to one that never stopped."""
 
 import pytest
 import torch
@@ -23,7 +23,7 @@ class NextEpoch(TrainerCallback):
     def on_epoch_begin(self, args, state, control, model=None, **kwargs):
         for module in model.modules():
             if isinstance(module, OnlineLabelSmoothing) and module.epoch < int(state.epoch):
-                module.next_epoch()  # resumed from a checkpoint of the last step of an epoch, which had not ended in it
+                module.next_epoch()  # resumed from a checkpoint of the last step of an epoch, taken before the epoch ended
 
 
 class Classifier(torch.nn.Module):

@@ -104,12 +104,12 @@ def test_r07_a_missing_file_is_a_file_not_found_error(tmp_path):
         criterion.load(tmp_path)
     assert (type(raised.value), raised.value.errno) == (ols.FileError, errno.EISDIR)
     with pytest.raises(ols.FileError, match="is not a regular file") as raised:
-        criterion.save(tmp_path)  # the library's own rule
+        criterion.save(tmp_path)  # a rule of the library, not an error of the system
     assert raised.value.errno is None
     for call in (criterion.save, criterion.load):
         with pytest.raises(ValueError, match="contains a NUL"):
             call(f"{nowhere}\0x")
-    # Only what the library says last is the system's.
+    # Only the end of a message comes from the operating system.
     text = "ols_load: /tmp/no (os error 2): cannot be read: Permission denied (os error 13)"
     assert (type(_errors.error_of(9, "IO", text)), _errors.error_of(9, "IO", text).errno) == (ols.FileError, errno.EACCES)
     assert _errors.error_of(9, "IO", "ols_save: (os error 2): it is there").errno is None
@@ -153,7 +153,7 @@ def test_r06_messages_of_several_threads_stay_apart():
 
 @pytest.fixture
 def destroyed(monkeypatch):
-    """Counts what is destroyed, by address."""
+    """Counts the destroyed criteria by address."""
     found, real = [], _library.lib.ols_destroy
 
     class Counting:
@@ -228,7 +228,7 @@ def test_r12_copies_are_criteria_of_their_own():
 def test_names_are_those_of_other_languages_too(kind):
     assert kind.retract is kind.take_back
     assert callable(kind.load_bytes)
-    assert not hasattr(kind, "from_bytes")  # which Python expects to be a constructor
+    assert not hasattr(kind, "from_bytes")  # Python expects a constructor under this name
 
 
 def test_r22_defaults_are_the_librarys():

@@ -1,4 +1,4 @@
-"""A real Trainer of Lightning: with the callback, with a user's own hook, with checkpoint and resume."""
+"""A real Lightning Trainer: with the callback, with a user's own hook, with checkpoints and resuming."""
 
 import copy
 import socket
@@ -55,14 +55,14 @@ def loader():
 
 
 class Resumable:
-    """A loader that goes on where it was, as torchdata's StatefulDataLoader does."""
+    """A loader that resumes within an epoch, like torchdata's StatefulDataLoader."""
 
     def __init__(self, batches):
         self.batches, self.place = list(batches), 0
 
     def __iter__(self):
         for number in range(self.place, len(self.batches)):
-            # Lightning does not ask for what comes after the last one.
+            # Lightning does not fetch anything after the last batch.
             self.place = (number + 1) % len(self.batches)
             yield self.batches[number]
 
@@ -137,7 +137,7 @@ def test_several_ranks_agree_with_one_process(tmp_path, ranks):
 
 @pytest.mark.parametrize("copied", [False, True])
 def test_gathering_at_a_checkpoint_shows_in_it(monkeypatch, copied):
-    """What `gather` moves after the state dict was taken is moved in it, though a strategy has brought the tensors to the host or taken some out."""
+    """What `gather` moves after the state dict was taken is updated in it, even if a strategy has copied its tensors to the host or removed some."""
     model = Model()
     model.criterion(torch.eye(3) * 9, torch.arange(3))
     checkpoint = {"state_dict": copy.deepcopy(model.state_dict()) if copied else model.state_dict()}

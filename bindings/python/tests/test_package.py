@@ -1,4 +1,4 @@
-"""The wheel: what it is called, what is in it, and that it needs NumPy alone."""
+"""The wheel: its name and contents, and that it only needs NumPy."""
 
 import os
 import re
@@ -43,7 +43,7 @@ def test_the_tests_run_on_the_installed_package():
 
 
 def test_pip_installs_it_where_there_is_no_torch(tmp_path):
-    """`pip install ./bindings/python` as a user runs it, with the build's isolation; then a step without PyTorch."""
+    """`pip install ./bindings/python` as users run it, with build isolation; then a step without PyTorch."""
     venv.create(tmp_path / "venv", with_pip=True)
     python = tmp_path / "venv" / "bin" / "python"
     subprocess.run(
@@ -63,7 +63,7 @@ def test_pip_installs_it_where_there_is_no_torch(tmp_path):
 
 
 def test_a_named_library_is_packed(tmp_path):
-    """OLS_LIBRARY at build time: no cargo is asked."""
+    """OLS_LIBRARY at build time: cargo is not called."""
     library = tmp_path / "libother.so"
     library.write_bytes(Path(ols._library.path).read_bytes() + b"\0other")
     subprocess.run(

@@ -1,4 +1,4 @@
-"""Calls of `ols.Criterion` after others of the same layout: same results, same errors, and no array is kept (rules R8, R13, R14)."""
+"""Repeated calls of `ols.Criterion` with the same layout: same results, same errors, and no array is kept (rules R8, R13, R14)."""
 
 import gc
 import threading
@@ -12,7 +12,7 @@ import ols
 
 
 class Shown:
-    """Memory of the host that is shown through DLPack alone."""
+    """Host memory that is only exported through DLPack."""
 
     def __init__(self, array):
         self.array = array
@@ -25,7 +25,7 @@ class Shown:
 
 
 class Array(np.ndarray):
-    """A kind of array that can be referred to weakly."""
+    """An array that supports weak references."""
 
 
 def test_a_second_call_gives_what_the_first_gave():
@@ -89,7 +89,7 @@ def test_what_must_be_copied_is_copied_in_every_call():
     for _ in range(2):
         with pytest.warns(ols.CopyWarning, match="logits is copied") as said:
             assert criterion(logits, target)[0] == expected
-        assert [one.filename for one in said] == [__file__]  # the caller's line is named
+        assert [one.filename for one in said] == [__file__]  # the warning names the caller's line
         with pytest.raises(ValueError, match="logits: .*; make it contiguous"):
             criterion(Shown(logits), target)
 

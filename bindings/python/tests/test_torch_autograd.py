@@ -1,4 +1,4 @@
-"""What users do with the gradient of a loss (rule R23)."""
+"""Uses of the gradient (rule R23)."""
 
 import math
 
@@ -123,7 +123,7 @@ def test_r23_a_loss_scale_does_not_underflow():
     criterion(exact, target).backward()
     half = logits.half().requires_grad_()
     (criterion(half, target) * 2.0**16).backward()
-    assert exact.grad.half().count_nonzero() < exact.grad.count_nonzero()  # it would be lost
+    assert exact.grad.half().count_nonzero() < exact.grad.count_nonzero()  # it would underflow
     torch.testing.assert_close(half.grad.float() / 2**16, exact.grad, rtol=1e-3, atol=1e-12)
 
 
@@ -149,7 +149,7 @@ def test_transforms_of_torch_func_are_refused():
     logits, target = batch(8, 4)
     criterion = OnlineLabelSmoothing(0.5, 4)
     with torch.no_grad():
-        criterion.eval()(logits, target)  # what a transform meets is prepared
+        criterion.eval()(logits, target)  # prepares the plan that the transform will find
     criterion.train()
     uses = [
         lambda: torch.func.grad(lambda z: criterion(z, target))(logits), lambda: torch.func.jacrev(lambda z: criterion(z, target))(logits),
@@ -225,7 +225,7 @@ def test_activation_checkpointing_counts_once(reentrant, dtype):
 def test_a_skipped_step_is_taken_back():
     model, criterion = torch.nn.Linear(6, 5), OnlineLabelSmoothing(0.5, 5)
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
-    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127)  # too much: the first steps are skipped
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127)  # too large, so that the first steps are skipped
     counted = skipped = 0
     for _ in range(40):
         x, target = torch.randn(16, 6), torch.randint(5, (16,))
@@ -259,7 +259,7 @@ def test_autocast_gives_16_bit_logits_and_an_f32_loss():
         assert torch.autograd.gradgradcheck(lambda z: criterion.eval()(z, torch.arange(4)), z)
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of PyTorch's own, when forward mode is first used
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # raised by PyTorch when forward mode is first used
 def test_forward_mode_is_refused_and_no_tangent_lost():
     logits, target = batch(8, 4)
     criterion = OnlineLabelSmoothing(0.5, 4)
@@ -286,7 +286,7 @@ def test_inference_mode():
 
 
 def test_gradients_reach_a_network():
-    """Twenty steps on separable points: the loss falls, and the next epoch's soft labels are rows that sum to 1."""
+    """Twenty steps on separable points: the loss falls, and the rows of the next soft labels sum to 1."""
     model, criterion = torch.nn.Linear(2, 3), OnlineLabelSmoothing(0.5, 3)
     optimizer = torch.optim.SGD(model.parameters(), 1.0)
     target = torch.arange(300) % 3

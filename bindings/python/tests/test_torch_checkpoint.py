@@ -48,7 +48,7 @@ def test_a_module_that_holds_it():
 
 
 def published(k=5, dtype=torch.float32):
-    """What the published package's state dict looks like: a column per class."""
+    """A state dict like the published package's: a column per class."""
     supervise = torch.rand(k, k)
     supervise /= supervise.sum(0)
     p = torch.softmax(torch.randn(20, k), 1)
@@ -78,7 +78,7 @@ def test_a_state_dict_of_the_published_package_loads(dtype):
 @pytest.mark.parametrize("ours", [True, False])
 def test_a_checkpoint_of_a_gpu_loads_on_the_host(ours, tmp_path, monkeypatch):
     state = trained().state_dict() if ours else published()
-    monkeypatch.setattr(torch.serialization, "location_tag", lambda storage: "cuda:3")  # as it would stand in the file
+    monkeypatch.setattr(torch.serialization, "location_tag", lambda storage: "cuda:3")  # as in the file
     torch.save(state, tmp_path / "gpu.pt")
     if not torch.cuda.is_available():
         with pytest.raises(RuntimeError, match="CUDA"):

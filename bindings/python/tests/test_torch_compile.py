@@ -60,7 +60,7 @@ def test_the_operator_of_the_gradient_passes_opcheck():
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_a_compiled_step_counts_the_16_bit_logits_that_it_returns(dtype):
-    """The compiler fuses what makes them; what is counted has been rounded all the same."""
+    """Even if the compiler fuses the operations that make the logits, the rounded values are counted."""
     criterion, other = OnlineLabelSmoothing(0.5, 64), OnlineLabelSmoothing(0.5, 64)
 
     def step(x, target):
@@ -203,7 +203,7 @@ def test_batches_of_every_size_compile_to_few_graphs():
         other(two, target).backward()
         assert torch.equal(one.grad, two.grad)
     assert torch.equal(criterion.sums, other.sums)
-    assert counter.frame_count <= 4  # of 0 and 1 samples PyTorch makes graphs of their own
+    assert counter.frame_count <= 4  # PyTorch makes separate graphs for 0 and 1 samples
 
 
 def test_compiled_gradients_are_the_eager_ones():

@@ -1,4 +1,4 @@
-"""CUDA: what can be shown without a GPU, and what needs one (rule R21)."""
+"""CUDA: what can be tested without a GPU, and what needs one (rule R21)."""
 
 import copy
 
@@ -27,7 +27,7 @@ needs_gpu = pytest.mark.skipif(not has_cuda(), reason="there is no GPU here")
 
 
 class OnCuda:
-    """A tensor as far as a view looks, on the second GPU."""
+    """The parts of a tensor on the second GPU that a view uses."""
 
     layout, dtype, shape, device = torch.strided, torch.bfloat16, torch.Size((4, 3)), torch.device("cuda", 1)
 
@@ -67,7 +67,7 @@ def test_r21_calls_go_on_pytorchs_current_stream(monkeypatch):
     criterion(logits, target)
     criterion.loss_and_grad(logits.detach().clone(), target, inplace=True)
     assert seen == [1234, 77, 77]
-    engine.core.device = (_abi.DEVICE_CUDA, 0)  # as far as reports look
+    engine.core.device = (_abi.DEVICE_CUDA, 0)  # only reports use it
     assert criterion.next_epoch()._source[1] == 77
 
 
@@ -81,7 +81,7 @@ def test_on_a_device_an_unread_report_expires_and_next_epoch_waits_for_nothing()
     criterion = OnlineLabelSmoothing(0.5, 3)
     read, unread = criterion.next_epoch(), None
     read.read()
-    criterion._engine.core.device = (_abi.DEVICE_CUDA, 0)  # as far as reports look
+    criterion._engine.core.device = (_abi.DEVICE_CUDA, 0)  # only reports use it
     unread = criterion.next_epoch()
     last = criterion.next_epoch()
     assert read.epoch == 1

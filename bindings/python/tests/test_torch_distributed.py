@@ -1,4 +1,4 @@
-"""Real processes: every rank has the soft labels of one process that saw all samples, bit for bit."""
+"""Real processes: every rank has bitwise the soft labels of a single process with all samples."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ from conftest import run_ranks
 
 SCENARIOS = ["outside", "inside", "sharded", "checkpoints", "any_copy", "distributed_checkpoints", "groups", "devices"]
 # The older FSDP needs a GPU: see test_torch_cuda.py.
-if torch.__version__.startswith("2.6."):  # fully_shard needs a GPU there
+if torch.__version__.startswith("2.6."):  # where fully_shard needs a GPU
     SCENARIOS.remove("sharded")
 
 

@@ -1,4 +1,4 @@
-"""Where tensors lie: every layout is read in place, copies are announced, and the gradient replaces the logits on request (rules R16, R20)."""
+"""Layouts of tensors: all are read in place, copies cause a warning, and the gradient replaces the logits on request (rules R16, R20)."""
 
 import warnings
 
@@ -82,7 +82,7 @@ def test_in_place_makes_autograd_refuse_what_saved_the_logits():
         another.sum().backward()
 
 
-@pytest.mark.filterwarnings("ignore::ols.CopyWarning")  # of 16-bit logits backward copies as well
+@pytest.mark.filterwarnings("ignore::ols.CopyWarning")  # for 16-bit logits, backward makes a copy as well
 def test_what_overlaps_is_copied_where_its_gradient_lies_in_another_order():
     base, target = torch.randn(4000), torch.randint(3, (2, 4, 5))
     for dtype in (torch.float32, torch.bfloat16):
@@ -104,7 +104,7 @@ def test_a_weight_that_negates_is_not_read_as_it_lies():
     logits, target = batch(8, 5)
     criterion = OnlineLabelSmoothing(0.5, 5)
     weight = torch.complex(torch.ones(8), torch.full((8,), 2.0))
-    criterion(logits, target, weight.imag)  # what the next call meets is prepared
+    criterion(logits, target, weight.imag)  # prepares the plan that the next call will find
     with pytest.raises(ValueError, match="sample_weight.resolve_neg"):
         criterion(logits, target, weight.conj().imag)
 

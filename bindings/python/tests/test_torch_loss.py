@@ -1,4 +1,4 @@
-"""What the module computes: losses, gradients, statistics, reports, threads (rules R14, R17, R19, R26)."""
+"""Results of the module: losses, gradients, statistics, reports, threads (rules R14, R17, R19, R26)."""
 
 import threading
 
@@ -13,7 +13,7 @@ TOLERANCE = {torch.float32: 1e-6, torch.float64: 1e-12, torch.float16: 2e-3, tor
 
 
 def batch(*shape, dtype=torch.float32, right=0.6):
-    """Logits of which many are classified right, and targets."""
+    """Logits, many of them classified correctly, and targets."""
     logits = torch.randn(shape, dtype=torch.float64) * 2
     target = torch.randint(shape[1], (shape[0], *shape[2:]))
     boost = (torch.rand(target.shape) < right).double() * 6

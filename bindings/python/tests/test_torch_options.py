@@ -1,4 +1,4 @@
-"""Options of the module and what is refused: ranges, presets, schedules of alpha, wrong tensors (rules R8, R9, R22)."""
+"""Options of the module and errors: ranges, presets, schedules of alpha, wrong tensors (rules R8, R9, R22)."""
 
 import pytest
 import torch
@@ -22,7 +22,7 @@ def test_a_gradient_that_nobody_computes_is_refused(name):
         with torch.no_grad():
             use(logits, target, **arguments)
         if name != "grad_loss":
-            criterion.take_back(logits, target, **arguments)  # gives no gradient in any mode
+            criterion.take_back(logits, target, **arguments)  # not differentiable in any mode
         criterion.reset_parameters()
 
 
@@ -74,7 +74,7 @@ def test_r08_r09_bad_input_costs_an_error_and_nothing_else(number):
     criterion = OnlineLabelSmoothing(0.5, 4)
     criterion(logits, target)
     before = {name: value.clone() for name, value in criterion.state_dict().items()}
-    for trial in range(2):  # the second meets what the first has prepared
+    for trial in range(2):  # the second finds the plan that the first has prepared
         for use in (criterion, criterion.loss_and_grad):
             with pytest.raises(kind, match=message):
                 use(*change(logits, target))
@@ -155,7 +155,7 @@ def test_alpha_may_be_scheduled():
     assert (criterion.alpha, type(criterion.alpha)) == (0.25, float)
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch.jit itself
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # raised by torch.jit itself
 def test_a_trace_that_would_record_the_loss_as_a_constant_is_refused():
     logits, target = batch(6, 4)
     criterion = OnlineLabelSmoothing(0.5, 4)

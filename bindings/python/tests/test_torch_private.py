@@ -1,4 +1,4 @@
-"""What the module uses of PyTorch's undocumented parts: it is all in one place, and a version that lacks one of them gets the same results or an error."""
+"""Undocumented parts of PyTorch that the module uses: all in one place, and without one of them results are the same or there is an error."""
 
 import re
 from pathlib import Path
@@ -10,7 +10,7 @@ from conftest import python
 from ols import OnlineLabelSmoothing
 from ols.torch import _private
 
-# While ols.torch._private is imported a symbol is missing. PyTorch itself, which uses it too, has it again afterwards.
+# A symbol is missing only while ols.torch._private is imported, because PyTorch itself uses it.
 HIDING = """
 import torch
 from torch.autograd import forward_ad

@@ -29,7 +29,7 @@ def same(one, other):
 
 
 def go_on(criterion):
-    """What comes after, bit for bit."""
+    """The results of two further epochs."""
     generator = torch.Generator().manual_seed(5)
     found = []
     for _ in range(2):
@@ -104,7 +104,7 @@ def test_statistics_follow_soft_labels_that_others_have_moved():
 @pytest.mark.parametrize("exchange", [lambda t: t.share_memory_(), lambda t: setattr(t, "data", t.data.clone())], ids=["share", "data"])
 def test_r13_memory_that_pytorch_exchanges_is_followed(name, exchange):
     """Sending a tensor to another process puts its memory into shared memory."""
-    criterion = trained(n_classes=300)  # memory that the system takes back at once
+    criterion = trained(n_classes=300)  # so large that freed memory is unmapped at once
     before = copy.deepcopy(criterion)
     report = criterion.next_epoch()
     before.next_epoch()
@@ -149,7 +149,7 @@ def test_r13_memory_given_lives_as_long_as_the_criterion():
 def test_a_handler_of_a_signal_saves_within_any_call():
     code = """
         import copy, faulthandler, pickle, signal, torch, ols
-        faulthandler.dump_traceback_later(300, exit=True)  # it hangs
+        faulthandler.dump_traceback_later(300, exit=True)  # the handler hangs
         logits, target = torch.randn(500, 600, generator=torch.Generator().manual_seed(1)) * 9, torch.arange(500)
         logits[:, :500] += 30 * torch.eye(500)
         criterion, kept = ols.OnlineLabelSmoothing(0.5, 600, momentum=0.5), []
@@ -202,7 +202,7 @@ def test_a_call_within_a_cast_is_counted():
 
     criterion._apply(cast)
     assert lost == []
-    assert criterion._engine is engine  # a second one would not wait for calls on the first
+    assert criterion._engine is engine  # calls on a second one would not wait for calls on the first
     assert same(criterion, alone)
 
 
@@ -250,7 +250,7 @@ def test_a_copy_made_in_inference_mode_goes_on():
 def test_replicas_of_dataparallel_are_refused():
     criterion, (logits, target) = trained(), batch(32, 5)
     before, engine = copy.deepcopy(criterion), criterion._engine
-    for soft_labels in (criterion.soft_labels, criterion.soft_labels.clone()):  # the first device's replica, and another's
+    for soft_labels in (criterion.soft_labels, criterion.soft_labels.clone()):  # replicas on the first device and on another one
         replica = criterion._replicate_for_data_parallel()
         replica.soft_labels = soft_labels
         assert replica.epoch == 2

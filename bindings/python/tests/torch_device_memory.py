@@ -1,6 +1,6 @@
-"""The module on CUDA tensors, over the stand-in for the CUDA driver: `torch_device_memory.py SCENARIO`. See test_device_memory.py.
+"""The module on CUDA tensors of the stand-in CUDA driver: `torch_device_memory.py SCENARIO`. See test_device_memory.py.
 
-What asks the real libtorch_cuda for a GPU is left out: PyTorch's engine (`backward` does here what it would do), copies of storages, the gradient's gradient.
+What would need a GPU in the real libtorch_cuda is left out: PyTorch's engine (`backward` takes its place), copies of storages, double backward.
 """
 
 import copy
@@ -18,9 +18,9 @@ pretended.stream.restype = ctypes.c_void_p
 pretended.begin(os.environ["OLS_TEST_DRIVER"].encode())
 driver = ctypes.CDLL(os.environ["OLS_TEST_DRIVER"])
 driver.standin_get.restype = ctypes.c_longlong
-# What Python asks of the real libtorch_cuda: it is not to look for a GPU, and streams are the stand-in's.
+# Replaces what Python would call in the real libtorch_cuda: nothing looks for a GPU, and streams are the stand-in's.
 torch.cuda._initialized = True
-torch.isfinite = lambda tensor: tensor - tensor == 0  # the real one resizes its output, which memory of the stand-in cannot do
+torch.isfinite = lambda tensor: tensor - tensor == 0  # the real one resizes its output, which the stand-in's memory does not support
 torch.cuda.current_stream = lambda index: SimpleNamespace(cuda_stream=pretended.stream(index))
 
 from ols import OnlineLabelSmoothing  # noqa: E402
@@ -40,7 +40,7 @@ def batch(dtype=torch.float32, shape=()):
 
 
 def backward(loss, incoming=1.0):
-    """The gradient of the logits that the loss came of."""
+    """The gradient with respect to the logits of the loss."""
     with torch.no_grad():
         return loss.grad_fn.apply(torch.full(loss.shape, incoming, device=loss.device))[0]
 
@@ -54,11 +54,11 @@ def agree(there, host, within=2**-22):
 
 
 def training():
-    """R17, R21: loss, gradient and soft labels are the host's, on PyTorch's stream, and neither a forward nor the end of an epoch waits."""
+    """R17, R21: loss, gradient and soft labels equal the host's, on PyTorch's stream, and neither a forward pass nor the end of an epoch waits."""
     for dtype, within in DTYPES.items():
         host = OnlineLabelSmoothing(0.3, K, momentum=0.25, weight=torch.linspace(1, 2, K))
         there = copy.deepcopy(host).to(CUDA)
-        there.to_bytes()  # the library's criterion is made at the first call, which waits
+        there.to_bytes()  # the first call creates the library's criterion, and waits
         for epoch in (1, 2):
             logits, target = batch(dtype)
             a, b, y = logits.clone().requires_grad_(), logits.to(CUDA).requires_grad_(), target.to(CUDA)
@@ -79,11 +79,11 @@ def training():
             assert report.epoch == epoch
             assert report.samples_accumulated > K
             agree(there, host)
-            del loss, gradient  # memory that is given back while others count would wait
+            del loss, gradient  # freeing memory while calls are counted would wait
 
 
 def calls():
-    """Images in two layouts, Mixup, weights, a loss per sample, the fast path, evaluation, taking back."""
+    """Images in two layouts, Mixup, weights, one loss per sample, evaluation, taking back."""
     host = OnlineLabelSmoothing(0.5, K, reduction="none")
     there = copy.deepcopy(host).to(CUDA)
     image, labels = batch(shape=(2, 3))
@@ -119,7 +119,7 @@ def calls():
 
 
 def states():
-    """R12, R25: what is saved on either device loads on either; moves are exact."""
+    """R12, R25: a state saved on one device loads on the other; moves are exact."""
     there = OnlineLabelSmoothing(0.4, K, momentum=0.25).to(CUDA)
     for _ in range(2):
         logits, target = batch()
@@ -142,7 +142,7 @@ def states():
                     one.load_state_dict(given, assign=assign)
                     assert torch.equal(one.supervise.cpu(), given["supervise"].cpu().float())
                     torch.testing.assert_close(one.update.cpu(), given["update"].cpu().float(), rtol=0, atol=2**-30)
-                    assert one.next_epoch().rows_measured == K - 1  # the first class had no right sample
+                    assert one.next_epoch().rows_measured == K - 1  # the first class had no correctly classified sample
     host = OnlineLabelSmoothing(0.9, K)
     host.load_state_dict(state)
     assert there.half().soft_labels.device == CUDA
@@ -152,7 +152,7 @@ def states():
 
 
 def wrong():
-    """R9: memory elsewhere is the library's error, before anything is touched; wrong values are counted, and harm no later call."""
+    """R9: memory on another device is an error of the library, and nothing changes; invalid values are counted and do not affect later calls."""
     host = OnlineLabelSmoothing(0.5, K, reduction="sum")
     there = copy.deepcopy(host).to(CUDA)
     logits, target = batch()

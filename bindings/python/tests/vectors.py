@@ -1,4 +1,4 @@
-"""The conformance vectors as NumPy arrays. What they mean stands in the comment of each file of tests/vectors."""
+"""The conformance vectors as NumPy arrays. The comment in each file of tests/vectors explains them."""
 
 import json
 import math
@@ -34,7 +34,7 @@ def reals(texts):
 
 
 class Block:
-    """A block of memory, with what the view names of it."""
+    """A block of memory, and the view of a tensor in it."""
 
     def __init__(self, dtype, view):
         self.dtype = np.dtype(DTYPES[dtype])
@@ -56,7 +56,7 @@ class Block:
         return np.ndarray(shape, np.uint16, bits.data, 2 * self.offset, strides).view(self.dtype)
 
     def untouched(self, before, everything):
-        """Whether what the view does not name (or everything) is as before, in bytes."""
+        """Whether all bytes outside of the view (or all bytes) are unchanged."""
         now, named = self.memory.view(np.uint8).reshape(-1, self.dtype.itemsize), np.zeros(self.memory.size, bool)
         if not everything and self.memory.size:
             flat = np.full(self.array.shape, self.offset)
@@ -105,7 +105,7 @@ def options(given):
     if isinstance(initial, dict):
         k = max(given["classes"], 1)
         matrix = reals(initial["matrix"]) if "matrix" in initial else None
-        # An incomplete matrix cannot be square: as many rows as there are.
+        # An incomplete matrix: as many rows as there are values for.
         initial = "smoothing" if matrix is None else matrix[: len(matrix) // k * k].reshape(-1, k)
     return {
         "alpha": real(given["alpha"]), "smoothing": smoothing, "init": initial, "empty_class": given["empty_class"], "min_count": given["min_count"],
@@ -116,7 +116,7 @@ def options(given):
 
 
 def compare(what, got, expect):
-    """`got` in logical order against values, or those at some places, within the tolerance that comes with them."""
+    """Compares `got`, in logical order, with all expected values or those at some places, within their tolerance."""
     got = np.asarray(got).reshape(-1).astype(np.float64)
     want = np.array([real(v) if isinstance(v, str) else float(v) for v in expect["values"]])
     if "at" in expect:
