@@ -234,7 +234,7 @@ class Stateful(torch.nn.Module):
         elsewhere: list[str] = []
         self._non_persistent_buffers_set.add("soft_labels")
         try:
-            super()._load_from_state_dict(state_dict, prefix, local_metadata, True, missing_keys, elsewhere, error_msgs)
+            super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, missing_keys, elsewhere, error_msgs)
         finally:
             self._non_persistent_buffers_set.discard("soft_labels")
         given = {key[len(prefix) :]: value for key, value in state_dict.items() if key.startswith(prefix)}
