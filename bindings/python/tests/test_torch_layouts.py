@@ -51,8 +51,17 @@ def test_r16_what_no_three_strides_walk_is_copied_and_said():
         check(criterion, logits, target)
     with pytest.raises(ValueError, match="does not collapse"):
         criterion.loss_and_grad(logits, target, inplace=True)
-    with pytest.warns(ols.CopyWarning):
-        criterion.take_back(logits, target)
+    leaf, p = logits.detach().requires_grad_(), z.softmax(1).transpose(2, 3).contiguous().transpose(2, 3)
+    for call, given in (
+        (criterion.take_back, logits),
+        (criterion.step, p),
+        (criterion.loss_and_grad, logits),
+        (criterion, logits),
+        (criterion, leaf),
+    ):
+        with pytest.warns(ols.CopyWarning) as said:
+            call(given, target)
+        assert {one.filename for one in said} == {__file__}  # the warning names the caller's line
 
 
 def test_r20_in_place_takes_no_memory_and_is_asked_for():

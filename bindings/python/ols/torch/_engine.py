@@ -5,6 +5,7 @@ At 128 x 10 the library computes for three microseconds, so every attribute look
 
 from __future__ import annotations
 
+import sys
 import warnings
 from typing import Any
 
@@ -172,6 +173,14 @@ class Engine:
         self._run(_forward, logits, target, extras, _abi.BATCH_TAKE_BACK, None, None)
 
 
+def _level_of_user() -> int:
+    """The `stacklevel` for a warning of the caller: the line that called this package, directly or through PyTorch."""
+    frame, level = sys._getframe(2), 2
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] in ("ols", "torch"):
+        frame, level = frame.f_back, level + 1
+    return level
+
+
 def copied(logits: torch.Tensor, target: torch.Tensor, extras: Extras) -> tuple[torch.Tensor, torch.Tensor, Extras]:
     """Row-major copies of the tensors that three strides cannot describe, or whose gradient they cannot, with a warning."""
 
@@ -182,7 +191,7 @@ def copied(logits: torch.Tensor, target: torch.Tensor, extras: Extras) -> tuple[
                 if name == "logits":
                     layout_of_gradient(tensor)
         except NotCollapsibleError as error:
-            warnings.warn(f"{name} is copied: {error}", CopyWarning, stacklevel=5)
+            warnings.warn(f"{name} is copied: {error}", CopyWarning, stacklevel=_level_of_user())
             return tensor.contiguous() if tensor is not None else None
         return tensor
 
