@@ -107,25 +107,31 @@ function OnlineLabelSmoothingLoss(
     set_named(:reduction, REDUCTIONS, reduction)
     set_named(:mode, MODES, mode)
     device === nothing || (changes[:device_type] = number_of(DEVICES, device, "device"))
-    adopt_state && (changes[:flags] = OLS_OPTIONS_ADOPT_STATE)
 
     weights = readable_option(class_weights, Val(1), "class_weights")
     matrix = readable_option(initial_soft_labels, Val(2), "initial_soft_labels")
     device_type, id = get(changes, :device_type, options.device_type), get(changes, :device_id, options.device_id)
-    state = state_memory(num_classes, device_type, id, (soft_labels = soft_labels, sums = sums, counts = counts, counters = counters))
+    given = (soft_labels = soft_labels, sums = sums, counts = counts, counters = counters)
+    # Without any memory there is no state to adopt, which the library reports.
+    state = adopt_state && all(isnothing, given) ? given : state_memory(num_classes, device_type, id, given)
     GC.@preserve weights matrix state begin
         changes[:class_weights] = tensor(weights, Val(1))
         changes[:initial_soft_labels] = tensor(matrix, Val(2))
-        changes[:soft_labels] = tensor(state.soft_labels, Val(2))
-        changes[:sums] = tensor(state.sums, Val(2))
-        changes[:counts] = tensor(state.counts, Val(1))
-        changes[:counters] = tensor(state.counters, Val(1))
-        return OnlineLabelSmoothingLoss(with_fields(options, changes), state, target_offset)
+        if adopt_state
+            # The library adopts all memory that it is given, so memory that was allocated here is first initialised, by a
+            # criterion that has only this memory.
+            allocated = map((memory, array) -> memory === nothing ? array : nothing, given, state)
+            all(isnothing, allocated) || close(OnlineLabelSmoothingLoss(with_fields(options, merge!(changes, tensors_of(allocated))), allocated, target_offset))
+            changes[:flags] = OLS_OPTIONS_ADOPT_STATE
+        end
+        return OnlineLabelSmoothingLoss(with_fields(options, merge!(changes, tensors_of(state))), state, target_offset)
     end
 end
 
 function OnlineLabelSmoothingLoss(f, num_classes::Integer; keywords...)
     criterion = OnlineLabelSmoothingLoss(num_classes; keywords...)
+tensors_of(state::NamedTuple) = Dict{Symbol,Any}(name => tensor(memory, Val(length(state_shapes(0)[name][2]))) for (name, memory) in pairs(state))
+
     try
         return f(criterion)
     finally

@@ -119,6 +119,17 @@ end
     @test any(!iszero, all_sums)
     adopted = OnlineLabelSmoothingLoss(5; soft_labels = copy(soft_labels(mine)), sums = copy(all_sums), counts = copy(statistics(mine).counts), counters = zeros(Int64, 4), adopt_state = true)
     @test O.saved(adopted) == O.saved(mine)
+    # What is not given is initialised as usual. The garbage collector reuses the memory of the junk.
+    for _ in 1:20
+        foreach(shape -> fill(Int64(7), shape), ((5, 5), (5,), (4,), (5, 5), (5,), (4,)))
+        GC.gc(false)
+        partly = OnlineLabelSmoothingLoss(5; soft_labels = copy(soft_labels(mine)), adopt_state = true)
+        @test soft_labels(partly) == soft_labels(mine) && all(all.(iszero, values(statistics(partly))))
+        foreach(_ -> fill(7.0f0, 5, 5), 1:4)
+        counted = OnlineLabelSmoothingLoss(5; sums = copy(all_sums), counts = copy(statistics(mine).counts), smoothing = 0.2, adopt_state = true)
+        @test soft_labels(counted) == soft_labels(OnlineLabelSmoothingLoss(5; smoothing = 0.2)) && statistics(counted) == statistics(mine)
+    end
+    @test occursin("no state memory is given", error_of(() -> OnlineLabelSmoothingLoss(5; adopt_state = true)).message)
     next_epoch!(adopted), next_epoch!(mine)
     @test soft_labels(adopted) == soft_labels(mine) == block[1:5, :]
 end
