@@ -103,7 +103,8 @@ function Base.deepcopy_internal(criterion::OnlineLabelSmoothingLoss, copies::IdD
 end
 
 function Serialization.serialize(s::Serialization.AbstractSerializer, criterion::OnlineLabelSmoothingLoss)
-    Serialization.serialize_type(s, typeof(criterion))
+    # One object that is referred to twice stays one object.
+    Serialization.serialize_cycle_header(s, criterion) && return nothing
     for part in (criterion.num_classes, criterion.target_offset, kept_options(criterion), saved(criterion))
         Serialization.serialize(s, part)
     end
@@ -111,5 +112,7 @@ function Serialization.serialize(s::Serialization.AbstractSerializer, criterion:
 end
 
 function Serialization.deserialize(s::Serialization.AbstractSerializer, ::Type{<:OnlineLabelSmoothingLoss})
-    return restored((Serialization.deserialize(s) for _ in 1:4)...)
+    criterion = restored((Serialization.deserialize(s) for _ in 1:4)...)
+    Serialization.deserialize_cycle(s, criterion)
+    return criterion
 end
