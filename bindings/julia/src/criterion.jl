@@ -55,12 +55,14 @@ mutable struct OnlineLabelSmoothingLoss{reduction}
     target_offset::Int
     # The memory of the state, kept alive as long as the library uses it.
     state::NamedTuple{(:soft_labels, :sums, :counts, :counters)}
+    # Held by a load, which frees the views of ols_get_options, and while these are read.
+    loading::ReentrantLock
 
     function OnlineLabelSmoothingLoss(options::ols_options_t, state::NamedTuple, target_offset::Integer)
         handle = Ref{Ptr{Cvoid}}(C_NULL)
         reduction = symbol_of(REDUCTIONS, options.reduction)
         check(ccall(FUNCTIONS[].ols_create, Int32, (Ref{ols_options_t}, Ref{Ptr{Cvoid}}), options, handle))
-        criterion = new{reduction}(handle[], Threads.Atomic{Int}(1), Threads.Atomic{Bool}(true), options.num_classes, target_offset, state)
+        criterion = new{reduction}(handle[], Threads.Atomic{Int}(1), Threads.Atomic{Bool}(true), options.num_classes, target_offset, state, ReentrantLock())
         return finalizer(close, criterion)
     end
 end

@@ -1,19 +1,21 @@
 # The options of a criterion, and those that can be changed later.
 
-function current_options(criterion::OnlineLabelSmoothingLoss)
+# Calls `f` with the current options. Their views are valid during the call: neither a load nor a close in another
+# thread comes in between.
+function with_options(f, criterion::OnlineLabelSmoothingLoss)
     options = Ref(default_options()) # sets its struct_size
-    call(criterion) do handle
-        ccall(FUNCTIONS[].ols_get_options, Int32, (Ptr{Cvoid}, Ref{ols_options_t}), handle, options)
+    return lock(criterion.loading) do
+        handle = enter(criterion)
+        try
+            check(ccall(FUNCTIONS[].ols_get_options, Int32, (Ptr{Cvoid}, Ref{ols_options_t}), handle, options))
+            return f(options[])
+        finally
+            leave(criterion)
+        end
     end
-    return options[]
 end
 
-# Copies the values of a tensor of the library, because a load in another thread would invalidate the view.
-function copied(view::ols_tensor_t, ::Type{T}) where {T}
-    view.data == C_NULL && return nothing
-    shape = reverse(view.shape[1:view.ndim])
-    return copy(unsafe_wrap(Array, Ptr{T}(view.data), shape))
-end
+copied(view::ols_tensor_t, ::Type{T}) where {T} = view.data == C_NULL ? nothing : copy(unsafe_wrap(Array, Ptr{T}(view.data), reverse(view.shape[1:view.ndim])))
 
 """
     OnlineLabelSmoothing.options(loss) -> NamedTuple
@@ -22,26 +24,27 @@ Return the current options, named like the keywords of [`OnlineLabelSmoothingLos
 load has replaced. `class_weights` and `initial_soft_labels` (one column per class) are copies, or `nothing`.
 """
 function options(criterion::OnlineLabelSmoothingLoss)
-    now = current_options(criterion)
-    return (
-        num_classes = Int(now.num_classes),
-        alpha = now.alpha,
-        smoothing = now.smoothing,
-        momentum = now.momentum,
-        freeze_above = now.freeze_above,
-        min_count = now.min_count,
-        ignore_index = now.ignore_index,
-        initial = symbol_of(INITIALS, now.initial),
-        empty_class = symbol_of(EMPTY_CLASSES, now.empty_class),
-        reduction = symbol_of(REDUCTIONS, now.reduction),
-        mode = symbol_of(MODES, now.mode),
-        device = symbol_of(DEVICES, now.device_type),
-        device_id = Int(now.device_id),
-        n_threads = Int(now.n_threads),
-        class_weights = copied(now.class_weights, Float64),
-        initial_soft_labels = copied(now.initial_soft_labels, Float32),
-        target_offset = criterion.target_offset,
-    )
+    return with_options(criterion) do now
+        (
+            num_classes = Int(now.num_classes),
+            alpha = now.alpha,
+            smoothing = now.smoothing,
+            momentum = now.momentum,
+            freeze_above = now.freeze_above,
+            min_count = now.min_count,
+            ignore_index = now.ignore_index,
+            initial = symbol_of(INITIALS, now.initial),
+            empty_class = symbol_of(EMPTY_CLASSES, now.empty_class),
+            reduction = symbol_of(REDUCTIONS, now.reduction),
+            mode = symbol_of(MODES, now.mode),
+            device = symbol_of(DEVICES, now.device_type),
+            device_id = Int(now.device_id),
+            n_threads = Int(now.n_threads),
+            class_weights = copied(now.class_weights, Float64),
+            initial_soft_labels = copied(now.initial_soft_labels, Float32),
+            target_offset = criterion.target_offset,
+        )
+    end
 end
 
 function set_mode!(criterion::OnlineLabelSmoothingLoss, mode::Int32)
@@ -110,7 +113,7 @@ end
 
 # The keywords that differ from the defaults, in the form in which they would be written.
 function changed_options(criterion::OnlineLabelSmoothingLoss)
-    now, usual = current_options(criterion), default_options()
+    now, usual = with_options(identity, criterion), default_options()
     words = String[]
     for (field, members) in ((:initial, INITIALS), (:empty_class, EMPTY_CLASSES), (:reduction, REDUCTIONS))
         getfield(now, field) == getfield(usual, field) || push!(words, "$field = $(repr(symbol_of(members, getfield(now, field))))")
@@ -139,8 +142,9 @@ function Base.show(io::IO, ::MIME"text/plain", criterion::OnlineLabelSmoothingLo
     isopen(criterion) || return nothing
     now = report(criterion)
     number = epoch(criterion)
-    print(io, "\n  ", istraining(criterion) ? "training" : "evaluating", ", ", number, number == 1 ? " epoch" : " epochs", " ended, ")
-    print(io, now.running_samples_accumulated, " samples counted in the running one")
+    counted = now.running_samples_accumulated
+    print(io, "\n  ", istraining(criterion) ? "training" : "evaluation", " mode, ", number, number == 1 ? " epoch" : " epochs", " completed, ")
+    print(io, counted, counted == 1 ? " sample" : " samples", " counted in the current epoch")
     now.running_samples_skipped == 0 || print(io, ", ", now.running_samples_skipped, " not finite")
     print(io, "\n  libols ", library().version)
     return nothing

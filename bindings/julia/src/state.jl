@@ -30,15 +30,17 @@ that was never interrupted. After an error (a missing or corrupted file, a diffe
 unchanged.
 """
 function load!(criterion::OnlineLabelSmoothingLoss, path::AbstractString)
-    call_on_file(FUNCTIONS[].ols_load, path, criterion)
+    lock(() -> call_on_file(FUNCTIONS[].ols_load, path, criterion), criterion.loading)
     return criterion
 end
 
 function load!(criterion::OnlineLabelSmoothingLoss, bytes::DenseVector{UInt8})
     on = stream_of_state(criterion)
     GC.@preserve bytes begin
-        call(criterion) do handle
-            ccall(FUNCTIONS[].ols_load_memory, Int32, (Ptr{Cvoid}, Ptr{UInt8}, Csize_t, Ptr{Cvoid}), handle, pointer(bytes), length(bytes), on)
+        lock(criterion.loading) do
+            call(criterion) do handle
+                ccall(FUNCTIONS[].ols_load_memory, Int32, (Ptr{Cvoid}, Ptr{UInt8}, Csize_t, Ptr{Cvoid}), handle, pointer(bytes), length(bytes), on)
+            end
         end
     end
     return criterion
@@ -81,7 +83,7 @@ end
 # ==== Copies ====
 
 # The options that are not part of the saved state.
-kept_options(criterion::OnlineLabelSmoothingLoss) = (options = current_options(criterion); (options.reduction, options.mode, options.device_type, options.device_id, options.n_threads))
+kept_options(criterion::OnlineLabelSmoothingLoss) = with_options(now -> (now.reduction, now.mode, now.device_type, now.device_id, now.n_threads), criterion)
 
 function restored(num_classes::Integer, target_offset::Integer, (reduction, mode, device_type, device_id, n_threads), bytes::Vector{UInt8})
     criterion = OnlineLabelSmoothingLoss(

@@ -123,7 +123,7 @@ end
         second = copy(there)
         @test O.options(second).device === :cuda && O.options(second).device_id == 1 && O.saved(second) == O.saved(there)
         @test soft_labels(O.load!(OnlineLabelSmoothingLoss(4), O.saved(there))) == Array(soft_labels(there))
-        @test occursin("training, 1 epoch ended", sprint(show, MIME("text/plain"), there))
+        @test occursin("training mode, 1 epoch completed", sprint(show, MIME("text/plain"), there))
 
         # Bad input.
         code(call) = try; call(); 0; catch exception; exception isa OLSError ? exception.code : rethrow(); end

@@ -141,6 +141,18 @@ end
     next_epoch!(alone), next_epoch!(together)
     @test soft_labels(alone) == soft_labels(together)
 
+    # A load frees the weights that the views of the options show, so it waits while another thread reads them.
+    loss = OnlineLabelSmoothingLoss(3; class_weights = [1.0, 2.0, 3.0])
+    bytes = O.saved(OnlineLabelSmoothingLoss(3; class_weights = [4.0, 5.0, 6.0]))
+    loading = O.with_options(loss) do now
+        load = Threads.@spawn O.load!(loss, bytes)
+        sleep(0.2)
+        @test !istaskdone(load) && O.copied(now.class_weights, Float64) == [1, 2, 3]
+        load
+    end
+    wait(loading)
+    @test O.options(loss).class_weights == [4, 5, 6]
+
     # Closing beside calls: each either works or says that the criterion is closed.
     for _ in 1:20
         loss = OnlineLabelSmoothingLoss(8)

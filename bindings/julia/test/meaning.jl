@@ -119,6 +119,6 @@ end
     next_epoch!(loss)
     loss(Float32[2 0; 0 2; 0 NaN], [1, 2])
     text = sprint(show, MIME("text/plain"), loss)
-    @test occursin("training, 1 epoch ended, 1 samples counted in the running one, 1 not finite", text) && occursin("libols 0.1.0", text)
-    @test occursin("evaluating, 0 epochs", sprint(show, MIME("text/plain"), other))
+    @test occursin("training mode, 1 epoch completed, 1 sample counted in the current epoch, 1 not finite", text) && occursin("libols 0.1.0", text)
+    @test occursin("evaluation mode, 0 epochs", sprint(show, MIME("text/plain"), other))
 end
