@@ -18,8 +18,8 @@ OnlineLabelSmoothing.scalar_output(::CuArray, ::Type{T}) where {T} = CuArray{T}(
 OnlineLabelSmoothing.at_hand(::Nothing, value::CuArray) = only(Array(value))
 
 # One-hot arrays are converted on the host; labels are faster.
-function OnlineLabelSmoothing.one_hot_labels(y::CUDA.StridedCuArray{T,N}, ŷ::AbstractArray, offset::Int) where {T,N}
-    return CuArray(OnlineLabelSmoothing.one_hot_labels(Array(y), ŷ, offset))
+function OnlineLabelSmoothing.one_hot_labels(y::CUDA.StridedCuArray{T,N}, ŷ::AbstractArray, offset::Int, name::String) where {T,N}
+    return CuArray(OnlineLabelSmoothing.one_hot_labels(Array(y), ŷ, offset, name))
 end
 
 function allocate_state(type, shape, device_id)

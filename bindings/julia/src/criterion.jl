@@ -93,8 +93,8 @@ function OnlineLabelSmoothingLoss(
     adopt_state::Bool = false,
 )
     options = default_options(preset)
-    changes = Dict{Symbol,Any}(:num_classes => num_classes)
-    set(field, value) = value === nothing || (changes[field] = value)
+    changes = Dict{Symbol,Any}(:num_classes => as_option(:num_classes, num_classes))
+    set(field, value) = value === nothing || (changes[field] = as_option(field, value))
     set(:alpha, alpha)
     set(:smoothing, smoothing)
     set(:momentum, momentum)
@@ -130,10 +130,10 @@ function OnlineLabelSmoothingLoss(
     end
 end
 
-function OnlineLabelSmoothingLoss(f, num_classes::Integer; keywords...)
-    criterion = OnlineLabelSmoothingLoss(num_classes; keywords...)
 tensors_of(state::NamedTuple) = Dict{Symbol,Any}(name => tensor(memory, Val(length(state_shapes(0)[name][2]))) for (name, memory) in pairs(state))
 
+function OnlineLabelSmoothingLoss(f, num_classes::Integer; keywords...)
+    criterion = OnlineLabelSmoothingLoss(num_classes; keywords...)
     try
         return f(criterion)
     finally
@@ -151,20 +151,41 @@ function default_options(preset = nothing)
     return options[]
 end
 
+# A number as the type of its field. The library checks the value.
+function as_option(field::Symbol, value)
+    value isa Real || throw(ArgumentError("$field is a $(typeof(value)), but a real number is needed"))
+    type = fieldtype(ols_options_t, field)
+    try
+        return convert(type, value)
+    catch exception
+        exception isa InexactError || rethrow()
+        throw(ArgumentError("$field = $value cannot be represented as $type"))
+    end
+end
+
 # The library copies these options, so another copy of an array that it cannot read does no harm.
 readable_option(::Nothing, ::Val, ::String) = nothing
-readable_option(array::AbstractArray{<:Real}, ::Val, ::String) = is_readable(array, Val(ndims(array))) ? array : dense(array)
+function readable_option(array::AbstractArray{<:Real}, ::Val, name::String)
+    check_elements(array, name)
+    return is_readable(array, Val(ndims(array))) ? array : dense(array)
+end
 readable_option(value, ::Val, name::String) = throw(ArgumentError("$name is a $(typeof(value)), but an array of real numbers is needed"))
 
 # The memory of the state belongs to Julia, so that S and the statistics are ordinary arrays. The library checks K.
 function state_memory(num_classes::Integer, device_type::Int32, device_id::Integer, given::NamedTuple)
     can_allocate = 2 <= num_classes <= typemax(Int32) && haskey(STATE_ALLOCATORS, device_type)
-    return map(given, state_shapes(can_allocate ? Int(num_classes) : 0)) do memory, (type, shape)
-        memory isa Union{Nothing,AbstractArray} || throw(ArgumentError("memory for the state is a $(typeof(memory)), but an array is needed"))
-        memory === nothing && return can_allocate ? STATE_ALLOCATORS[device_type](type, shape, device_id) : nothing
-        is_readable(memory, Val(ndims(memory))) || throw(ArgumentError("memory for the state is a $(typeof(memory)), which has no memory that libols can walk"))
-        return memory
-    end
+    shapes = state_shapes(can_allocate ? Int(num_classes) : 0)
+    return NamedTuple{keys(given)}(map(keys(given)) do name
+        given[name] === nothing || return checked_state_memory(given[name], name)
+        return can_allocate ? STATE_ALLOCATORS[device_type](shapes[name]..., device_id) : nothing
+    end)
+end
+
+function checked_state_memory(memory, name::Symbol)
+    memory isa AbstractArray || throw(ArgumentError("$name is a $(typeof(memory)), but an array is needed"))
+    check_elements(memory, string(name))
+    is_readable(memory, Val(ndims(memory))) || throw(ArgumentError("$name is a $(typeof(memory)), but a strided array is needed, as memory for the state"))
+    return memory
 end
 
 # One function for each kind of device.
@@ -193,7 +214,7 @@ end
 
 @noinline function throw_closed(criterion::OnlineLabelSmoothingLoss)
     # A precompiled package image contains the object, but NULL instead of the handle.
-    isopen(criterion) && throw(InvalidStateException("the OnlineLabelSmoothingLoss was made while a package was precompiled; make it in __init__", :closed))
+    isopen(criterion) && throw(InvalidStateException("the OnlineLabelSmoothingLoss was created while a package was precompiled; create it in __init__", :closed))
     throw(InvalidStateException("the OnlineLabelSmoothingLoss is closed", :closed))
 end
 

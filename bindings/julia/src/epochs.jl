@@ -3,7 +3,7 @@
 function memory_of(criterion::OnlineLabelSmoothingLoss, name::Symbol)
     isopen(criterion) || throw_closed(criterion)
     memory = criterion.state[name]
-    memory === nothing && error("$name is in memory of libols's own on a device; load CUDA.jl before the criterion is made, or give it memory")
+    memory === nothing && error("$name is in device memory that libols allocated; load CUDA.jl before creating the criterion, or pass memory for $name")
     return memory
 end
 

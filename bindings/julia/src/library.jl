@@ -44,10 +44,10 @@ preferences() = isdefined(Base, :get_preferences) ? Base.get_preferences(PACKAGE
 # The files to try, and the reason, for error messages.
 function candidates(environment, preferences)
     chosen = get(environment, ENVIRONMENT_VARIABLE, "")
-    isempty(chosen) || return [chosen], "the environment variable $ENVIRONMENT_VARIABLE names it"
+    isempty(chosen) || return [chosen], "set by the environment variable $ENVIRONMENT_VARIABLE"
     preferred = get(preferences, PREFERENCE, "")
-    isempty(preferred) || return [preferred], "the preference \"$PREFERENCE\" names it"
-    return system_names(), "looked for in the system's folders, as the environment variable $ENVIRONMENT_VARIABLE and the preference \"$PREFERENCE\" are not set"
+    isempty(preferred) || return [preferred], "set by the preference \"$PREFERENCE\""
+    return system_names(), "searched in the system's directories, because the environment variable $ENVIRONMENT_VARIABLE and the preference \"$PREFERENCE\" are not set"
 end
 
 const OPENING_FLAGS = Libdl.RTLD_LAZY | Libdl.RTLD_LOCAL
@@ -69,7 +69,7 @@ function checked_library(handle::Ptr{Cvoid})
             error("$place is libols $version, but OnlineLabelSmoothing.jl was written for $OLS_VERSION_MAJOR.$OLS_VERSION_MINOR")
         end
         missing_names = filter(name -> symbol(name) == C_NULL, collect(FUNCTION_NAMES))
-        isempty(missing_names) || error("$place lacks $(join(missing_names, ", "))")
+        isempty(missing_names) || error("$place does not define $(join(missing_names, ", "))")
     catch
         Libdl.dlclose(handle)
         rethrow()

@@ -66,11 +66,12 @@ end
 # An output that the library cannot write in place is replaced by a dense copy, from which it is copied back after the
 # call has succeeded.
 @inline function writable(output::AbstractArray, kept::Val, name::String)
-    has_memory(output) || throw(ArgumentError("$name is a $(typeof(output)), which has no memory to write to"))
+    has_memory(output) || throw(ArgumentError("$name is a $(typeof(output)), which is not a strided array and cannot be written in place"))
     return readable(output, kept, name)
 end
-@inline writable(output, ::Val, ::String) = output
-@inline writable(output::DenseArray, ::Val, ::String) = output
+@inline writable(output::DenseArray, ::Val, name::String) = (check_elements(output, name); output)
+@inline writable(output::Union{Nothing,Scalar,Base.RefValue{Float32},Base.RefValue{Float64}}, ::Val, ::String) = output
+writable(output, ::Val, name::String) = throw(ArgumentError("$name is a $(typeof(output)), but an array is needed (or, for value, a Ref of Float32 or Float64)"))
 
 # The array to which the gradient is written. If the logits are copied and the gradient is to replace them, it replaces
 # the copy.
@@ -83,7 +84,7 @@ end
 @inline put_back!(output, written) = output === written ? nothing : copyto!(output, written)
 
 @inline function check_output(output::AbstractArray, expected::Tuple, name::String)
-    ndims(output) <= 2 || size(output) == expected || throw(DimensionMismatch("$name has the size $(size(output)), but $expected is needed"))
+    ndims(output) <= 2 || size(output) == expected || throw(DimensionMismatch("$name has size $(size(output)), but $expected is needed"))
     return nothing
 end
 @inline check_output(::Any, ::Tuple, ::String) = nothing
@@ -146,7 +147,7 @@ Throws an [`OLSError`](@ref) for errors that the library detects (labels out of 
 `close`.
 """
 @inline function (criterion::OnlineLabelSmoothingLoss{:none})(ŷ::AbstractArray, y; keywords...)
-    value = similar(ŷ, loss_type(ŷ), label_size(ŷ))
+    value = dense_like(ŷ, loss_type(ŷ), label_size(ŷ))
     forward!(criterion, ŷ, y; value = value, keywords...)
     return value
 end
@@ -163,7 +164,7 @@ the logits. `grad` has the size and element type of `ŷ`, and may be `ŷ` itself
 `loss(ŷ, y)`; after an error `grad` is unchanged.
 """
 @inline function loss_and_gradient!(grad::AbstractArray, criterion::OnlineLabelSmoothingLoss{:none}, ŷ::AbstractArray, y; keywords...)
-    value = similar(ŷ, loss_type(ŷ), label_size(ŷ))
+    value = dense_like(ŷ, loss_type(ŷ), label_size(ŷ))
     forward!(criterion, ŷ, y; value = value, grad = grad, keywords...)
     return value
 end
@@ -178,7 +179,7 @@ end
 Like [`loss_and_gradient!`](@ref), but return the gradient in a new array.
 """
 function loss_and_gradient(criterion::OnlineLabelSmoothingLoss, ŷ::AbstractArray, y; keywords...)
-    grad = similar(ŷ, size(ŷ))
+    grad = dense_like(ŷ, eltype(ŷ), size(ŷ))
     return loss_and_gradient!(grad, criterion, ŷ, y; keywords...), grad
 end
 

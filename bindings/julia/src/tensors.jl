@@ -24,9 +24,17 @@ function BFloat16(x::Float32)
     # Round to nearest, ties to even.
     return reinterpret(BFloat16, ((bits + 0x00007fff + ((bits >> 16) & 0x00000001)) >> 16) % UInt16)
 end
-BFloat16(x::Union{Float16,Float64,Integer}) = BFloat16(Float32(x))
+function BFloat16(x::Float64)
+    nearest = Float32(x)
+    (isnan(x) || nearest == x) && return BFloat16(nearest)
+    # Rounded to odd first, because rounding to nearest twice would take a number just above a tie for the tie.
+    bits = reinterpret(UInt32, nearest) - UInt32(abs(nearest) > abs(x))
+    return BFloat16(reinterpret(Float32, bits | 0x00000001))
+end
+BFloat16(x::Float16) = BFloat16(Float32(x))
+BFloat16(x::Integer) = BFloat16(Float64(x))
 
-# DLPack's type codes. The library rejects the types that it does not support.
+# DLPack's type codes; `nothing` for types that have none. The library rejects the numbers that it does not support.
 dtype(::Type{<:Union{Int8,Int16,Int32,Int64}}) = OLS_CODE_INT
 dtype(::Type{<:Union{UInt8,UInt16,UInt32,UInt64}}) = OLS_CODE_UINT
 dtype(::Type{<:Union{Float16,Float32,Float64}}) = OLS_CODE_FLOAT
@@ -34,7 +42,12 @@ dtype(::Type{BFloat16}) = OLS_CODE_BFLOAT
 @static if isdefined(Core, :BFloat16)
     dtype(::Type{Core.BFloat16}) = OLS_CODE_BFLOAT
 end
-dtype(::Type{T}) where {T} = throw(ArgumentError("an array of $T cannot be given to libols: elements are Float16, Float32, Float64, BFloat16, Int32, Int64 or UInt8"))
+dtype(::Type) = nothing
+
+@inline check_elements(::AbstractArray{T}, name::String) where {T} = dtype(T) === nothing ? throw_elements(T, name) : nothing
+@noinline function throw_elements(T::Type, name::String)
+    throw(ArgumentError("$name has elements of type $T; libols supports Float16, Float32, Float64, BFloat16, Int32, Int64 and UInt8"))
+end
 
 # The location of an array. The extension for device arrays adds methods to these five functions, and an entry to
 # STATE_ALLOCATORS.
@@ -74,16 +87,22 @@ end
 # Returns `array`, or a dense copy if the library could not read it in place. Its last `kept` dimensions must remain
 # separate.
 @inline function readable(array::AbstractArray{T,N}, ::Val{kept}, name::String) where {T,N,kept}
+    check_elements(array, name)
     is_readable(array, Val(kept)) && return array
-    @warn "$name is copied in each call: a $(typeof(array)) of size $(size(array)) has no memory that libols can walk" maxlog = 1 _id = Symbol(name, :_is_copied)
+    @warn "$name is copied in each call, because a $(typeof(array)) of size $(size(array)) does not have the strides that libols needs" maxlog = 1 _id = Symbol(name, :_is_copied)
     return dense(array)
 end
-@inline readable(array::DenseArray, ::Val, ::String) = array
+@inline readable(array::DenseArray, ::Val, name::String) = (check_elements(array, name); array)
 @inline is_readable(array::AbstractArray{T,N}, ::Val{kept}) where {T,N,kept} = has_memory(array) && (N <= kept + 1 || collapses(array, N - kept))
 @inline is_readable(::DenseArray, ::Val) = true
 
-# If the sizes are given, `similar` does not keep wrappers such as triangular matrices.
-dense(array::AbstractArray) = copyto!(similar(array, size(array)), array)
+dense(array::AbstractArray{T}) where {T} = copyto!(dense_like(array, T, size(array)), array)
+
+# A new array beside `array`, on the same device. `similar` of a diagonal or a banded matrix is sparse.
+@inline function dense_like(array::AbstractArray, ::Type{T}, sizes::Tuple) where {T}
+    made = similar(array, T, sizes)
+    return has_memory(made) ? made : Array{T}(undef, sizes)
+end
 
 # A single number that a call reads or writes. It is stored in the stack frame of the call, so that a call does not
 # allocate.
@@ -104,8 +123,6 @@ end
 @inline tensor(::Nothing, ::Val) = NOT_GIVEN
 @inline tensor(array, kept::Val, ::Nothing) = tensor(array, kept)
 @inline tensor(::Scalar, kept::Val, place::Base.RefValue) = tensor(place, kept)
-
-tensor(other, ::Val) = throw(ArgumentError("an output is a $(typeof(other)), but an array or a Ref of Float32 or Float64 is needed"))
 
 # Holds the number of a Scalar during a call.
 @inline place_of(scalar::Scalar) = Ref(scalar.value)

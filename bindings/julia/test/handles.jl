@@ -74,7 +74,7 @@ end
             """;
             environment = Dict("JULIA_LOAD_PATH" => join(["@", folder, "@stdlib"], Sys.iswindows() ? ";" : ":")),
         )
-        @test found.succeeded && occursin("InvalidStateException(\"the OnlineLabelSmoothingLoss was made while a package was precompiled", found.output)
+        @test found.succeeded && occursin("InvalidStateException(\"the OnlineLabelSmoothingLoss was created while a package was precompiled", found.output)
         @test endswith(found.output, "false") && !occursin("worked", found.output)
     end
 end

@@ -42,6 +42,6 @@
         @test found_from("", copied) == copied
         @test found_from(O.library().path, copied) == O.library().path
         nowhere = found_from("", "/nowhere/libols.so")
-        @test occursin("the preference \"library\" names it", nowhere) && occursin("/nowhere/libols.so", nowhere)
+        @test occursin("set by the preference \"library\"", nowhere) && occursin("/nowhere/libols.so", nowhere)
     end
 end

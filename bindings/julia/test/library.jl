@@ -21,7 +21,7 @@
         minor = shared_library(folder, "minor", stub(0, "0.$(O.OLS_VERSION_MINOR + 1).0"))
         @test all(word -> occursin(word, problem(minor)), [minor, "libols 0.$(O.OLS_VERSION_MINOR + 1).0", "for 0.$(O.OLS_VERSION_MINOR)"])
         lacking = shared_library(folder, "lacking", stub(0, O.OLS_VERSION))
-        @test occursin("lacks", problem(lacking)) && occursin("ols_forward", problem(lacking))
+        @test occursin("does not define", problem(lacking)) && occursin("ols_forward", problem(lacking))
         # The error is that of the first use, with the path; nothing is called, and the process lives.
         found = julia("using OnlineLabelSmoothing; try; OnlineLabelSmoothingLoss(3); catch e; print(typeof(e), ' ', e.msg); end"; environment = Dict("OLS_LIBRARY" => newer))
         @test found.succeeded && occursin("ErrorException", found.output) && occursin(newer, found.output)

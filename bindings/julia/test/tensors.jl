@@ -79,7 +79,11 @@ end
     # What lies in no memory at all.
     triangle = UpperTriangular(rand(MersenneTwister(10), Float32, 5, 5))
     @test !O.has_memory(triangle) && !O.has_memory(1:5) && !O.has_memory(Diagonal(ones(3)))
-    @test (@test_logs (:warn, r"ŷ is copied in each call: a UpperTriangular") (:warn, r"y is copied") loss(triangle, 1:5)) == other(Matrix(triangle), collect(1:5))
+    @test (@test_logs (:warn, r"ŷ is copied in each call, because a UpperTriangular") (:warn, r"y is copied") loss(triangle, 1:5)) == other(Matrix(triangle), collect(1:5))
+    # `similar` of these is a sparse matrix.
+    for array in (Diagonal(ones(Float32, 5)), Tridiagonal(ones(Float32, 4), ones(Float32, 5), ones(Float32, 4)))
+        @test with_logger(() -> loss_and_gradient(loss, array, 1:5), NullLogger()) == loss_and_gradient(other, Matrix(array), collect(1:5))
+    end
 end
 
 @testset "r17 element types" begin
@@ -108,6 +112,8 @@ end
     @test O.BFloat16(1.0f0) === reinterpret(O.BFloat16, 0x3f80) && isnan(Float32(O.BFloat16(NaN32)))
     @test Float32(O.BFloat16(1.00390625f0)) == 1.0f0 && Float32(O.BFloat16(1.01171875f0)) == 1.015625f0 # ties to even
     @test Float32(O.BFloat16(-Inf32)) == -Inf32 && Float64(O.BFloat16(0.5)) == 0.5 && repr(O.BFloat16(2)) == "BFloat16(2.0)"
+    @test Float32(O.BFloat16(1.00390625 + 2.0^-40)) == 1.0078125f0 && Float32(O.BFloat16(-1.00390625 - 2.0^-40)) == -1.0078125f0 # just above a tie
+    @test Float32(O.BFloat16(2^30 + 2^22 + 1)) == 2.0f0^30 + 2.0f0^23 && Float32(O.BFloat16(1e39)) == Inf32 && Float32(O.BFloat16(5e-324)) == 0
     @test O.BFloat16(0.5) + 1.0f0 === 1.5f0 && [O.BFloat16(1), 2.0] == [1.0, 2.0]
 end
 

@@ -87,10 +87,10 @@ const DEVICES = enumeration("OLS_DEVICE_")
 const UPDATES = Dict(:add => UInt32(0), :none => OLS_BATCH_NO_UPDATE, :take_back => OLS_BATCH_TAKE_BACK)
 
 # The number of `symbol`, which is the value of the keyword `argument`.
-function number_of(members::Dict{Symbol}, symbol::Symbol, argument::String)
+function number_of(members::Dict{Symbol}, symbol, argument::String)
     haskey(members, symbol) && return members[symbol]
     allowed = join(sort!([repr(name) for name in keys(members)]), ", ")
-    throw(ArgumentError("$argument = $(repr(symbol)) is none of $allowed"))
+    throw(ArgumentError("$argument = $(repr(symbol)) is not one of $allowed"))
 end
 
 # The name of a number, or the number itself as a symbol if a newer library has added it.
