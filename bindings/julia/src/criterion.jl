@@ -39,7 +39,8 @@ The names are those of the library. The defaults, in brackets, are the library's
 - `target_offset` [1]: the label of the first class; use 0 for zero-based labels.
 - `soft_labels`, `sums`, `counts`, `counters`: memory for the state: `Matrix{Float32}(K, K)`, `Matrix{Int64}(K, K)`,
   `Vector{Int64}(K)` and `Vector{Int64}(4)`, or views of such arrays. It is used until the criterion is closed; whatever
-  is not given is allocated. With `adopt_state = true` the state that this memory already holds is used.
+  is not given is allocated and initialised. With `adopt_state = true` the state that the given memory already holds is
+  used instead of being initialised.
 
 A criterion is thread-safe: calls on the same criterion are serialised. Throws an [`OLSError`](@ref) if the library
 rejects an option, and an `ArgumentError` for an unknown name. `copy`, `deepcopy` and `Serialization` create a second

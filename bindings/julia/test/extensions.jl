@@ -59,6 +59,9 @@ end
         @test Flux.testmode!(loss) === loss && !O.istraining(loss)
         @test Flux.trainmode!(loss) === loss && O.istraining(loss)
         @test !O.istraining(Flux.trainmode!(loss, false)) && O.istraining(Flux.testmode!(loss, false))
+        # r12: inside a model it stays one object, without parameters.
+        children, rebuilt = Flux.Functors.functor(typeof(loss), loss)
+        @test children === () && rebuilt(children) === loss
         """))
 end
 
