@@ -123,6 +123,16 @@ func (c *Criterion) use() (*core, error) {
 	return c.core, nil
 }
 
+// orClosed returns err, the error of an argument, or ErrClosed if there is no criterion to call.
+func (c *Criterion) orClosed(err error) error {
+	core, closed := c.use()
+	if closed != nil {
+		return closed
+	}
+	core.mutex.RUnlock()
+	return err
+}
+
 // useAlone begins a call that excludes all others; it must end with core.mutex.Unlock.
 func (c *Criterion) useAlone() (*core, error) {
 	if c == nil || c.core == nil {
@@ -149,7 +159,7 @@ func (c *Criterion) onStream(on []Stream, call func(handle capi.Criterion, strea
 	case 1:
 		stream = on[0]
 	default:
-		return &Error{InvalidArgument, fmt.Sprintf("ols: %d streams; a call goes on one", len(on))}
+		return &Error{InvalidArgument, fmt.Sprintf("ols: %d streams were given, but a call uses only one", len(on))}
 	}
 	return failure(call(core.handle, uintptr(stream)))
 }

@@ -35,7 +35,14 @@ func everyCall(c *ols.Criterion) map[string]error {
 	}
 	_, errs["Loss"] = c.Loss(&batch)
 	_, errs["LossAndGrad"] = c.LossAndGrad(&batch, ols.Tensor{})
-	_, errs["ols.LossAndGrad"] = ols.LossAndGrad(c, []float32{}, []int{}, []float32{})
+	_, errs["ols.LossAndGrad"] = ols.LossAndGrad(c, make([]float32, 6), []int{0, 1}, make([]float32, 6))
+	// A missing criterion is reported rather than another argument that is wrong as well.
+	wrong := ols.Matrix(make([]float32, 5), 2, 3)
+	_, errs["ols.LossAndGrad, wrong"] = ols.LossAndGrad(c, make([]float32, 5), []int{0, 1}, nil)
+	errs["Forward, wrong"] = c.Forward(&batch, wrong, ols.Tensor{})
+	errs["Backward, wrong"] = c.Backward(&batch, wrong, ols.Tensor{})
+	errs["SetSoftLabels, wrong"] = c.SetSoftLabels(wrong)
+	errs["Save, wrong"] = c.Save("a\x00b")
 	_, errs["SoftLabels"] = c.SoftLabels()
 	_, errs["Options"] = c.Options()
 	_, errs["Mode"] = c.Mode()

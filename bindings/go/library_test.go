@@ -118,7 +118,7 @@ func TestR01R05R07AnotherLibrary(t *testing.T) {
 	this := fmt.Sprintf("this program was built for version %s with ABI 0\n", ols.Version())
 	for fake, words := range map[string]string{"abi": "version " + ols.Version() + " with ABI 99", "version": "version 0.77.3 with ABI 0"} {
 		output, err := probed(program, folder, fake)
-		want := fmt.Sprintf("wrong library: true\nols: wrong libols: the library %s/%s has %s; %s", folder, soname(t), words, this)
+		want := fmt.Sprintf("wrong library: true\nols: incompatible libols: the library %s/%s has %s; %s", folder, soname(t), words, this)
 		if err == nil || err.Error() != "exit status 3" || output != want {
 			t.Errorf("%s: %v\n%s\nis not\n%s", fake, err, output, want)
 		}

@@ -157,7 +157,7 @@ func nameOf[T ~int32](value T, kind string, names ...string) string {
 // subtracting 1 could turn them into a valid number of the library.
 func set[T ~int32](field *int32, value, last T, name string) error {
 	if value < 0 || value > last {
-		return &Error{InvalidArgument, fmt.Sprintf("ols.New: options: %s = %d is none of the package's constants", name, int32(value))}
+		return &Error{InvalidArgument, fmt.Sprintf("ols.New: options: %s = %d is not one of the package's constants", name, int32(value))}
 	}
 	if value != 0 {
 		*field = int32(value) - 1
@@ -174,7 +174,7 @@ func setNumber[F, V int | int32 | int64 | float64](field *F, value *V) {
 // setInt32 is setNumber with a check that the value fits.
 func setInt32(field *int32, value *int, name string) error {
 	if value != nil && int(int32(*value)) != *value {
-		return &Error{InvalidArgument, fmt.Sprintf("ols.New: options: %s = %d does not fit 32 bits", name, *value)}
+		return &Error{InvalidArgument, fmt.Sprintf("ols.New: options: %s = %d does not fit in 32 bits", name, *value)}
 	}
 	setNumber(field, value)
 	return nil

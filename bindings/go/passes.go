@@ -117,7 +117,7 @@ func (b *Batch) complain(call string) error {
 func (c *Criterion) Forward(batch *Batch, loss, grad Tensor) error {
 	const call = "ols.Forward"
 	if err := loss.check(call, "loss"); err != nil {
-		return err
+		return c.orClosed(err)
 	}
 	return c.pass(call, false, batch, loss.given(), loss.host, &grad)
 }
@@ -174,7 +174,7 @@ func LossAndGrad[F Float, L Label](c *Criterion, logits []F, targets []L, grad [
 	var call slices
 	call.batch.StructSize = unsafe.Sizeof(call.batch)
 	if !isProduct(len(logits), n, k) || len(grad) != len(logits) {
-		return call.mismatch(Matrix(logits, n, k), Matrix(grad, n, k))
+		return 0, c.orClosed(mismatch(Matrix(logits, n, k), Matrix(grad, n, k)))
 	}
 	setMatrix(&call.batch.Logits, dtypeOf[F](), n, k)
 	call.grad = call.batch.Logits
@@ -194,12 +194,12 @@ type slices struct {
 	gradData unsafe.Pointer
 }
 
-func (s *slices) mismatch(logits, grad Tensor) (float64, error) {
+func mismatch(logits, grad Tensor) error {
 	const call = "ols.LossAndGrad"
 	if err := logits.check(call, "logits"); err != nil {
-		return 0, err
+		return err
 	}
-	return 0, grad.check(call, "grad")
+	return grad.check(call, "grad")
 }
 
 func (s *slices) run(c *Criterion) (float64, error) {
@@ -229,7 +229,7 @@ func (s *slices) run(c *Criterion) (float64, error) {
 func (c *Criterion) Backward(batch *Batch, gradLoss, grad Tensor) error {
 	const call = "ols.Backward"
 	if err := gradLoss.check(call, "grad_loss"); err != nil {
-		return err
+		return c.orClosed(err)
 	}
 	return c.pass(call, true, batch, gradLoss.given(), gradLoss.host, &grad)
 }

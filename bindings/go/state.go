@@ -111,7 +111,7 @@ func hostMemory(what string, kind, id int32) error {
 	if kind != capi.DeviceCUDA {
 		return nil
 	}
-	return &Error{InvalidDevice, fmt.Sprintf("%s on cuda:%d; give memory of that device for them in Options", what, id)}
+	return &Error{InvalidDevice, fmt.Sprintf("%s on cuda:%d, which the host cannot read; to access them, pass memory of that device in Options", what, id)}
 }
 
 // SoftLabels returns a copy of the soft labels S: (K, K), row-major, one row per class. Like WithSoftLabels, it works
@@ -129,7 +129,7 @@ func (c *Criterion) SoftLabels() ([]float32, error) {
 // not sum to 1. The values are copied.
 func (c *Criterion) SetSoftLabels(softLabels Tensor, on ...Stream) error {
 	if err := softLabels.check("ols.SetSoftLabels", "soft_labels"); err != nil {
-		return err
+		return c.orClosed(err)
 	}
 	return c.onStream(on, func(handle capi.Criterion, stream uintptr) capi.Result {
 		return capi.SetSoftLabels(handle, softLabels.given(), softLabels.host, stream)
@@ -154,7 +154,7 @@ func (c *Criterion) Load(path string, on ...Stream) error {
 
 func (c *Criterion) file(call, path string, on []Stream, work func(capi.Criterion, string, uintptr) capi.Result) error {
 	if strings.IndexByte(path, 0) >= 0 {
-		return &Error{InvalidArgument, fmt.Sprintf("%s: path = %q holds a NUL byte", call, path)}
+		return c.orClosed(&Error{InvalidArgument, fmt.Sprintf("%s: path = %q contains a NUL byte", call, path)})
 	}
 	return c.onStream(on, func(handle capi.Criterion, stream uintptr) capi.Result { return work(handle, path, stream) })
 }

@@ -63,11 +63,11 @@ func (e *Error) Error() string { return e.Message }
 func (e *Error) Unwrap() error { return e.Status }
 
 // ErrClosed is returned by every call on a criterion that was closed, or was not created by New.
-var ErrClosed = errors.New("ols: the criterion is closed, or was not made by New")
+var ErrClosed = errors.New("ols: the criterion is closed, or was not created by New")
 
 // ErrLibrary is wrapped by the error of New if the version of the loaded library does not match the header that this
 // package was compiled with. The error names both versions and the path of the library.
-var ErrLibrary = errors.New("ols: wrong libols")
+var ErrLibrary = errors.New("ols: incompatible libols")
 
 func failure(r capi.Result) error {
 	if r.Status == capi.StatusOK {

@@ -18,8 +18,9 @@ type Tensor struct {
 	view capi.Tensor
 	// host is the address of the element whose indices are all 0, in host memory.
 	host unsafe.Pointer
-	// problem says why the view is invalid; it is empty if the view is valid.
+	// problem says why the view is invalid; it is empty if the view is valid. status is its kind.
 	problem string
+	status  Status
 }
 
 // Vector views a slice as (len(data)).
@@ -35,14 +36,14 @@ func Matrix[T Element](data []T, rows, columns int) (t Tensor) {
 	t.host = unsafe.Pointer(unsafe.SliceData(data))
 	setMatrix(&t.view, dtypeOf[T](), rows, columns)
 	if !isProduct(len(data), rows, columns) {
-		t.problem = noMatrix(len(data), rows, columns)
+		t.problem, t.status = noMatrix(len(data), rows, columns), InvalidShape
 	}
 	return t
 }
 
 //go:noinline
 func noMatrix(length, rows, columns int) string {
-	return fmt.Sprintf("a slice of %d elements is no matrix of (%d, %d)", length, rows, columns)
+	return fmt.Sprintf("a slice of length %d does not have the shape (%d, %d)", length, rows, columns)
 }
 
 // Rows views a slice as (rows, columns), where each row begins stride elements after the previous one, as in gonum's
@@ -55,7 +56,7 @@ func Rows[T Element](data []T, rows, columns, stride int) Tensor {
 // the slice. An empty shape is a single value.
 func Array[T Element](data []T, shape ...int) Tensor {
 	if len(shape) > 3 {
-		return broken("an array of %d dimensions: a tensor has at most 3 (collapse those behind the class into one)", len(shape))
+		return broken("an array of %d dimensions: a tensor has at most 3 (collapse those after the class into one)", len(shape))
 	}
 	t := newTensor[T](data)
 	t.view.NDim = int32(len(shape))
@@ -66,7 +67,8 @@ func Array[T Element](data []T, shape ...int) Tensor {
 		elements = product(elements, shape[d])
 	}
 	if elements != len(data) {
-		t.problem = fmt.Sprintf("a slice of %d elements is no array of %v", len(data), append([]int{}, shape...))
+		sizes := strings.ReplaceAll(strings.Trim(fmt.Sprint(append([]int{}, shape...)), "[]"), " ", ", ")
+		t.problem, t.status = fmt.Sprintf("a slice of length %d does not have the shape (%s)", len(data), sizes), InvalidShape
 	}
 	return t
 }
@@ -76,7 +78,7 @@ func Array[T Element](data []T, shape ...int) Tensor {
 // only. Every element of the view must be inside the slice.
 func Strided[T Element](data []T, offset int, shape, strides []int) Tensor {
 	if len(shape) > 3 {
-		return broken("a view of %d dimensions: a tensor has at most 3 (collapse those behind the class into one)", len(shape))
+		return broken("a view of %d dimensions: a tensor has at most 3 (collapse those after the class into one)", len(shape))
 	}
 	if len(shape) != len(strides) {
 		return broken("a view of %d dimensions with %d strides", len(shape), len(strides))
@@ -144,12 +146,16 @@ type Stream uintptr
 // must stay valid until the enqueued work has completed.
 func DeviceArray(address DevicePtr, dtype DType, device Device, shape, strides []int) Tensor {
 	if len(shape) > 3 {
-		return broken("an array of %d dimensions: a tensor has at most 3 (collapse those behind the class into one)", len(shape))
+		return broken("an array of %d dimensions: a tensor has at most 3 (collapse those after the class into one)", len(shape))
 	}
 	if strides != nil && len(shape) != len(strides) {
 		return broken("an array of %d dimensions with %d strides", len(shape), len(strides))
 	}
 	t := Tensor{view: viewOf(dtype)}
+	if int(int32(device.ID)) != device.ID {
+		t.problem, t.status = fmt.Sprintf("the device index %d does not fit in 32 bits", device.ID), InvalidDevice
+		return t
+	}
 	t.view.Address = uintptr(address)
 	t.view.NDim = int32(len(shape))
 	if device.Type != 0 {
@@ -222,7 +228,7 @@ func broken(format string, numbers ...int) Tensor {
 	for i, number := range numbers {
 		values[i] = number
 	}
-	return Tensor{view: viewOf(F32), problem: fmt.Sprintf(format, values...)}
+	return Tensor{view: viewOf(F32), problem: fmt.Sprintf(format, values...), status: InvalidShape}
 }
 
 // check returns an error that names the argument if the view is invalid.
@@ -236,7 +242,7 @@ func (t *Tensor) check(call, name string) error {
 func (t *Tensor) complain(call, name string) error {
 	// The message is cloned because escape analysis does not distinguish fields: without the clone, all memory of the
 	// view would escape to the heap.
-	return &Error{InvalidShape, fmt.Sprintf("%s: %s: %s", call, name, strings.Clone(t.problem))}
+	return &Error{t.status, fmt.Sprintf("%s: %s: %s", call, name, strings.Clone(t.problem))}
 }
 
 // isGiven reports whether the tensor is given. Every tensor except the zero one has a device type.

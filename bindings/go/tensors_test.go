@@ -158,12 +158,12 @@ func TestViewsStayInsideTheirSlice(t *testing.T) {
 			"the view reaches from element -9223372036854775808 to 0 of a slice of 12 elements"},
 		{ols.Strided(data, 12, []int{}, []int{}), "the view reaches from element 12 to 12 of a slice of 12 elements"},
 		{ols.Strided(data, 0, []int{2, 2, 3, 1}, []int{6, 3, 1, 1}),
-			"a view of 4 dimensions: a tensor has at most 3 (collapse those behind the class into one)"},
+			"a view of 4 dimensions: a tensor has at most 3 (collapse those after the class into one)"},
 		{ols.Strided(data, 0, []int{4, 3}, []int{3}), "a view of 2 dimensions with 1 strides"},
-		{ols.Array(data, 4, 4), "a slice of 12 elements is no array of [4 4]"},
-		{ols.Array(data, 2, 2, 3, 1), "an array of 4 dimensions: a tensor has at most 3 (collapse those behind the class into one)"},
-		{ols.Matrix(data, huge, huge), "a slice of 12 elements is no matrix of (9223372036854775807, 9223372036854775807)"},
-		{ols.Matrix(data, 1<<62, 4), "a slice of 12 elements is no matrix of (4611686018427387904, 4)"},
+		{ols.Array(data, 4, 4), "a slice of length 12 does not have the shape (4, 4)"},
+		{ols.Array(data, 2, 2, 3, 1), "an array of 4 dimensions: a tensor has at most 3 (collapse those after the class into one)"},
+		{ols.Matrix(data, huge, huge), "a slice of length 12 does not have the shape (9223372036854775807, 9223372036854775807)"},
+		{ols.Matrix(data, 1<<62, 4), "a slice of length 12 does not have the shape (4611686018427387904, 4)"},
 		{ols.DeviceArray(1, ols.F32, ols.Device{}, []int{4, 3}, []int{1}), "an array of 2 dimensions with 1 strides"},
 	} {
 		fails(t, criterion.SetSoftLabels(it.tensor), ols.InvalidShape, "ols.SetSoftLabels: soft_labels: "+it.words)
