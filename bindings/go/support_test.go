@@ -3,12 +3,22 @@ package ols_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"testing"
 
 	"libols/ols"
 )
+
+func TestMain(m *testing.M) {
+	if _, err := os.Stat(vectorFolder); err != nil {
+		fmt.Fprintln(os.Stderr, "the tests need the repository around the module:", err)
+		os.Exit(1)
+	}
+	os.Exit(m.Run())
+}
 
 func newCriterion(t testing.TB, options ols.Options) *ols.Criterion {
 	t.Helper()
