@@ -1,4 +1,5 @@
-# What optimised code must not do. The suite itself may run with less optimisation, as most of its time goes into compilation.
+# Allocations of optimised code, in a separate process: the suite itself may run with less optimisation, because most of
+# its time is compilation.
 @testset "no allocation per call" begin
     found = julia("include($(repr(joinpath(@__DIR__, "optimised.jl"))))"; options = `-O2`)
     found.succeeded || println(found.output)

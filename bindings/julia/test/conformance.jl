@@ -19,7 +19,7 @@ function splitmix64(seed::Integer, index::Integer)
     return z ⊻ (z >> 31)
 end
 
-# ==== Views: memory with elements that no result has, as a Julia array with its dimensions reversed ====
+# ==== Views: blocks of memory as Julia arrays with the dimensions reversed ====
 
 row_major(shape) = [prod(shape[(d + 1):end]) for d in 1:length(shape)]
 
@@ -31,7 +31,7 @@ function memory(type, view)
     return Strided(block, get(view, "offset", 0), Tuple(reverse(shape)), Tuple(reverse(strides)))
 end
 
-# A plain array where that is what the view is, as most arrays of users are.
+# A plain array if the view is one, as most arrays are.
 plain(a::Strided{T,N}) where {T,N} = reshape(a.block, a.sizes)
 as_given(a::Strided, view) = haskey(view, "strides") || get(view, "offset", 0) != 0 || haskey(view, "length") ? a : plain(a)
 
@@ -90,7 +90,7 @@ end
 tolerance(text::String) = real_number(text)
 tolerance(number::Integer) = Float64(number)
 
-# What a call came to, compared with the expected error.
+# Compares the outcome of a call with the expected error.
 function outcome(f, expected)
     try
         f()
@@ -99,7 +99,7 @@ function outcome(f, expected)
         expected === nothing && return "failed: $exception"
         got = string(OnlineLabelSmoothing.status(exception))
         got == expected["kind"] || return "failed with $got ($(exception.message)) instead of $(expected["kind"])"
-        occursin(get(expected, "message", ""), exception.message) || return "the message $(exception.message) lacks $(expected["message"])"
+        occursin(get(expected, "message", ""), exception.message) || return "the message $(exception.message) does not contain $(expected["message"])"
         return nothing
     end
     return expected === nothing ? nothing : "passed, but $(expected["kind"]) was expected"
@@ -126,7 +126,7 @@ function criterion_of(options)
         keywords[:initial], keywords[:smoothing] = :smoothing, real_number(initial["smoothing"])
     else
         values, K = Float32.(real_numbers(initial["matrix"])), options["classes"]
-        rows = length(values) ÷ max(K, 1) # which need not be K where creation has to fail
+        rows = length(values) ÷ max(K, 1) # may differ from K if creation is expected to fail
         keywords[:initial_soft_labels] = reshape(values[1:(rows * K)], K, rows)
     end
     return OnlineLabelSmoothingLoss(options["classes"]; keywords...)
@@ -203,7 +203,7 @@ function run_step(criterion, case, step, check)
         close(criterion)
         criterion = other
     else
-        error("an action that this runner does not know: $action")
+        error("unknown action $action")
     end
     return criterion
 end
@@ -225,7 +225,7 @@ function check_state(criterion, expected, check)
     return nothing
 end
 
-# All that is wrong with a case.
+# All problems of a case.
 function run_case(case)
     problems = String[]
     number = 0

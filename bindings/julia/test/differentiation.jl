@@ -10,7 +10,7 @@
         counted = copy(statistics(loss).counts)
         grad_loss = reduction === :none ? rand(MersenneTwister(5), 6) : 0.7
         grad = pullback(grad_loss)
-        # Central differences of the loss itself.
+        # Compared with central differences of the loss.
         total(z) = sum(loss(z, y; update = :none, keywords...) .* grad_loss)
         step = 1e-6
         for place in eachindex(ŷ)
@@ -36,7 +36,7 @@ end
     fill!(first_grad, 7)
     @test pullback(1.0f0) == expected && pullback(1) == expected
     @test isapprox(pullback(2.0), 2 .* expected; rtol = 1e-6)
-    # A loss scale keeps small 16-bit gradients alive: it is multiplied in before the rounding.
+    # A loss scale keeps small 16-bit gradients from underflowing, because it is applied before the rounding.
     tiny = Float16.(randn(MersenneTwister(8), 4, 6))
     scale = 2.0^-20
     _, small = O.loss_and_pullback(loss, tiny, y; update = :none)
@@ -46,7 +46,7 @@ end
         @test isapprox(large(1), 1024 .* small(1); rtol = 2^-10)
     end
     @test isapprox(large(0.5), 512 .* small(1); rtol = 2^-10)
-    # Gradients as automatic differentiation gives them.
+    # Upstream gradients of the types that automatic differentiation passes.
     none = OnlineLabelSmoothingLoss(4; reduction = :none)
     wanted = O.backward!(similar(ŷ), none, ŷ, y; grad_loss = fill(0.5f0, 6))
     _, each = O.loss_and_pullback(none, ŷ, y)

@@ -1,9 +1,9 @@
-# What is documented is there, and what is shown runs.
+# What is documented exists, and the examples run.
 
-# The Julia snippets of a Markdown file.
+# The Julia code blocks of a Markdown file.
 snippets(path) = [m[1] for m in eachmatch(r"```julia\n(.*?)```"s, read(path, String))]
 
-# Runs snippets one after the other, as a reader would type them. Those with Flux, which cannot be had everywhere, are read only.
+# Runs code blocks one after the other, as a reader would type them. Blocks that use Flux are only parsed.
 function run_snippets(found, count)
     @test length(found) == count
     place = Module(:Snippets)

@@ -1,6 +1,6 @@
 # R5 to R9: errors.
 
-@testset "r05 r08 every status is looked at, and an error changes nothing" begin
+@testset "r05 r08 every status is checked, and an error changes nothing" begin
     loss = OnlineLabelSmoothingLoss(3)
     ŷ, y = Float32[2 0; 0 2; 0 0], [1, 2]
     for (call, code, words) in [
@@ -48,14 +48,14 @@
     end
 end
 
-@testset "r06 the message is copied at once" begin
+@testset "r06 the message is copied immediately" begin
     loss = OnlineLabelSmoothingLoss(3)
     first_error = error_of(() -> loss(rand(Float32, 3, 1), [9]))
     second_error = error_of(() -> OnlineLabelSmoothingLoss(-5))
     loss(rand(Float32, 3, 1), [1])
     @test occursin("target[0] = 9", first_error.message) && occursin("num_classes = -5", second_error.message)
 
-    # A finaliser that fails in the library, run by each garbage collection on the way.
+    # Finalizers that make failing calls, run by garbage collections in between.
     mutable struct Disturber end
     disturbed = Ref(0)
     function disturb(::Disturber)
@@ -71,7 +71,7 @@ end
     GC.gc()
     @test disturbed[] > 200
 
-    # Each thread has its own.
+    # Each thread has its own message.
     @test Threads.nthreads() > 1
     wrong = Threads.Atomic{Int}(0)
     Threads.@threads for thread in 1:(4 * Threads.nthreads())
@@ -88,7 +88,7 @@ end
     text = sprint(showerror, OLSError(3, "ols_forward: something"))
     @test text == "OLSError: ols_forward: something (INVALID_SHAPE, status 3)"
     @test O.status(OLSError(5, "")) === :target_out_of_range
-    # A number of a newer library.
+    # A status of a newer library.
     unknown = OLSError(77, "new")
     @test unknown.code == 77 && O.status(unknown) === :unknown && occursin("status 77", sprint(showerror, unknown))
     for (symbol, number) in O.STATUSES
@@ -99,7 +99,7 @@ end
     @test error_of(() -> O.check(Int32(200))) isa OLSError
 end
 
-@testset "r09 what only Julia can see" begin
+@testset "r09 what only Julia can check" begin
     loss = OnlineLabelSmoothingLoss(3)
     ŷ = rand(Float32, 3, 2)
     for (call, type, words) in [

@@ -1,8 +1,8 @@
-# The programs of examples/julia and the benchmark run, and say what they should.
+# The programs of examples/julia and the benchmark run and print what is expected.
 
 const EXAMPLES = joinpath(REPOSITORY, "examples", "julia")
 
-# With less optimisation they are done sooner: most of the time goes into compilation. What ends at once is interpreted.
+# Less optimisation is faster here, because most of the time is compilation. Programs that end at once are interpreted.
 const INTERPRETED = `--compile=min -O0`
 function run_program(path, arguments...; options = `-O1`)
     output = IOBuffer()
@@ -10,7 +10,7 @@ function run_program(path, arguments...; options = `-O1`)
     return (succeeded = success(process), output = String(take!(output)))
 end
 
-# The cells of the table that a program prints.
+# The cells of the printed table.
 table(output) = [strip.(split(strip(line, [' ', '|']), " | ")) for line in split(output, '\n') if startswith(line, "| ")]
 
 @testset "digits" begin
@@ -21,7 +21,7 @@ table(output) = [strip.(split(strip(line, [' ', '|']), " | ")) for line in split
     @test length(rows) == 7 && all(row -> length(row) == 8, rows)
     @test rows[1] == ["Training labels", "Loss", "Test accuracy %", "Test NLL (nats)", "Test ECE %", "Test accuracy % stopped early", "Training accuracy %", "Wrong labels learned %"]
     @test [row[2] for row in rows[2:7]] == repeat(["cross entropy", "label smoothing", "online label smoothing"], 2)
-    # Ten classes: whoever learned anything is better than one in ten.
+    # With ten classes, chance is 10 %.
     @test all(parse(Float64, row[3]) > 50 for row in rows[2:4])
     # A seed gives the same numbers.
     @test run_program(joinpath(EXAMPLES, "digits.jl"), "--epochs", "1").output == found.output

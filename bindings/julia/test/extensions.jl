@@ -1,9 +1,9 @@
-# The package extensions. Their packages cannot be had everywhere, so their code runs here over small stand-ins of the same names (test/stubs).
+# The package extensions. They run with small stand-ins for their packages (test/stubs), so that the tests need no other package.
 
 const EXTENSIONS = joinpath(PACKAGE, "ext")
 const STUBS = joinpath(@__DIR__, "stubs")
 
-# A program with the stand-ins on the load path, one extension included.
+# Runs a program with the stand-ins on the load path and one extension loaded.
 function with_extension(name, program; environment = Dict{String,String}())
     separator = Sys.iswindows() ? ";" : ":"
     environment = merge(environment, Dict("JULIA_LOAD_PATH" => join(["@", "@stdlib", STUBS], separator)))
@@ -59,7 +59,7 @@ end
         @test Flux.testmode!(loss) === loss && !O.istraining(loss)
         @test Flux.trainmode!(loss) === loss && O.istraining(loss)
         @test !O.istraining(Flux.trainmode!(loss, false)) && O.istraining(Flux.testmode!(loss, false))
-        # r12: inside a model it stays one object, without parameters.
+        # r12: inside a model the criterion is not copied and has no parameters.
         children, rebuilt = Flux.Functors.functor(typeof(loss), loss)
         @test children === () && rebuilt(children) === loss
         """))
@@ -74,12 +74,12 @@ end
         """))
 end
 
-# The extension for CUDA over test/stubs/CUDA, whose memory and streams are those of the stand-in for the driver.
+# The extension for CUDA with test/stubs/CUDA, which uses memory and streams of the stand-in for the driver.
 @testset "r21 CUDA" begin
     @test passes(with_extension("OnlineLabelSmoothingCUDAExt", """
         using CUDA
         CUDA.device!(1)
-        # What the library is told: device, number, address, strides, and the stream of the task.
+        # The tensor that the library gets: device, address and strides; and the stream of the task.
         logits, labels = Float32[mod(7n + 3k, 11) / 4 + 4 * (k == mod1(n, 4)) for k in 1:4, n in 1:6], [1, 2, 4, 4, 1, 2]
         ŷ, y = CuArray(logits), CuArray(labels)
         told = O.tensor(ŷ, Val(2))
@@ -99,7 +99,7 @@ end
         @test O.scalar_output(ŷ, Float32) isa CuArray{Float32,0}
         @test O.at_hand(nothing, CuArray(fill(1.5f0))) === 1.5f0
 
-        # A pass with arrays of one's own waits for nothing; a loss that is returned as a number is waited for.
+        # A pass with preallocated outputs does not synchronise; returning the loss as a number does.
         value, grad = CuArray{Float32}(undef), similar(ŷ)
         O.forward!(there, ŷ, y; value = value, grad = grad, update = :none)
         CUDA.synchronize()
@@ -119,7 +119,7 @@ end
         each, each_there = OnlineLabelSmoothingLoss(4; reduction = :none), OnlineLabelSmoothingLoss(4; reduction = :none, device = :cuda, device_id = 1)
         @test Array(each_there(ŷ, y)) ≈ each(logits, labels)
 
-        # The state is on the device, and shown there; a second criterion and one of the host go on from it.
+        # The state is on the device, in place; a copy and a criterion on the host continue from it.
         @test statistics(there).counts isa CuArray && Array(statistics(there).counts) == statistics(host).counts
         next_epoch!(there); next_epoch!(host)
         @test soft_labels(there) isa CuArray && Array(soft_labels(there)) ≈ soft_labels(host) && report(there) == report(host)
@@ -128,7 +128,7 @@ end
         @test soft_labels(O.load!(OnlineLabelSmoothingLoss(4), O.saved(there))) == Array(soft_labels(there))
         @test occursin("training mode, 1 epoch completed", sprint(show, MIME("text/plain"), there))
 
-        # Bad input.
+        # Invalid input.
         code(call) = try; call(); 0; catch exception; exception isa OLSError ? exception.code : rethrow(); end
         for call in (() -> host(ŷ, y), () -> loss_and_gradient(host, ŷ, y), () -> O.backward!(similar(ŷ), host, ŷ, y), () -> there(logits, labels), () -> there(ŷ, labels))
             @test code(call) == O.OLS_STATUS_INVALID_DEVICE
@@ -139,7 +139,7 @@ end
         memory = O.state_memory(4, O.OLS_DEVICE_CUDA, 0, (soft_labels = nothing, sums = nothing, counts = nothing, counters = nothing))
         @test memory.sums isa CuArray{Int64,2} && memory.sums.device == 0 && size(memory.soft_labels) == (4, 4) && CUDA.device().number == 1
         """; environment = Dict("OLS_STAND_IN" => chomp(read(`$(joinpath(REPOSITORY, "bindings", "stand-in-driver"))`, String)))))
-    # Without CUDA.jl the state is libols's own; without a driver the library says so.
+    # Without CUDA.jl libols allocates the state; without a driver the library reports that.
     @test passes(with_extension("OnlineLabelSmoothingBFloat16sExt", """
         using Libdl
         found = try; OnlineLabelSmoothingLoss(4; device = :cuda, device_id = 99); catch exception; exception; end

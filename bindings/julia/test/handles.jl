@@ -1,7 +1,7 @@
-# R10 to R14: the life of a criterion.
+# R10 to R14: lifetime and threads.
 
 @testset "r10 one owner" begin
-    # Forgotten criteria are closed by the garbage collector: their memory does not add up.
+    # Criteria that were not closed are closed by the garbage collector.
     closed = Ref(0)
     function forget(count)
         for _ in 1:count
@@ -14,7 +14,7 @@
     GC.gc()
     GC.gc()
     @test closed[] >= 199
-    # One that was closed by hand is not destroyed again by its finaliser.
+    # A criterion that was closed explicitly is not destroyed again by its finalizer.
     criterion = OnlineLabelSmoothingLoss(3)
     close(criterion)
     @test criterion.handle == C_NULL && criterion.users[] == 0
@@ -50,12 +50,12 @@ end
     end
     @test sprint(show, loss) == "OnlineLabelSmoothingLoss(3) (closed)"
     @test occursin("closed", sprint(show, MIME("text/plain"), loss))
-    # What was handed out is memory of Julia's, and stays.
+    # The returned arrays belong to Julia and remain valid.
     @test sum(views.counts) <= 2 && size(S) == (3, 3)
 end
 
-@testset "r11 a criterion in the image of a package" begin
-    # Julia keeps constants of precompiled packages, but pointers become NULL: an error, not a crash.
+@testset "r11 a criterion in a precompiled package" begin
+    # Constants of a precompiled package are stored in its image, with NULL for pointers: using one is an error, not a crash.
     mktempdir() do folder
         mkpath(joinpath(folder, "Keeper", "src"))
         write(
@@ -79,7 +79,7 @@ end
     end
 end
 
-@testset "r12 copies are criteria of their own" begin
+@testset "r12 copies are separate criteria" begin
     loss = OnlineLabelSmoothingLoss(3; alpha = 0.25, reduction = :sum, class_weights = [1.0, 2.0, 3.0], target_offset = 0, mode = :eval, n_threads = 1)
     O.trainmode!(loss)
     ŷ, y = Float32[5 0 0; 0 5 0; 0 0 5], [0, 1, 2]
@@ -99,14 +99,14 @@ end
         @test statistics(other).counts == 2 .* statistics(loss).counts
         @test O.saved(other) != O.saved(loss)
     end
-    # One criterion that is referred to several times stays one.
+    # Several references to one criterion remain references to one criterion.
     @test sent === twice[1] === twice[2]
     both = deepcopy([loss, loss])
     @test both[1] === both[2]
 end
 
 @testset "r13 alive while used" begin
-    # Collections in the middle of everything: what a call uses must be held by it.
+    # Garbage collections between and during calls: a call keeps alive what it uses.
     function disturbed()
         loss = OnlineLabelSmoothingLoss(4; class_weights = ones(4), initial_soft_labels = fill(0.25f0, 4, 4))
         for _ in 1:20
@@ -120,7 +120,7 @@ end
         return all(==(0.25f0), S)
     end
     @test disturbed()
-    # Memory given for the state belongs to the criterion for as long as it lives.
+    # The criterion refers to the memory that was given for its state.
     sums = zeros(Int64, 4, 4)
     loss = OnlineLabelSmoothingLoss(4; sums = sums)
     @test statistics(loss).sums === sums
@@ -141,7 +141,7 @@ end
     next_epoch!(alone), next_epoch!(together)
     @test soft_labels(alone) == soft_labels(together)
 
-    # A load frees the weights that the views of the options show, so it waits while another thread reads them.
+    # A load frees the memory behind the views of the options, so it waits while another thread reads them.
     loss = OnlineLabelSmoothingLoss(3; class_weights = [1.0, 2.0, 3.0])
     bytes = O.saved(OnlineLabelSmoothingLoss(3; class_weights = [4.0, 5.0, 6.0]))
     loading = O.with_options(loss) do now
@@ -153,7 +153,7 @@ end
     wait(loading)
     @test O.options(loss).class_weights == [4, 5, 6]
 
-    # Closing beside calls: each either works or says that the criterion is closed.
+    # Closing during calls: each call either succeeds or reports that the criterion is closed.
     for _ in 1:20
         loss = OnlineLabelSmoothingLoss(8)
         outcomes = Vector{Symbol}(undef, 200)

@@ -1,4 +1,4 @@
-# R3 and R4: the numbers and structs here are the header's.
+# R3 and R4: constants and structs equal those of the header.
 
 @testset "r03 constants" begin
     text = read(HEADER, String)
@@ -17,7 +17,7 @@
         value = getfield(O, name)
         @test (name, header[string(name)]) == (name, value isa String ? value : string(Int(value)))
     end
-    # Every enumeration that options name is whole.
+    # Every enumeration is complete.
     @test Set(keys(O.INITIALS)) == Set([:smoothing, :uniform, :zero, :one_hot, :matrix])
     @test length(O.STATUSES) == count(startswith("OLS_STATUS_"), numbered)
     @test allunique(values(O.STATUSES))
@@ -51,7 +51,7 @@ end
         for (number, field) in enumerate(fieldnames(type))
             @test layout["$name.$field"] == [fieldoffset(type, number), sizeof(fieldtype(type, number))]
         end
-        # No field of the header is missing: the fields fill the struct to the last byte.
+        # No field of the header is missing: the fields fill the whole struct.
         @test sum(sizeof(fieldtype(type, i)) for i in 1:fieldcount(type)) == sizeof(type)
     end
 end

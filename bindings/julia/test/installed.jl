@@ -1,4 +1,4 @@
-# A throw-away project that adds the package and finds the installed library, as a user's would.
+# A temporary project that adds the package and finds the installed library.
 @testset "a project of its own" begin
     mktempdir() do folder
         package, project, depot = joinpath(folder, "OnlineLabelSmoothing"), joinpath(folder, "project"), joinpath(folder, "depot")
@@ -6,7 +6,7 @@
         for name in ("Project.toml", "src", "ext")
             cp(joinpath(PACKAGE, name), joinpath(package, name))
         end
-        # Pkg wants a registry; all dependencies are in the standard library, so an empty one will do.
+        # Pkg requires a registry; an empty one suffices, because all dependencies are in the standard library.
         registry = joinpath(depot, "registries", "Empty")
         mkpath(registry)
         write(joinpath(registry, "Registry.toml"), "name = \"Empty\"\nuuid = \"cc9d4d2b-3e4f-4c6c-8f27-0a9a2c6e1f55\"\nrepo = \"\"\n\n[packages]\n")
@@ -24,10 +24,10 @@
             print(pathof(OnlineLabelSmoothing), ' ', round(value; digits = 4), ' ', report(loss).rows_measured)
             """; environment = environment, project = project)
         used.succeeded || println(used.output)
-        # The value of the header's own example, whose third class is wrong.
+        # The values of the example in ols.h, whose second sample is classified incorrectly.
         @test used.succeeded && used.output == "$(joinpath(package, "src", "OnlineLabelSmoothing.jl")) $(round(by_hand([2 0.3; 0.1 0.2; -1 0.1], [1, 3], [0.9 0.05 0.05; 0.05 0.9 0.05; 0.05 0.05 0.9])[1]; digits = 4)) 1"
 
-        # The project's preference names the library, which the linker does not find by itself; the environment variable comes before it.
+        # The preference of the project names the library; the environment variable has precedence.
         found_from(chosen, preferred) = begin
             write(joinpath(project, "LocalPreferences.toml"), "[OnlineLabelSmoothing]\nlibrary = $(repr(preferred))\n")
             julia(

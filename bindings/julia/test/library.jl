@@ -17,12 +17,12 @@
         stub(abi, version) = "unsigned ols_abi_version(void) { return $abi; } const char *ols_version(void) { return \"$version\"; }"
         newer = shared_library(folder, "newer", stub(7, "7.0.0"))
         @test all(word -> occursin(word, problem(newer)), [newer, "version 7,", "for $(O.OLS_ABI_VERSION)"])
-        # Below 1.0 the number is 0 for all.
+        # Before 1.0 the ABI version is always 0.
         minor = shared_library(folder, "minor", stub(0, "0.$(O.OLS_VERSION_MINOR + 1).0"))
         @test all(word -> occursin(word, problem(minor)), [minor, "libols 0.$(O.OLS_VERSION_MINOR + 1).0", "for 0.$(O.OLS_VERSION_MINOR)"])
         lacking = shared_library(folder, "lacking", stub(0, O.OLS_VERSION))
         @test occursin("does not define", problem(lacking)) && occursin("ols_forward", problem(lacking))
-        # The error is that of the first use, with the path; nothing is called, and the process lives.
+        # The first use throws an error with the path, and the process goes on.
         found = julia("using OnlineLabelSmoothing; try; OnlineLabelSmoothingLoss(3); catch e; print(typeof(e), ' ', e.msg); end"; environment = Dict("OLS_LIBRARY" => newer))
         @test found.succeeded && occursin("ErrorException", found.output) && occursin(newer, found.output)
         gone = julia("using OnlineLabelSmoothing; OnlineLabelSmoothingLoss(3)"; environment = Dict("OLS_LIBRARY" => joinpath(folder, "gone.so")))
@@ -43,7 +43,7 @@ end
     @test O.candidates(Dict{String,String}(), Dict{String,Any}())[1] == O.system_names()
     @test first(O.system_names()) == (Sys.isapple() ? "libols.0.1.dylib" : Sys.iswindows() ? "ols.dll" : "libols.so.0.1")
 
-    # The system's way: the folder of the installed tree among those of the dynamic linker.
+    # The library directory of the installed tree on the dynamic linker's search path.
     folder = dirname(O.library().path)
     system = julia("using OnlineLabelSmoothing; print(OnlineLabelSmoothing.library().path)"; environment = Dict("OLS_LIBRARY" => "", "LD_LIBRARY_PATH" => folder))
     @test system.succeeded && dirname(system.output) == folder

@@ -1,4 +1,4 @@
-# R22 and R24: options, modes, epochs; and some numbers by hand, to see that the parts are put together right.
+# R22 and R24: options, modes, epochs; and some results compared with a plain implementation.
 
 # The loss in plain Float64, with one column per class in S.
 function by_hand(ŷ, y, S; alpha = 0.5)
@@ -27,7 +27,7 @@ end
     loss = OnlineLabelSmoothingLoss(7; initial_soft_labels = matrix)
     @test O.options(loss).initial == :matrix && O.options(loss).initial_soft_labels == matrix && soft_labels(loss) == matrix
     @test soft_labels(OnlineLabelSmoothingLoss(7; initial_soft_labels = Float64.(matrix)')) == matrix'
-    # Every keyword of the constructor that is an option of the library is one of its fields.
+    # The options have the names of the library's fields.
     @test issubset(keys(found), (fieldnames(O.ols_options_t)..., :device, :target_offset))
     paper = O.options(OnlineLabelSmoothingLoss(5; preset = :paper))
     @test (paper.initial, paper.empty_class) == (:zero, :uniform)
@@ -57,13 +57,13 @@ end
 @testset "numbers by hand" begin
     ŷ = randn(MersenneTwister(2), Float32, 4, 9)
     y = rand(MersenneTwister(3), 1:4, 9)
-    # Columns of different sums, so that a transposed matrix would be seen.
+    # Columns with different sums, so that a transposed matrix would be noticed.
     S = rand(MersenneTwister(4), Float32, 4, 4) .* Float32[1 2 3 4]
     loss = OnlineLabelSmoothingLoss(4; alpha = 0.3, initial_soft_labels = S)
     value, grad = loss_and_gradient(loss, ŷ, y)
     expected, slope = by_hand(ŷ, y, S; alpha = 0.3)
     @test isapprox(value, expected; rtol = 1e-6) && isapprox(grad, slope; atol = 1e-6)
-    # Statistics: column y of the sums has the softmax of the samples that were right.
+    # Column y of the sums is the sum of the softmax of the correctly classified samples of class y.
     p = exp.(Float64.(ŷ)) ./ sum(exp.(Float64.(ŷ)); dims = 1)
     right = [n for n in 1:9 if argmax(ŷ[:, n]) == y[n]]
     @test !isempty(right)
@@ -82,7 +82,7 @@ end
     loss(ŷ, y)
     loss(ŷ, y; update = :take_back)
     @test A == before
-    # A row that is not finite is counted and kept out.
+    # A row that is not finite is counted and skipped.
     @test isnan(loss(hcat(ŷ, fill(NaN32, 4)), vcat(y, 1); update = :add))
     @test counters[1] == 1 && report(loss).running_samples_skipped == 1
 end

@@ -1,4 +1,4 @@
-# A call allocates nothing but what it returns: no allocation per call, however many there are. A program of its own, see allocations.jl.
+# A call allocates nothing except what it returns. Run by allocations.jl.
 using OnlineLabelSmoothing, Random, Test
 const O = OnlineLabelSmoothing
 

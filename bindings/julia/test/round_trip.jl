@@ -1,9 +1,11 @@
-# Opens a saved state, checks it, and saves it again: Julia's part in a ring of languages, in which a file has to come back as it went.
+# Loads a saved state, checks it, and saves it again. It is Julia's part in a ring of languages, in which a file must come
+# back unchanged.
 #
 #     julia --project=bindings/julia bindings/julia/test/round_trip.jl IN OUT [CLASSES]
 #
-# Without CLASSES the number is read from the file's own header. Ends with an error where the file cannot be loaded, where what was loaded saves to other
-# bytes, or where the statistics and soft labels that are shown are not those in the file. Prints what it sees as tests/ring/run describes it.
+# Without CLASSES the number of classes is read from the header of the file. Fails if the file cannot be loaded, if the
+# loaded criterion saves different bytes, or if the statistics and soft labels that it exposes are not those in the file.
+# Prints what it sees in the format described in tests/ring/run.
 using OnlineLabelSmoothing, Printf
 const O = OnlineLabelSmoothing
 
@@ -23,7 +25,7 @@ function tensor_bytes(bytes, text, name)
     return bytes[(start + parse(Int, found[1]) + 1):(start + parse(Int, found[2]))]
 end
 
-# The line of tests/ring/run: of sums and soft labels, the column of class 1, counted from 0.
+# The line described in tests/ring/run: of the sums and soft labels, the column of class 1 (zero-based).
 function show_state(loss)
     options, seen = O.options(loss), statistics(loss)
     bits = [string(reinterpret(UInt32, value); base = 16, pad = 8) for value in soft_labels(loss)[:, 2]]
@@ -34,12 +36,12 @@ end
 
 function main(from, to, K = nothing)
     bytes = read(from)
-    # A file that is no state at all is the library's to refuse.
+    # The library rejects a file that is not a saved state.
     loss = O.load(from, K !== nothing ? parse(Int, K) : length(bytes) > 8 ? classes(header(bytes)) : 2)
-    O.saved(loss) == bytes || error("$from: what was loaded saves to other bytes")
+    O.saved(loss) == bytes || error("$from: the loaded criterion saves different bytes")
     shown = merge(map(copy, statistics(loss)), (soft_labels = copy(soft_labels(loss)),))
     for (name, values) in pairs(shown)
-        reinterpret(UInt8, vec(values)) == tensor_bytes(bytes, header(bytes), name) || error("$from: $name is shown otherwise than it is saved")
+        reinterpret(UInt8, vec(values)) == tensor_bytes(bytes, header(bytes), name) || error("$from: $name differs from what is saved")
     end
     show_state(loss)
     O.save(to, loss)

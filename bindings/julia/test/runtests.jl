@@ -1,6 +1,6 @@
-# The suite of OnlineLabelSmoothing.jl, with the standard library alone. A test set names the rule of bindings/RULES.md that it is for.
+# The test suite of OnlineLabelSmoothing.jl, which needs only the standard library. The names of test sets refer to the rules in bindings/RULES.md.
 #
-# It wants libols and its header in one installed tree (OLS_LIBRARY names the library), a C compiler, and two threads; test/run sees to all that.
+# It requires libols and its header in one installed tree (OLS_LIBRARY names the library), a C compiler and two threads; test/run provides them.
 using OnlineLabelSmoothing
 using LinearAlgebra, Logging, Random, Serialization, Test
 

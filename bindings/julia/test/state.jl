@@ -12,7 +12,7 @@ function trained(; epochs = 2, keywords...)
     return loss
 end
 
-@testset "r25 a saved run goes on bit for bit" begin
+@testset "r25 a saved run continues bitwise identically" begin
     mktempdir() do folder
         loss = trained(; alpha = 0.3, momentum = 0.25, empty_class = :uniform, ignore_index = 3, class_weights = collect(1.0:5.0))
         path = joinpath(folder, "grüße.safetensors")
@@ -32,7 +32,7 @@ end
         end
         @test O.saved(other) == O.saved(loss) == O.saved(again)
         @test loss(ŷ, y) == again(ŷ, y)
-        # Damage is found, and leaves everything as it was; so does another K.
+        # Corrupted data and another number of classes are errors that change nothing.
         bytes = read(path)
         before = O.saved(loss)
         for place in (20, length(bytes) ÷ 2, length(bytes))
@@ -46,7 +46,7 @@ end
     end
 end
 
-# Another language: C, through the library itself.
+# A C program that loads a state, prints S and saves it again.
 const C_ROUND_TRIP = """
     #include <ols.h>
     #include <stdio.h>
@@ -76,12 +76,12 @@ const C_ROUND_TRIP = """
         O.save(path("julia"), loss)
         words = split(read(`$(path("c")) $(path("julia")) $(path("from_c"))`, String))
         @test parse(Int, words[1]) == O.epoch(loss)
-        # Row-major in C, a row per class: a column per class here.
+        # One row per class in C is one column per class here.
         @test parse.(Float32, words[2:end]) == vec(soft_labels(loss))
         @test read(path("from_c")) == read(path("julia"))
         back = O.load(path("from_c"), 5)
         @test statistics(back) == statistics(loss) && soft_labels(back) == soft_labels(loss)
-        # What a script calls.
+        # The program that tests/ring/run calls.
         @test success(`$(Base.julia_cmd()) --startup-file=no --project=$PACKAGE $ROUND_TRIP $(path("from_c")) $(path("again"))`)
         @test read(path("again")) == read(path("julia"))
         write(path("damaged"), read(path("julia"))[1:(end - 3)])
@@ -90,7 +90,7 @@ const C_ROUND_TRIP = """
     end
 end
 
-# Where the library says that the state lies.
+# The library's views of the state.
 view_of(loss, name) = (view = Ref(O.NOT_GIVEN); O.call(handle -> ccall(getfield(O.FUNCTIONS[], name), Int32, (Ptr{Cvoid}, Ref{O.ols_tensor_t}), handle, view), loss); view[])
 function statistics_of(loss)
     views = Ref(O.ols_statistics_t(sizeof(O.ols_statistics_t), O.NOT_GIVEN, O.NOT_GIVEN, O.NOT_GIVEN))
@@ -105,12 +105,12 @@ end
     seen = statistics_of(loss)
     @test (UInt(pointer(sums)), UInt(pointer(counts)), UInt(pointer(counters))) == (UInt(seen.sums.data), UInt(seen.counts.data), UInt(seen.counters.data))
     @test size(sums) == (5, 5) && size(counts) == (5,) && size(counters) == (O.OLS_COUNTERS,)
-    # Writing to them is writing to the state.
+    # Writing to them changes the state.
     S[2, 3] = 0.125f0
     counts[1] += 1
     other = O.load!(OnlineLabelSmoothingLoss(5), O.saved(loss))
     @test soft_labels(other)[2, 3] == 0.125f0 && statistics(other).counts[1] == counts[1]
-    # Memory of the user's own, parts of something larger among it, taken over as it is.
+    # Memory of the caller, among it a part of a larger array.
     block, all_sums = zeros(Float32, 8, 5), zeros(Int64, 5, 5)
     mine = OnlineLabelSmoothingLoss(5; soft_labels = view(block, 1:5, :), sums = all_sums)
     @test block[1, 1] == 0.9f0 && all(iszero, block[6:8, :])
@@ -119,7 +119,8 @@ end
     @test any(!iszero, all_sums)
     adopted = OnlineLabelSmoothingLoss(5; soft_labels = copy(soft_labels(mine)), sums = copy(all_sums), counts = copy(statistics(mine).counts), counters = zeros(Int64, 4), adopt_state = true)
     @test O.saved(adopted) == O.saved(mine)
-    # What is not given is initialised as usual. The garbage collector reuses the memory of the junk.
+    # With a part of the memory, the rest is initialised as usual. Before, memory of the same sizes is filled with other
+    # numbers and freed, so that new arrays are likely to contain them.
     for _ in 1:20
         foreach(shape -> fill(Int64(7), shape), ((5, 5), (5,), (4,), (5, 5), (5,), (4,)))
         GC.gc(false)

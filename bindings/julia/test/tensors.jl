@@ -1,6 +1,6 @@
-# R16 to R20: arrays are read and written where they lie.
+# R16 to R20: arrays are read and written in place.
 
-# What the library was told of an array.
+# The tensor that the library gets for an array.
 told(array, kept) = O.tensor(array, Val(kept))
 
 @testset "r16 no copy" begin
@@ -8,7 +8,7 @@ told(array, kept) = O.tensor(array, Val(kept))
     y = [1, 2, 3, 4, 5, 1, 2, 3]
     at(array) = UInt(told(array, 2).data)
     @test at(ŷ) == UInt(pointer(ŷ)) && O.readable(ŷ, Val(2), "ŷ") === ŷ
-    # Addresses and steps of every kind of view, and the same results as from a copy.
+    # Addresses and strides of every kind of view; results equal those of a copy.
     big = randn(MersenneTwister(2), Float32, 16, 20)
     back, wide = randn(MersenneTwister(3), Float32, 8, 5), randn(MersenneTwister(4), Float64, 5, 8)
     views = [
@@ -30,7 +30,7 @@ told(array, kept) = O.tensor(array, Val(kept))
         value, grad = @test_logs loss_and_gradient(loss, array, y)
         @test (value, grad) == loss_and_gradient(other, Array(array), y)
         @test O.saved(loss) == O.saved(other)
-        # As an output too: elements beside the view stay.
+        # As an output too: elements outside the view are unchanged.
         written = array isa Base.ReinterpretArray ? copy(array) : array
         kept = copy(parent(written))
         O.backward!(written, loss, copy(array), y)
@@ -48,7 +48,7 @@ told(array, kept) = O.tensor(array, Val(kept))
     @test size(values) == size(marks)
     flat = reshape(permutedims(images, (3, 1, 2, 4)), 5, 24)
     @test vec(values) == loss(flat, vec(marks))
-    # A part that still collapses, and one that does not.
+    # Parts whose first dimensions can be merged.
     cut = view(images, :, 2:3, :, :)
     @test_logs loss(cut, marks[:, 2:3, :])
     @test told(cut, 2).shape == (2, 5, 6) && told(cut, 2).strides == (60, 12, 1)
@@ -64,7 +64,7 @@ end
     @test !O.collapses(scattered, 2)
     values = @test_logs (:warn, r"ŷ is copied") (:warn, r"y is copied") loss(scattered, some)
     @test values == other(copy(scattered), copy(some))
-    # In place and into scattered outputs: written through, beside them nothing.
+    # Outputs that had to be copied are written back; nothing outside them is written.
     expected, grad = loss_and_gradient(other, copy(scattered), copy(some))
     kept, outputs = copy(images), zeros(Float32, 3, 4, 2)
     with_logger(NullLogger()) do
@@ -73,14 +73,14 @@ end
     end
     @test scattered == grad && view(images, 3:3, :, :, :) == view(kept, 3:3, :, :, :)
     @test outputs[1:2, :, :] == expected && all(iszero, outputs[3, :, :])
-    # Reshaped in a way that has no steps.
+    # A reshaped array without strides.
     reshaped = reshape(view(randn(MersenneTwister(16), Float32, 7, 10), 2:2:7, :), 5, 6)
     @test with_logger(() -> loss(reshaped, [1, 2, 3, 4, 5, 1]), NullLogger()) == other(copy(reshaped), [1, 2, 3, 4, 5, 1])
-    # What lies in no memory at all.
+    # Arrays that are not stored in memory element by element.
     triangle = UpperTriangular(rand(MersenneTwister(10), Float32, 5, 5))
     @test !O.has_memory(triangle) && !O.has_memory(1:5) && !O.has_memory(Diagonal(ones(3)))
     @test (@test_logs (:warn, r"ŷ is copied in each call, because a UpperTriangular") (:warn, r"y is copied") loss(triangle, 1:5)) == other(Matrix(triangle), collect(1:5))
-    # `similar` of these is a sparse matrix.
+    # `similar` of these arrays is sparse.
     for array in (Diagonal(ones(Float32, 5)), Tridiagonal(ones(Float32, 4), ones(Float32, 5), ones(Float32, 4)))
         @test with_logger(() -> loss_and_gradient(loss, array, 1:5), NullLogger()) == loss_and_gradient(other, Matrix(array), collect(1:5))
     end
@@ -106,7 +106,7 @@ end
         loss = OnlineLabelSmoothingLoss(4; class_weights = ones(type, 4))
         @test loss(ŷ, y; sample_weights = ones(type, 6), targets2 = y, lam = ones(type, 6), grad_loss = one(type)) == value
     end
-    # 16-bit numbers as bits.
+    # Bits of 16-bit numbers.
     bits = reinterpret(UInt16, Float16.(ŷ))
     @test OnlineLabelSmoothingLoss(4)(reinterpret(Float16, collect(bits)), y) == OnlineLabelSmoothingLoss(4)(Float16.(ŷ), y)
     @test O.BFloat16(1.0f0) === reinterpret(O.BFloat16, 0x3f80) && isnan(Float32(O.BFloat16(NaN32)))
@@ -122,13 +122,13 @@ end
     loss = OnlineLabelSmoothingLoss(3; ignore_index = 2)
     loss(ŷ, [1, 2, 3, 1])
     @test statistics(loss).counts == [1, 0, 1]
-    # The message and the ignore index have the user's numbers.
+    # Messages and the ignore index use the labels as given.
     @test occursin("target[2] = 0 is outside [1, 4) and is not ignore_index (2)", error_of(() -> loss(ŷ, [1, 2, 0, 1])).message)
     from_zero = OnlineLabelSmoothingLoss(3; target_offset = 0)
     @test from_zero(ŷ, [0, 1, 2, 0]) == OnlineLabelSmoothingLoss(3)(ŷ, [1, 2, 3, 1])
     @test occursin("target[0] = 3 is outside [0, 3)", error_of(() -> from_zero(ŷ, [3, 0, 0, 0])).message)
     @test OnlineLabelSmoothingLoss(3)(ŷ, [10, 11, 12, 10]; target_offset = 10) == OnlineLabelSmoothingLoss(3)(ŷ, [1, 2, 3, 1])
-    # One-hot arrays are these labels, ignored ones and other offsets included.
+    # One-hot arrays equal the labels, also with an ignore index and other offsets.
     for (one_hot, type) in [(Bool[1 0 0 1; 0 1 0 0; 0 0 1 0], Bool), (Float32[1 0 0 1; 0 1 0 0; 0 0 1 0], Float32), (BitMatrix([1 0 0 1; 0 1 0 0; 0 0 1 0]), Bool)]
         @test OnlineLabelSmoothingLoss(3)(ŷ, one_hot) == OnlineLabelSmoothingLoss(3)(ŷ, [1, 2, 3, 1])
         @test OnlineLabelSmoothingLoss(3; ignore_index = 2)(ŷ, one_hot) == OnlineLabelSmoothingLoss(3; ignore_index = 2)(ŷ, [1, 2, 3, 1])
@@ -152,13 +152,13 @@ end
     @test OnlineLabelSmoothingLoss(3)(zeros(Float32, 0, 2, 3, 4), zeros(Int, 0, 2, 4)) === 0.0f0
     @test OnlineLabelSmoothingLoss(3)(zeros(Float32, 3, 0), falses(3, 0)) === 0.0f0
     ccall(O.FUNCTIONS[].ols_destroy, Cvoid, (Ptr{Cvoid},), C_NULL)
-    # Statistics alone.
+    # Only the statistics.
     loss = OnlineLabelSmoothingLoss(3)
     @test O.forward!(loss, Float32[1 0; 0 1; 0 0], [1, 2]) === nothing
     @test statistics(loss).counts == [1, 1, 0]
 end
 
-@testset "r20 in place is asked for" begin
+@testset "r20 in place only on request" begin
     ŷ = randn(MersenneTwister(14), Float32, 5, 7)
     y = rand(MersenneTwister(15), 1:5, 7)
     kept = copy(ŷ)
@@ -167,7 +167,7 @@ end
     @test ŷ == kept
     @test loss_and_gradient!(ŷ, loss, ŷ, y) == value && ŷ == grad
     @test O.backward!(kept, loss, kept, y) === kept && kept == grad
-    # Overlap is the library's error.
+    # The library rejects other overlaps.
     block = rand(Float32, 5, 8)
     found = error_of(() -> loss_and_gradient!(view(block, :, 2:8), loss, view(block, :, 1:7), y))
     @test found isa OLSError && found.code == O.OLS_STATUS_INVALID_ARGUMENT && occursin("overlap", found.message)

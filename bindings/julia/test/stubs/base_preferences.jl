@@ -1,5 +1,5 @@
-# `Base.get_preferences` for a Julia before 1.6, which has none: the tables that the active project's files have for a package of its [deps], those of
-# LocalPreferences.toml over those of Project.toml, as 1.6 reads them. Julia's own stays where it is there.
+# `Base.get_preferences` for Julia before 1.6: the tables for a package in the files of the active project, where
+# LocalPreferences.toml has precedence over Project.toml, as Julia 1.6 reads them.
 import Pkg
 
 isdefined(Base, :get_preferences) || @eval Base function get_preferences(uuid::UUID)

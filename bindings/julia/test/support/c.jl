@@ -1,10 +1,10 @@
-# The C compiler, as the truth about the header.
+# The C compiler, which reads the header.
 
 const HEADER = joinpath(dirname(dirname(realpath(OnlineLabelSmoothing.library().path))), "include", "ols.h")
 
 compiler() = get(ENV, "CC", "cc")
 
-# Compiles and runs a C program against the installed header; what it prints.
+# Compiles and runs a C program with the installed header; returns its output.
 function run_c(source::String)
     mktempdir() do folder
         file, program = joinpath(folder, "program.c"), joinpath(folder, "program")
@@ -14,7 +14,7 @@ function run_c(source::String)
     end
 end
 
-# A shared library of a C source, for tests of the loader.
+# Compiles C source into a shared library, for tests of loading.
 function shared_library(folder::String, name::String, source::String)
     file, library = joinpath(folder, name * ".c"), joinpath(folder, name * ".so")
     write(file, source)

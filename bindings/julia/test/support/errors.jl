@@ -1,4 +1,4 @@
-# The exception of a call, or nothing.
+# Returns the exception that a call throws, or nothing.
 function error_of(f)
     try
         f()

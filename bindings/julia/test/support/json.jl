@@ -1,4 +1,4 @@
-# A strict reader of JSON (RFC 8259) with integers alone for numbers, which is all that the conformance files have: Julia's standard library has none.
+# A strict reader of JSON (RFC 8259), because Julia's standard library has none. Numbers are integers, as in the conformance files.
 module Json
 
 mutable struct Reader
@@ -21,7 +21,7 @@ end
 
 fail(reader::Reader, what) = error("JSON: $what at byte $(reader.at)")
 
-# The next code unit that is no space; 0 at the end.
+# The next code unit that is not white space; 0 at the end.
 function peek(reader::Reader)
     while reader.at <= ncodeunits(reader.text)
         unit = codeunit(reader.text, reader.at)

@@ -1,8 +1,8 @@
-# Julia in a process of its own.
+# Julia in a separate process.
 
 const PACKAGE = dirname(@__DIR__) |> dirname
 
-# Runs a program; whether it succeeded, and what it wrote to its output and its errors.
+# Runs a program; returns whether it succeeded, and its standard output and standard error.
 function julia(program::String; environment = Dict{String,String}(), options = ``, project = PACKAGE)
     everything = merge(Dict{String,String}(ENV), environment)
     output = IOBuffer()

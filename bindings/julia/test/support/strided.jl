@@ -1,7 +1,7 @@
-# Arrays whose elements lie at any fixed steps in a block of memory, of the strided-array interface of Base alone: what a user's own type may be.
+# A user-defined strided array: it implements only Base's strided array interface.
 struct Strided{T,N} <: AbstractArray{T,N}
     block::Vector{T}
-    offset::Int # of the element whose indices are all 1, counted from 0
+    offset::Int # zero-based, of the element whose indices are all 1
     sizes::NTuple{N,Int}
     steps::NTuple{N,Int}
 end

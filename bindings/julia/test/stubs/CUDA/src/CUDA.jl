@@ -1,5 +1,5 @@
-# As much of CUDA.jl as the extension uses, over the stand-in for the CUDA driver that the environment variable OLS_STAND_IN names: device memory and streams
-# where there is no GPU. Addresses are ones that the host's own functions refuse, as CUDA.jl's are; that the memory is the host's in truth, only tests look at.
+# The part of CUDA.jl that the extension uses, based on the stand-in for the CUDA driver that the environment variable
+# OLS_STAND_IN names. As in CUDA.jl, host functions reject device pointers; only tests access the memory behind them.
 module CUDA
 
 export CuArray
@@ -14,7 +14,7 @@ const DRIVER = Ref(C_NULL)
 const CURRENT = Ref(0)
 const STREAMS = Dict{Int,Ptr{Cvoid}}()
 
-# Before libols asks for libcuda.so, which is the stand-in's own name once it is open.
+# Opened before libols looks for libcuda.so, which is also the name of the stand-in.
 __init__() = DRIVER[] = Libdl.dlopen(ENV["OLS_STAND_IN"], Libdl.RTLD_NOW | Libdl.RTLD_GLOBAL)
 
 driver(name::Symbol) = Libdl.dlsym(DRIVER[], name)
@@ -43,7 +43,7 @@ end
 "A number that the stand-in keeps, such as \"synchronisations\"."
 kept(name::String) = ccall(driver(:standin_get), Clonglong, (Cstring,), name)
 
-# `memory` is the same memory for tests to look at; it is never freed.
+# `memory` is the same memory, for tests; it is never freed.
 mutable struct CuArray{T,N} <: DenseArray{T,N}
     memory::Array{T,N}
     device::Int

@@ -1,4 +1,4 @@
-# As much of ChainRulesCore.jl as the extension uses, with the same meaning.
+# The part of ChainRulesCore.jl that the extension uses.
 module ChainRulesCore
 
 export NoTangent, ZeroTangent
