@@ -28,7 +28,7 @@ var (
 func named[T any](names map[string]T, name string) T {
 	value, ok := names[name]
 	if !ok {
-		panic(fmt.Sprintf("%q is no name of %T", name, value))
+		panic(fmt.Sprintf("%q is not a name of a %T", name, value))
 	}
 	return value
 }
@@ -36,7 +36,7 @@ func named[T any](names map[string]T, name string) T {
 // r27: every case of every file passes; a file that is not in the list is a failure.
 func TestR27Conformance(t *testing.T) {
 	if splitmix64(0, 0) != 0xe220a8397b1dcdaf || splitmix64(7, 3) != 0x953aeb70673e29cb {
-		t.Fatal("the formula of the inputs is wrong")
+		t.Fatal("the generator of the inputs is wrong")
 	}
 	found, err := filepath.Glob(vectorFolder + "/*")
 	if err != nil {
@@ -58,12 +58,12 @@ func TestR27Conformance(t *testing.T) {
 			ran++
 		}
 		if len(file.Cases) == 0 {
-			t.Errorf("%s has no case", name)
+			t.Errorf("%s has no cases", name)
 		}
 	}
 	// r28: a runner that finds nothing to run has not passed.
 	if ran < 500 {
-		t.Errorf("%d cases were run", ran)
+		t.Errorf("only %d cases were run", ran)
 	}
 }
 
@@ -98,7 +98,7 @@ func TestR28ChangedNumbersAreFound(t *testing.T) {
 	}
 	for name, apply := range changes {
 		if !changedCaseFails(t, apply) {
-			t.Errorf("a changed %s is not found", name)
+			t.Errorf("a changed %s was not detected", name)
 		}
 	}
 }
@@ -226,7 +226,7 @@ func runStep(criterion *ols.Criterion, c *vectorCase, step *vectorStep) error {
 	case "set_soft_labels":
 		err = criterion.SetSoftLabels(ols.Matrix(floats(step.Values), len(step.Values)/c.Options.Classes, c.Options.Classes))
 	default:
-		return fmt.Errorf("%q is no step", step.Do)
+		return fmt.Errorf("unknown step %q", step.Do)
 	}
 	return errors.Join(checkError(err, step.Expect.Error), unchangedAfterError(criterion, err, before))
 }

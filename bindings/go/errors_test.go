@@ -46,7 +46,7 @@ func TestR07Kinds(t *testing.T) {
 	err := error(&ols.Error{Status: 77, Message: "of a later library"})
 	var status ols.Status
 	if !errors.Is(err, ols.Status(77)) || errors.Is(err, ols.InvalidState) || !errors.As(err, &status) || status != 77 {
-		t.Errorf("%v is not status 77", err)
+		t.Errorf("%v does not match status 77", err)
 	}
 	if text := ols.Status(77).String(); text != "UNKNOWN" {
 		t.Errorf("status 77 is %q", text)
@@ -56,7 +56,7 @@ func TestR07Kinds(t *testing.T) {
 	}
 	wrapped := fmt.Errorf("epoch 3: %w", err)
 	if !errors.Is(wrapped, ols.Status(77)) {
-		t.Error("a wrapped error has lost its status")
+		t.Error("the status of a wrapped error was not found")
 	}
 }
 
@@ -119,7 +119,7 @@ func TestR08R09BadInput(t *testing.T) {
 		fails(t, it.err, it.status, it.words)
 	}
 	if loss != 0 || !slices.Equal(before, stateOf(t, criterion)) {
-		t.Error("an error has changed something")
+		t.Error("a failed call changed the loss or the state")
 	}
 	must(t, forward(&ols.Batch{Logits: z, Targets: y}))
 }

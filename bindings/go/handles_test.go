@@ -60,13 +60,13 @@ func TestR11CloseTwiceAndUseAfterClose(t *testing.T) {
 	for name, criterion := range map[string]*ols.Criterion{"closed": closed, "zero": new(ols.Criterion), "nil": nil} {
 		for call, err := range everyCall(criterion) {
 			if !errors.Is(err, ols.ErrClosed) {
-				t.Errorf("%s: %s gives %v", name, call, err)
+				t.Errorf("%s criterion: %s returns %v", name, call, err)
 			}
 		}
 		must(t, criterion.Close())
 	}
 	if closed.Classes() != 3 {
-		t.Error("a closed criterion has forgotten K")
+		t.Error("Classes is wrong after Close")
 	}
 }
 
@@ -95,11 +95,11 @@ func TestR10ForgottenCriteriaAreDestroyed(t *testing.T) {
 	criterion, err := ols.New(ols.Options{Classes: 3})
 	must(t, err)
 	if capi.Live() != before+1 {
-		t.Fatal("nobody counts")
+		t.Fatal("New was not counted")
 	}
 	must(t, criterion.Close())
 	if capi.Live() != before {
-		t.Fatal("Close has not destroyed")
+		t.Fatal("Close did not destroy the criterion")
 	}
 }
 
@@ -148,13 +148,13 @@ func TestR12Copies(t *testing.T) {
 	}
 	var unmade ols.Criterion
 	if err := gob.NewDecoder(bytes.NewReader(stream.Bytes())).Decode(&unmade); !errors.Is(err, ols.ErrClosed) {
-		t.Errorf("a criterion out of nothing: %v", err)
+		t.Errorf("decoding into a criterion that was not created by New: %v", err)
 	}
 
 	same := *criterion
 	must(t, same.Close())
 	if _, err := criterion.Epoch(); !errors.Is(err, ols.ErrClosed) {
-		t.Errorf("the copy was another criterion: %v", err)
+		t.Errorf("closing the copy did not close the original: %v", err)
 	}
 }
 
@@ -173,14 +173,14 @@ func TestR13MemoryStaysWhereItIs(t *testing.T) {
 		}
 		must(t, criterion.WithStatistics(func(statistics ols.Statistics) error {
 			if &statistics.Sums.Data[0] != &sums[0] || &statistics.Counts[0] != &counts[0] || &statistics.Counters[0] != &counters[0] {
-				t.Error("the statistics lie elsewhere")
+				t.Error("the statistics are not in the given memory")
 			}
 			return nil
 		}))
 		must(t, criterion.NextEpoch())
 		must(t, other.NextEpoch())
 		if !slices.Equal(softLabels, softLabelsOf(t, other)) {
-			t.Fatal("the state in Go's memory went another way")
+			t.Fatal("the state in Go memory differs from the one in C memory")
 		}
 	}
 	must(t, criterion.Close())
@@ -202,7 +202,7 @@ func TestAdoptedState(t *testing.T) {
 	options.Counters = ols.Vector(make([]int64, ols.NumCounters))
 	second := newCriterion(t, options)
 	if !slices.Equal(want, softLabelsOf(t, second)) {
-		t.Error("the soft labels were not taken over")
+		t.Error("the soft labels were not adopted")
 	}
 	if row := softLabels[4:7]; !slices.Equal(row, want[3:6]) {
 		t.Errorf("row 1 is %v in place, and %v by copy", row, want[3:6])

@@ -82,7 +82,7 @@ func TestR03Constants(t *testing.T) {
 	must(t, err)
 	_, text, found := strings.Cut(string(header), "#define OLS_H")
 	if !found {
-		t.Fatal("this is no ols.h")
+		t.Fatal("this is not ols.h")
 	}
 	seen := map[string]bool{}
 	for _, match := range regexp.MustCompile(`(?m)^(?:#define | +)(OLS_[A-Z0-9_]+)(?: = | )(-?\d+|"[^"]*"),?$`).FindAllStringSubmatch(text, -1) {

@@ -126,7 +126,7 @@ func TestR01R05R07AnotherLibrary(t *testing.T) {
 	for fake, words := range map[string]string{"status": "ols_forward: something new", "silent": "libols: FROM_THE_FUTURE"} {
 		output, err := probed(program, folder, fake)
 		if want := "status 77, FROM_THE_FUTURE, is 77: true: " + words + "\n"; err != nil || !strings.Contains(output, want) {
-			t.Errorf("%s: %v\n%s has no\n%s", fake, err, output, want)
+			t.Errorf("%s: %v\n%s does not contain\n%s", fake, err, output, want)
 		}
 	}
 }
@@ -215,12 +215,12 @@ func TestR25Ring(t *testing.T) {
 	run(t, exec.Command(program, in, out))
 	state := stateOf(t, criterion)
 	if file, err := os.ReadFile(out); err != nil || !slices.Equal(file, state) {
-		t.Errorf("the file came back as another one (%v)", err)
+		t.Errorf("the file was changed (%v)", err)
 	}
 	for name, damaged := range map[string][]byte{"flipped": append(copyOf(state[:len(state)-1]), state[len(state)-1]^1), "cut": state[:len(state)-3], "empty": nil} {
 		must(t, os.WriteFile(in, damaged, 0o666))
 		if output, err := exec.Command(program, in, out).CombinedOutput(); err == nil {
-			t.Errorf("%s: the file passed: %s", name, output)
+			t.Errorf("%s: the corrupted file was accepted: %s", name, output)
 		}
 	}
 }

@@ -42,7 +42,7 @@ func fails(t testing.TB, err error, status ols.Status, words string) {
 	t.Helper()
 	var failure *ols.Error
 	if !errors.Is(err, status) || !errors.As(err, &failure) || failure.Status != status || failure.Message != err.Error() {
-		t.Errorf("%v is no %v", err, status)
+		t.Errorf("%v does not match %v", err, status)
 		return
 	}
 	if err.Error() != words {

@@ -68,10 +68,10 @@ func TestR17Logits(t *testing.T) {
 	loss, gb16 := passed(t, bf16, targets)
 	near("BFloat16", loss, doubles(gb16, fromBFloat16), 1.0/256)
 	if _, g := passed(t, ols.AsFloat16(foreign), targets); !slices.Equal(g, g16) {
-		t.Error("bits of another package's type give another gradient")
+		t.Error("the bits of another package's type give a different gradient")
 	}
 	if view := ols.AsBFloat16(foreign); len(view) != 6 || &foreign[0] != (*uint16)(&view[0]) {
-		t.Error("AsBFloat16 has copied")
+		t.Error("AsBFloat16 made a copy")
 	}
 	if len(ols.AsFloat16[uint16](nil)) != 0 {
 		t.Error("nil has elements")
@@ -132,7 +132,7 @@ func TestR20InPlace(t *testing.T) {
 	_, err := ols.LossAndGrad(criterion, inPlace, targets, inPlace)
 	must(t, err)
 	if !slices.Equal(inPlace, grad) {
-		t.Error("the gradient in place of the logits is another one")
+		t.Error("the gradient differs if it is written in place of the logits")
 	}
 	// The library rejects any other overlap.
 	memory := make([]float32, n*k+1)
@@ -181,7 +181,7 @@ func TestR19Empty(t *testing.T) {
 			loss, err := ols.LossAndGrad(criterion, empty, []int{}, empty)
 			must(t, err)
 			if loss != 0 {
-				t.Errorf("the loss of nothing is %v", loss)
+				t.Errorf("the loss of an empty batch is %v", loss)
 			}
 		}
 		_, err := criterion.Loss(&ols.Batch{Logits: ols.Strided[float64](nil, 7, []int{0, 3}, []int{1 << 40, 1}), Targets: ols.Vector[int](nil)})

@@ -36,7 +36,7 @@ end
 function find_idx(folder, words, form)
     names = ["$words$separator$form-ubyte$ending" for separator in ("-", ".") for ending in ("", ".gz")]
     found = filter(isfile, joinpath.(folder, names))
-    isempty(found) && error("$folder: there is no $(names[1]) or $(names[2]) in it")
+    isempty(found) && error("$folder contains neither $(names[1]) nor $(names[2])")
     return first(found)
 end
 

@@ -60,10 +60,10 @@ func TestViewsOfLargerMatrices(t *testing.T) {
 		t.Errorf("%v is not %v, or %v not %v", inside, grad, losses.ColView(2), loss)
 	}
 	if sum := mat.Sum(big) - mat.Sum(inside); math.Abs(sum) > 1e-12 {
-		t.Errorf("something beside the view was written: %v", sum)
+		t.Errorf("elements outside the view were written: %v", sum)
 	}
 	if sum := mat.Sum(losses) - mat.Sum(loss); math.Abs(sum) > 1e-12 {
-		t.Errorf("something beside the column was written: %v", sum)
+		t.Errorf("elements outside the column were written: %v", sum)
 	}
 }
 
@@ -75,6 +75,6 @@ func TestEmpty(t *testing.T) {
 	defer criterion.Close()
 	batch := ols.Batch{Logits: olsgonum.Dense(&mat.Dense{}), Targets: ols.Vector([]int{})}
 	if _, err := criterion.Loss(&batch); err == nil {
-		t.Error("an empty matrix of no columns was taken for logits of 3 classes")
+		t.Error("an empty matrix without columns was accepted as logits of 3 classes")
 	}
 }

@@ -53,7 +53,7 @@ func run(arguments []string, out, usage io.Writer) error {
 		return err
 	}
 	if flags.NArg() > 0 || s.epochs < 1 || s.batch < 1 || s.hidden < 1 || s.threads < 1 || s.train < 0 || !(s.noise >= 0 && s.noise <= 1) {
-		return fmt.Errorf("arguments out of range: epochs, batch, hidden and threads are 1 or more, noise is 0 to 1, and there are no others")
+		return fmt.Errorf("arguments out of range: epochs, batch, hidden and threads must be at least 1, noise must be in [0, 1], and no other arguments are allowed")
 	}
 	if s.train == 0 {
 		s.train = math.MaxInt

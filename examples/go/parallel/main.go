@@ -40,7 +40,7 @@ func run(arguments []string, out, usage io.Writer) error {
 		return err
 	}
 	if *workers < 1 || *epochs < 1 || flags.NArg() > 0 {
-		return errors.New("workers and epochs are 1 or more, and there are no other arguments")
+		return errors.New("workers and epochs must be at least 1, and no other arguments are allowed")
 	}
 	data, err := images.Read("")
 	if err != nil {

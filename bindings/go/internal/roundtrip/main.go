@@ -102,11 +102,11 @@ func show(criterion *ols.Criterion) error {
 // the header as JSON, and the tensors.
 func read(file []byte) (map[string][]byte, error) {
 	if len(file) < 8 {
-		return nil, fmt.Errorf("%d bytes are no safetensors file", len(file))
+		return nil, fmt.Errorf("a file of %d bytes is not a safetensors file", len(file))
 	}
 	length := binary.LittleEndian.Uint64(file)
 	if length > uint64(len(file)-8) {
-		return nil, fmt.Errorf("a header of %d bytes in a file of %d", length, len(file))
+		return nil, fmt.Errorf("a header of %d bytes in a file of %d bytes", length, len(file))
 	}
 	header, data := file[8:8+length], file[8+length:]
 	var entries map[string]struct {
@@ -119,7 +119,7 @@ func read(file []byte) (map[string][]byte, error) {
 	for name, entry := range entries {
 		begin, end := entry.Offsets[0], entry.Offsets[1]
 		if begin < 0 || begin > end || end > len(data) {
-			return nil, fmt.Errorf("%s lies outside the file", name)
+			return nil, fmt.Errorf("the tensor %s is outside the file", name)
 		}
 		tensors[name] = data[begin:end]
 	}
@@ -132,7 +132,7 @@ func check(criterion *ols.Criterion, file []byte, tensors map[string][]byte) err
 		return err
 	}
 	if !bytes.Equal(again, file) {
-		return fmt.Errorf("what was loaded saves to other bytes")
+		return fmt.Errorf("the loaded criterion saves different bytes")
 	}
 	softLabels, err := criterion.SoftLabels()
 	if err != nil {
@@ -141,7 +141,7 @@ func check(criterion *ols.Criterion, file []byte, tensors map[string][]byte) err
 	same := func(name string, shown any) error {
 		text, err := binary.Append(nil, binary.LittleEndian, shown)
 		if err == nil && !bytes.Equal(text, tensors[name]) {
-			err = fmt.Errorf("%s is shown otherwise than it is saved", name)
+			err = fmt.Errorf("%s differs from what is saved", name)
 		}
 		return err
 	}

@@ -41,7 +41,7 @@ func must(t *testing.T, err error) {
 func fails(t *testing.T, err error, status ols.Status, words string) {
 	t.Helper()
 	if !errors.Is(err, status) || !strings.Contains(err.Error(), words) {
-		t.Errorf("%v is no %v with %q", err, status, words)
+		t.Errorf("%v does not match %v with %q", err, status, words)
 	}
 }
 
@@ -135,10 +135,10 @@ func onBoth[F ols.Float, L ols.Label](t *testing.T, from func(float64) F, to fun
 	waits, allocations := standin.Get("synchronisations"), standin.Get("allocations")
 	must(t, there.Forward(&batch, toLoss, toGrad))
 	if standin.Get("synchronisations") != waits || standin.Get("allocations") != allocations || standin.Get("queued") == 0 {
-		t.Error("the call has waited, allocated, or enqueued nothing")
+		t.Error("the call synchronised, allocated, or enqueued nothing")
 	}
 	if standin.Get("last_stream") != int64(stream) {
-		t.Error("the work went on another stream")
+		t.Error("the work was enqueued on another stream")
 	}
 	for i, value := range standin.Read[F](gradAt, n*k) {
 		if !isNear(to(value), to(grad[i]), within) {

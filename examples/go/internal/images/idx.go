@@ -28,7 +28,7 @@ func readFolder(folder string) (*Data, error) {
 	}
 	classes := max(slices.Max(train.Labels), slices.Max(test.Labels)) + 1
 	if classes < 2 {
-		return nil, fmt.Errorf("%s: the labels name fewer than two classes", folder)
+		return nil, fmt.Errorf("%s: the labels have fewer than two classes", folder)
 	}
 	return &Data{Name: filepath.Base(folder), Classes: classes, Train: train, Test: test}, nil
 }
@@ -79,7 +79,7 @@ func readFile(folder, part, kind string, rank int) ([]int, []byte, error) {
 		elements = min(elements*shape[d], 1<<31)
 	}
 	if elements != len(file)-header {
-		return nil, nil, fmt.Errorf("%s: %d bytes of data, but its dimensions %d ask for another number", path, len(file)-header, shape)
+		return nil, nil, fmt.Errorf("%s: %d bytes of data, which do not match its dimensions %d", path, len(file)-header, shape)
 	}
 	return shape, file[header:], nil
 }
@@ -102,5 +102,5 @@ func find(folder, part, kind string, rank int) (string, error) {
 			}
 		}
 	}
-	return "", fmt.Errorf("%s: there is no %s-%s-idx%d-ubyte or %[2]s-%[3]s-idx%[4]d-ubyte.gz in it", folder, part, kind, rank)
+	return "", fmt.Errorf("%s contains neither %s-%s-idx%d-ubyte nor %[2]s-%[3]s-idx%[4]d-ubyte.gz", folder, part, kind, rank)
 }
