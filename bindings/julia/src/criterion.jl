@@ -56,7 +56,8 @@ mutable struct OnlineLabelSmoothingLoss{reduction}
     target_offset::Int
     # The memory of the state, kept alive as long as the library uses it.
     state::NamedTuple{(:soft_labels, :sums, :counts, :counters)}
-    # Held by a load, which frees the views of ols_get_options, and while these are read.
+    # Held by a load, which frees the views of ols_get_options and may change the size of the state, while these views
+    # are read, and while a state is saved to memory.
     loading::ReentrantLock
 
     function OnlineLabelSmoothingLoss(options::ols_options_t, state::NamedTuple, target_offset::Integer)

@@ -72,12 +72,14 @@ function saved(criterion::OnlineLabelSmoothingLoss)
     length_of_bytes = Ref{Csize_t}(0)
     write_to(handle, buffer, capacity) =
         ccall(FUNCTIONS[].ols_save_memory, Int32, (Ptr{Cvoid}, Ptr{UInt8}, Csize_t, Ptr{Cvoid}, Ref{Csize_t}), handle, buffer, capacity, on, length_of_bytes)
-    call(handle -> write_to(handle, C_NULL, 0), criterion)
-    # A call in another thread may come in between and make a number in the header longer; the size of the tensors does
-    # not change.
-    bytes = Vector{UInt8}(undef, length_of_bytes[] + 4096)
-    GC.@preserve bytes call(handle -> write_to(handle, pointer(bytes), length(bytes)), criterion)
-    return resize!(bytes, length_of_bytes[])
+    # The tensors have the same sizes in both calls, because no load comes in between. Another call may, and make a number
+    # in the header longer.
+    return lock(criterion.loading) do
+        call(handle -> write_to(handle, C_NULL, 0), criterion)
+        bytes = Vector{UInt8}(undef, length_of_bytes[] + 4096)
+        GC.@preserve bytes call(handle -> write_to(handle, pointer(bytes), length(bytes)), criterion)
+        resize!(bytes, length_of_bytes[])
+    end
 end
 
 # ==== Copies ====
