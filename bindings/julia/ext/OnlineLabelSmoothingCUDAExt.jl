@@ -12,9 +12,9 @@ OnlineLabelSmoothing.device(array::CuArray) = (OLS_DEVICE_CUDA, Int32(CUDA.devic
 OnlineLabelSmoothing.stream(::CuArray) = Ptr{Cvoid}(UInt(CUDA.stream().handle))
 OnlineLabelSmoothing.address(array::CUDA.StridedCuArray{T}) where {T} = Ptr{Cvoid}(UInt(Base.unsafe_convert(CuPtr{T}, array)))
 
-# Single numbers of a call are on the device, like everything else.
-OnlineLabelSmoothing.scalar_input(::CuArray, value::Float64) = CuArray(fill(value))
-OnlineLabelSmoothing.scalar_output(::CuArray, ::Type{T}) where {T} = CuArray{T}(undef)
+# Single numbers of a call are on the device, like its arrays, which may be views of a CuArray.
+OnlineLabelSmoothing.scalar_input(::CUDA.StridedCuArray, value::Float64) = CuArray(fill(value))
+OnlineLabelSmoothing.scalar_output(::CUDA.StridedCuArray, ::Type{T}) where {T} = CuArray{T}(undef)
 OnlineLabelSmoothing.at_hand(::Nothing, value::CuArray) = only(Array(value))
 
 # One-hot arrays are converted on the host; labels are faster.

@@ -116,6 +116,11 @@ end
         mixed = (targets2 = circshift(labels, 1), lam = 0.25, sample_weights = Float32[1, 2, 0, 1, 1, 3], update = :none)
         on_device = (targets2 = CuArray(mixed.targets2), lam = 0.25, sample_weights = CuArray(mixed.sample_weights), update = :none)
         @test there(ŷ, y; on_device...) ≈ host(logits, labels; mixed...)
+        # A view that is not a CuArray: every other column of a larger array.
+        wide = CuArray(repeat(logits; inner = (1, 2)))
+        apart = view(wide, :, 1:2:12)
+        @test !(apart isa CuArray) && there(apart, y; update = :none, lam = 0.25, targets2 = on_device.targets2) ≈ host(logits, labels; update = :none, lam = 0.25, targets2 = mixed.targets2)
+        @test Array(O.backward!(similar(ŷ), there, apart, y)) == Array(grad)
         each, each_there = OnlineLabelSmoothingLoss(4; reduction = :none), OnlineLabelSmoothingLoss(4; reduction = :none, device = :cuda, device_id = 1)
         @test Array(each_there(ŷ, y)) ≈ each(logits, labels)
 
