@@ -122,8 +122,8 @@ end
 Return the loss of a batch and, in training mode, update the statistics.
 
 - `ŷ`: logits of size `(K, N)` or `(d..., K, N)`, as in Flux, of type `Float32`, `Float64`, `Float16` or
-  [`OnlineLabelSmoothing.BFloat16`](@ref). Arrays and strided views are read in place. Arrays without such memory (for
-  example an adjoint of a view) are copied, with a one-time warning.
+  [`OnlineLabelSmoothing.BFloat16`](@ref). Arrays and strided views are read in place. Other arrays (for example a
+  view of an adjoint) are copied, with a one-time warning.
 - `y`: labels of size `(N,)` or `(d..., N)`, of type `Int64`, `Int32` or `UInt8` and one-based (see `target_offset`); or
   a one-hot array of the size of `ŷ`, which is converted to labels first. The ignore index is compared with the labels
   as given.
