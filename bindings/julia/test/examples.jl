@@ -53,7 +53,7 @@ end
         damaged = run_program(joinpath(EXAMPLES, "digits.jl"), "--data", folder; options = INTERPRETED)
         @test !damaged.succeeded && occursin("t10k-labels-idx1-ubyte: 59 bytes of data instead of 60", damaged.output)
         missing_file = run_program(joinpath(EXAMPLES, "digits.jl"), "--data", joinpath(folder, "nowhere"); options = INTERPRETED)
-        @test !missing_file.succeeded && occursin("there is no train-images-idx3-ubyte", missing_file.output)
+        @test !missing_file.succeeded && occursin("contains neither train-images-idx3-ubyte", missing_file.output)
     end
 end
 
