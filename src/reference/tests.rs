@@ -1,7 +1,9 @@
 //! The executable specification against numbers worked out by hand, and against what follows from its definition.
 
 use super::*;
+use crate::batch::Update;
 use crate::error::ErrorKind;
+use crate::options::{EmptyClass, Reduction};
 
 /// p = 3/4, 1/4 and its mirror image.
 fn quarter() -> [f64; 2] {
