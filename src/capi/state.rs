@@ -85,11 +85,13 @@ pub unsafe extern "C" fn ols_save_memory(
             fail!(InvalidArgument, "buffer is NULL, but capacity = {capacity} is not 0");
         }
         Region::of("size", size).check_apart(&[Region::bytes("buffer", buffer.cast(), capacity)])?;
+        criterion.check_apart_from_state("size", size.cast(), size_of::<usize>())?;
         let needed = criterion.saved_size()?;
         if !buffer.is_null() {
             if capacity < needed {
                 fail!(InvalidArgument, "capacity = {capacity} is less than the {needed} bytes of the state");
             }
+            criterion.check_apart_from_state("buffer", buffer.cast(), needed)?;
             let bytes = criterion.to_bytes_on(stream)?;
             // SAFETY: the caller promises `capacity` writable bytes, and there are no more than that.
             unsafe { buffer.cast::<u8>().copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
@@ -122,6 +124,7 @@ pub unsafe extern "C" fn ols_load_memory(
         if size > isize::MAX as usize {
             fail!(InvalidArgument, "size = {size} exceeds the address space");
         }
+        criterion.check_apart_from_state("buffer", buffer.cast(), size)?;
         // SAFETY: not NULL; the caller promises `size` readable bytes.
         criterion.load_bytes_on(unsafe { std::slice::from_raw_parts(buffer.cast(), size) }, stream)
     })

@@ -7,7 +7,7 @@ use crate::cpu::DefaultFloatEnvironment;
 use crate::error::{Result, fail};
 use crate::options::validate_soft_labels;
 use crate::stream::CudaStream;
-use crate::tensor::{RawTensor, TensorMut, TensorRef};
+use crate::tensor::{Bytes, RawTensor, TensorMut, TensorRef};
 
 /// The statistics of the running epoch, in place; see [`Criterion::statistics_mut`].
 #[derive(Debug)]
@@ -123,6 +123,15 @@ impl Criterion {
     pub(crate) fn state_views(&mut self) -> [RawTensor; 4] {
         let state = &mut self.state;
         [state.soft_labels.as_raw_mut(), state.sums.as_raw_mut(), state.counts.as_raw_mut(), state.counters.as_raw_mut()]
+    }
+
+    /// Refuses memory of the caller's that is part of the state, which may be the caller's too.
+    pub(crate) fn check_apart_from_state(&self, name: &str, memory: *const u8, length: usize) -> Result<()> {
+        let bytes = Bytes::at(memory, length);
+        if self.state.bytes().iter().any(|own| own.overlap(&bytes)) {
+            fail!(InvalidArgument, "{name} overlaps the criterion's state");
+        }
+        Ok(())
     }
 
     /// # Safety

@@ -25,6 +25,11 @@ pub(crate) struct RawTensor {
 pub(crate) struct Bytes(Option<Range<usize>>);
 
 impl Bytes {
+    /// So many bytes from an address on.
+    pub fn at(start: *const u8, length: usize) -> Self {
+        Self((start as usize).checked_add(length).map(|end| start as usize..end))
+    }
+
     /// Whether some byte may belong to both.
     pub fn overlap(&self, other: &Self) -> bool {
         match (&self.0, &other.0) {

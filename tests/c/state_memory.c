@@ -159,8 +159,31 @@ static void refused(void) {
     world_free(&w);
 }
 
+/* A saved state would be written over what it saves; one is loaded from where it goes. */
+static void saved_states_lie_apart(void) {
+    static struct {
+        owned_t owned;
+        char room[1 << 12];
+    } block, before;
+    const ols_options_t options = options_over(&block.owned);
+    ols_criterion_t *criterion = create(&options);
+    char *inside = (char *)block.owned.sums, *behind = block.room;
+    const size_t capacity = sizeof block - (size_t)(inside - (char *)&block);
+    size_t size = 77;
+    before = block;
+    FAILS(OLS_STATUS_INVALID_ARGUMENT, "buffer|state", ols_save_memory(criterion, inside, capacity, NULL, &size));
+    FAILS(OLS_STATUS_INVALID_ARGUMENT, "size|state", ols_save_memory(criterion, NULL, 0, NULL, (size_t *)(void *)block.owned.counts));
+    CHECK(size == 77 && memcmp(&block, &before, sizeof block) == 0);
+    OK(ols_save_memory(criterion, behind, sizeof block.room, NULL, &size));
+    OK(ols_load_memory(criterion, behind, size, NULL));
+    CHECK(memcmp(&block.owned, &before.owned, sizeof block.owned) == 0);
+    FAILS(OLS_STATUS_INVALID_ARGUMENT, "buffer|state", ols_load_memory(criterion, inside, size, NULL));
+    ols_destroy(criterion);
+}
+
 int main(void) {
     one_truth();
     refused();
+    saved_states_lie_apart();
     return finish();
 }
