@@ -242,6 +242,18 @@ fn options_are_as_they_are_now() {
 }
 
 #[test]
+fn the_last_epoch_can_be_saved_and_loaded() {
+    let mut criterion = Criterion::new(&Options::new(3)).unwrap();
+    criterion.set_epoch(i64::MAX - 2).unwrap();
+    criterion.next_epoch().unwrap();
+    let before = criterion.to_bytes().unwrap();
+    assert_eq!(criterion.next_epoch().unwrap_err().kind(), ErrorKind::InvalidState);
+    assert_eq!(criterion.to_bytes().unwrap(), before);
+    criterion.load_bytes(&before).unwrap();
+    assert_eq!(criterion.epoch(), i64::MAX - 1);
+}
+
+#[test]
 fn a_file_with_values_that_no_criterion_has_is_refused() {
     let mut criterion = Criterion::new(&Options::new(2)).unwrap();
     let bytes = criterion.to_bytes().unwrap();

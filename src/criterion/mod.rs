@@ -257,7 +257,10 @@ impl Criterion {
     /// # Errors
     /// As [`next_epoch`](Self::next_epoch).
     pub fn next_epoch_on(&mut self, stream: CudaStream) -> Result<()> {
-        let Some(epoch) = self.epoch.checked_add(1) else { fail!(InvalidState, "epoch = {} is the last one", self.epoch) };
+        // The numbers that `set_epoch` and a saved state may have.
+        let Some(epoch) = self.epoch.checked_add(1).filter(|&epoch| epoch < i64::MAX) else {
+            fail!(InvalidState, "epoch = {} is the last one", self.epoch)
+        };
         if let Some(cuda) = &self.cuda {
             cuda.next_epoch(&self.options, &self.state, self.epoch, stream)?;
         } else {
