@@ -32,6 +32,7 @@ pub enum Update {
 /// # Ok::<(), ols::Error>(())
 /// ```
 #[derive(Clone, Debug)]
+#[must_use]
 pub struct Batch<'a, L = TensorRef<'a>> {
     pub(crate) raw: RawBatch,
     borrows: PhantomData<(L, &'a ())>,

@@ -28,6 +28,7 @@ pub enum Mode {
 
 /// Which soft label a class gets at the end of an epoch in which it was not measured.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum EmptyClass {
     /// The class keeps its current row.
     #[default]
@@ -44,6 +45,7 @@ pub enum EmptyClass {
 
 /// How the soft labels of the first epoch are initialised.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum Initial {
     /// `1 - eps` for the class itself, `eps / (K - 1)` for every other class.
     Smoothing(f64),
@@ -65,6 +67,7 @@ impl Default for Initial {
 
 /// Sets of options that reproduce other implementations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Preset {
     /// The PyTorch package: `smoothing` as the initial soft labels, a row of zeros for absent classes.
     Reference,
@@ -80,6 +83,7 @@ pub enum Preset {
 /// assert_eq!(options.classes, 10);
 /// ```
 #[derive(Clone, Debug, PartialEq)]
+#[must_use]
 #[non_exhaustive]
 pub struct Options {
     /// Number of classes K, at least 2.

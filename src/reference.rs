@@ -30,6 +30,7 @@ use crate::statistics::Report;
 
 /// The criterion: options and state, all public.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Reference {
     /// The options, with the current `alpha`.
     pub options: Options,

@@ -7,7 +7,8 @@ pub const FRACTION_BITS: u32 = 30;
 pub const FULL_CLASS: i64 = 1 << 32;
 
 /// The counters that accompany A and c, and their indices.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Counter {
     /// Rows that were skipped because they contain NaN or +inf, or are -inf throughout.
     SkippedNonFinite = 0,

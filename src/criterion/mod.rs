@@ -12,6 +12,8 @@ mod state;
 pub(crate) use matrix::read_matrix;
 pub use state::StatisticsMut;
 
+use std::fmt;
+
 use crate::batch::Batch;
 use crate::cpu::{DefaultFloatEnvironment, Level, Scratch};
 use crate::cuda;
@@ -24,6 +26,9 @@ use crate::stream::CudaStream;
 use crate::tensor::{Device, DeviceKind, Logit, RawTensor, Target, TensorMut, TensorRef};
 
 /// The Online Label Smoothing loss with the soft labels that it learns.
+///
+/// It may go from thread to thread, as may views and batches. Calls that compute or change something borrow it exclusively; on the CPU they share out their
+/// work to threads of their own ([`Options::threads`]), whose number changes no bit of a result.
 ///
 /// ```
 /// use ols::{Criterion, Options};
@@ -39,7 +44,6 @@ use crate::tensor::{Device, DeviceKind, Logit, RawTensor, Target, TensorMut, Ten
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug)]
 pub struct Criterion {
     options: Options,
     state: State,
@@ -53,6 +57,13 @@ pub struct Criterion {
     tally: Vec<i64>,
     /// There on a CUDA device, and then `state` describes memory of that device.
     cuda: Option<Box<cuda::Backend>>,
+}
+
+impl fmt::Debug for Criterion {
+    /// Without its K x K numbers, which may be those of a device.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Criterion").field("options", &self.options).field("epoch", &self.epoch).finish_non_exhaustive()
+    }
 }
 
 impl Criterion {

@@ -11,6 +11,7 @@ use crate::tensor::{Bytes, RawTensor, TensorMut, TensorRef};
 
 /// The statistics of the running epoch, in place; see [`Criterion::statistics_mut`].
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct StatisticsMut<'a> {
     /// A: i64 of shape (K, K), a row per class; summed probabilities in units of 2^-30.
     pub sums: TensorMut<'a>,

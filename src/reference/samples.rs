@@ -34,6 +34,7 @@ impl<'a> Samples<'a> {
 
 /// The result of a pass over a batch.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Outcome {
     /// Per sample `-sum_k q[n,k] log p[n,k]`: before the weight `v` and the reduction; 0 for an ignored sample.
     pub sample_loss: Vec<f64>,

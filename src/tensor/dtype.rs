@@ -6,6 +6,7 @@ use half::{bf16, f16};
 
 /// The type of a tensor's elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum DType {
     /// IEEE binary32.
     F32,
@@ -61,6 +62,7 @@ impl fmt::Display for DType {
 
 /// The kind of a device.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum DeviceKind {
     /// Memory of the host.
     #[default]

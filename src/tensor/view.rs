@@ -7,6 +7,12 @@ use std::marker::PhantomData;
 use super::{DType, Device, Element, MAX_DIMENSIONS, RawTensor, Sizes};
 use crate::error::{Result, fail};
 
+// SAFETY: a description does nothing by itself. What reads and writes through it are views: a `TensorRef` as a shared borrow of numbers does, a `TensorMut`
+// as an exclusive one; both may go to another thread, and so may the memory of a device, whoever's thread is current. Inside, reading and writing is unsafe.
+unsafe impl Send for RawTensor {}
+// SAFETY: as above.
+unsafe impl Sync for RawTensor {}
+
 /// Describes `shape` over memory of `device` whose first element is at `data`; row-major where `strides` are not given.
 fn described(data: *mut c_void, dtype: DType, device: Device, shape: &[usize], strides: Option<&[isize]>) -> Result<RawTensor> {
     if shape.len() > MAX_DIMENSIONS {

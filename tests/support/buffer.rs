@@ -41,6 +41,7 @@ impl Buffer {
             DType::I64 => Self::I64(vec![77; length]),
             DType::I32 => Self::I32(vec![77; length]),
             DType::U8 => Self::U8(vec![77; length]),
+            other => unimplemented!("{other}"),
         }
     }
 

@@ -78,6 +78,7 @@ impl CaseOptions {
                 Initial::Zero => CaseInitial::Zero,
                 Initial::OneHot => CaseInitial::OneHot,
                 Initial::Matrix(matrix) => CaseInitial::Matrix(matrix.iter().map(|&value| Hex(value.into())).collect()),
+                other => unimplemented!("{other:?}"),
             },
             empty_class: Name(options.empty_class),
             min_count: options.min_count,
