@@ -253,35 +253,118 @@ fn the_last_epoch_can_be_saved_and_loaded() {
     assert_eq!(criterion.epoch(), i64::MAX - 1);
 }
 
+type Contents = Vec<(String, safetensors::Dtype, Vec<usize>, Vec<u8>)>;
+
+/// The tensors of a file, and what it says beside them, with zeros for the checksum.
+fn contents(bytes: &[u8]) -> (Contents, String) {
+    let tensors = safetensors::SafeTensors::deserialize(bytes).unwrap();
+    let (_, header) = safetensors::SafeTensors::read_metadata(bytes).unwrap();
+    let text = header.metadata().as_ref().unwrap()["libols"].clone();
+    let stated = text.split("\"checksum\":\"").nth(1).unwrap()[..8].to_owned();
+    let mut contents: Contents =
+        tensors.iter().map(|(name, view)| (name.to_owned(), view.dtype(), view.shape().to_vec(), view.data().to_vec())).collect();
+    contents.sort();
+    (contents, text.replace(&stated, "00000000"))
+}
+
+/// What another writer would make of them: a file with a checksum to match.
+fn written(contents: &Contents, text: &str) -> Vec<u8> {
+    let mut crc = crc32fast::Hasher::new();
+    crc.update(text.as_bytes());
+    contents.iter().for_each(|(name, _, _, data)| {
+        crc.update(name.as_bytes());
+        crc.update(data);
+    });
+    let metadata = text.replace("\"checksum\":\"00000000\"", &format!("\"checksum\":\"{:08x}\"", crc.finalize()));
+    let views = contents
+        .iter()
+        .map(|(name, dtype, shape, data)| (name.as_str(), safetensors::tensor::TensorView::new(*dtype, shape.clone(), data).unwrap()));
+    safetensors::serialize(views, Some([("libols".to_owned(), metadata)].into())).unwrap()
+}
+
 #[test]
 fn a_file_with_values_that_no_criterion_has_is_refused() {
     let mut criterion = Criterion::new(&Options::new(2)).unwrap();
-    let bytes = criterion.to_bytes().unwrap();
+    let (good, text) = contents(&criterion.to_bytes().unwrap());
     let before = criterion.soft_label(0).to_vec();
-    // Another writer: the same file with one value changed and a checksum to match.
-    let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
-    let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
-    let text = header.metadata().as_ref().unwrap()["libols"].clone();
-    let stated = text.split("\"checksum\":\"").nth(1).unwrap()[..8].to_owned();
     for (name, value) in [("soft_labels", f32::NAN.to_le_bytes().to_vec()), ("counts", (-1i64).to_le_bytes().to_vec())] {
-        let mut contents: Vec<(String, safetensors::Dtype, Vec<usize>, Vec<u8>)> =
-            tensors.iter().map(|(name, view)| (name.to_owned(), view.dtype(), view.shape().to_vec(), view.data().to_vec())).collect();
-        contents.sort();
+        let mut contents = good.clone();
         contents.iter_mut().filter(|tensor| tensor.0 == name).for_each(|tensor| tensor.3[..value.len()].copy_from_slice(&value));
-        let mut crc = crc32fast::Hasher::new();
-        crc.update(text.replace(&stated, "00000000").as_bytes());
-        contents.iter().for_each(|(name, _, _, data)| {
-            crc.update(name.as_bytes());
-            crc.update(data);
-        });
-        let metadata = text.replace(&stated, &format!("{:08x}", crc.finalize()));
-        let views = contents
-            .iter()
-            .map(|(name, dtype, shape, data)| (name.as_str(), safetensors::tensor::TensorView::new(*dtype, shape.clone(), data).unwrap()));
-        let file = safetensors::serialize(views, Some([("libols".to_owned(), metadata)].into())).unwrap();
-        let error = criterion.load_bytes(&file).unwrap_err();
+        let error = criterion.load_bytes(&written(&contents, &text)).unwrap_err();
         assert!(error.kind() == ErrorKind::InvalidFile && error.message().contains(name), "{error}");
     }
     assert_eq!(criterion.soft_label(0), before);
     assert!(criterion.set_epoch(i64::MAX).is_err());
+}
+
+/// Each entry of the metadata, left out or with each value: refused as a whole, or taken and saved again.
+#[test]
+fn metadata_of_other_writers_is_refused_or_taken_as_a_whole() {
+    let before = trained().to_bytes().unwrap();
+    let (contents, text) = contents(&before);
+    let mut criterion = trained();
+    let entries: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&text).unwrap();
+    let values = r#"[null, 0, -1, 1, 2, 0.5, -0.0, 1e308, 1e-320, 5, 4294967296, 9223372036854775806, 9223372036854775807, 18446744073709551615,
+        true, "", "keep", "uniform", "matrix", [], [0.5], {}, {"smoothing": 0.25}, {"smoothing": 2.0}, {"smoothing": null}, {"uniform": 1}]"#;
+    let values: Vec<serde_json::Value> = serde_json::from_str(values).unwrap();
+    let mut taken = 0;
+    let cases = entries.keys().filter(|key| *key != "checksum").flat_map(|key| (0..=values.len()).map(move |at| (key, at)));
+    for (key, at) in cases {
+        let value = values.get(at);
+        let mut entries = entries.clone();
+        entries.remove(key);
+        if let Some(value) = value {
+            entries.insert(key.clone(), value.clone());
+        }
+        match criterion.load_bytes(&written(&contents, &serde_json::to_string(&entries).unwrap())) {
+            Ok(()) => {
+                taken += 1;
+                let saved = criterion.to_bytes().unwrap();
+                criterion.load_bytes(&saved).unwrap();
+                assert_eq!(criterion.to_bytes().unwrap(), saved, "{key}: {value:?}");
+                criterion.load_bytes(&before).unwrap();
+            }
+            Err(error) => assert!(matches!(error.kind(), ErrorKind::InvalidFile | ErrorKind::InvalidArgument), "{key}: {value:?}: {error}"),
+        }
+        assert_eq!(criterion.to_bytes().unwrap(), before, "{key}: {value:?}");
+    }
+    assert!(taken > 20, "{taken}");
+}
+
+/// Bytes replaced, put in and left out, and lengths that no file has.
+#[test]
+fn thousands_of_damaged_files_are_refused() {
+    const SYNTAX: &[u8] = b"0123456789-+.eE\",:{}[]\\";
+    let good = trained().to_bytes().unwrap();
+    let header = 8 + u64::from_le_bytes(good[..8].try_into().unwrap()) as usize;
+    let mut criterion = Criterion::new(&Options::new(CLASSES)).unwrap();
+    let before = criterion.to_bytes().unwrap();
+    let mut state = 1970u64;
+    let mut below = |limit: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % limit
+    };
+    for round in 0..5000 {
+        let mut bytes = good.clone();
+        for _ in 0..1 + below(3) {
+            // Half of them in the header, which is most of what can be told apart.
+            let at = if below(2) == 0 { below(header.min(bytes.len())) } else { below(bytes.len()) };
+            match below(4) {
+                0 => bytes[at] = SYNTAX[below(SYNTAX.len())],
+                1 => bytes.insert(at, SYNTAX[below(SYNTAX.len())]),
+                2 => {
+                    bytes.remove(at);
+                }
+                _ => {
+                    let lengths = [0, 1, header as u64 - 16, header as u64, 100_000_001, 1 << 32, u64::MAX / 2, u64::MAX];
+                    bytes[..8].copy_from_slice(&lengths[below(lengths.len())].to_le_bytes());
+                }
+            }
+        }
+        if bytes != good {
+            let error = criterion.load_bytes(&bytes).unwrap_err();
+            assert!(matches!(error.kind(), ErrorKind::InvalidFile), "round {round}: {error}");
+        }
+    }
+    assert_eq!(criterion.to_bytes().unwrap(), before);
 }
