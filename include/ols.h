@@ -1127,10 +1127,11 @@ ols_status_t ols_set_epoch(ols_criterion_t *criterion, int64_t epoch);
  *
  * `path` is a null-terminated string in the encoding of the operating system (UTF-8 on Windows); it
  * is not used after the call returns. `stream` is the `cudaStream_t` to synchronise with; ignored
- * on the CPU. Safe to call from any thread. On failure (`OLS_STATUS_IO`,
- * `OLS_STATUS_OUT_OF_MEMORY`) an existing file is unchanged. Exceeding the file size limit
- * (`RLIMIT_FSIZE`) is such a failure only if the program ignores `SIGXFSZ`; otherwise that signal
- * terminates the program.
+ * on the CPU. Safe to call from any thread. On failure an existing file is unchanged:
+ * `OLS_STATUS_IO`; `OLS_STATUS_OUT_OF_MEMORY`; `OLS_STATUS_INVALID_STATE` if the file could not be
+ * loaded, for example because of negative sums after a batch was taken back that had not been
+ * added. Exceeding the file size limit (`RLIMIT_FSIZE`) is such a failure only if the program
+ * ignores `SIGXFSZ`; otherwise that signal terminates the program.
  *
  * Requirements: `criterion` is NULL or a live criterion; `path` is NULL or a string.
  */
@@ -1164,7 +1165,7 @@ ols_status_t ols_load(ols_criterion_t *criterion, const char *path, void *stream
  * property of the caller. `stream` is the `cudaStream_t` to synchronise with; ignored on the CPU.
  * Safe to call from any thread. On failure neither `*size` nor the buffer is written. If `capacity`
  * is too small the status is `OLS_STATUS_INVALID_ARGUMENT`, and the message contains the required
- * size.
+ * size. A state that `ols_save` refuses is refused here as well.
  *
  * Requirements: `criterion` is NULL or a live criterion; `buffer` is NULL or points to `capacity`
  * writable bytes; `size` is NULL or points to a writable `size_t`.

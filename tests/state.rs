@@ -1,6 +1,6 @@
 //! The saved state: what comes back, what is refused, and that a refusal changes nothing.
 
-use ols::{Criterion, EmptyClass, ErrorKind, Initial, Mode, Options, Reduction};
+use ols::{Batch, Criterion, EmptyClass, ErrorKind, Initial, Mode, Options, Reduction, TensorRef, Update};
 
 const CLASSES: usize = 5;
 
@@ -251,6 +251,34 @@ fn the_last_epoch_can_be_saved_and_loaded() {
     assert_eq!(criterion.to_bytes().unwrap(), before);
     criterion.load_bytes(&before).unwrap();
     assert_eq!(criterion.epoch(), i64::MAX - 1);
+}
+
+#[test]
+fn what_could_not_be_loaded_is_not_saved() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("state.safetensors");
+    let mut criterion = Criterion::new(&Options::new(3)).unwrap();
+    let pass = |criterion: &mut Criterion, logits: &[f32; 3], update| {
+        let batch = Batch::new(TensorRef::new(logits, &[1, 3]).unwrap(), [0i64][..].into()).update(update);
+        criterion.forward(&batch, None, None).unwrap();
+    };
+    pass(&mut criterion, &[5.0, 1.0, 0.0], Update::Add);
+    criterion.save(&file).unwrap();
+    let before = std::fs::read(&file).unwrap();
+    // Of the same class, but with other probabilities.
+    pass(&mut criterion, &[5.0, 2.0, 0.0], Update::TakeBack);
+    let sums = criterion.sums(0).to_vec();
+    assert!(sums[1] < 0, "{sums:?}");
+    for error in [criterion.save(&file).unwrap_err(), criterion.to_bytes().unwrap_err()] {
+        assert_eq!(error.kind(), ErrorKind::InvalidState);
+        assert!(error.to_string().contains(&format!("element 1 of sums is negative: {}", sums[1])), "{error}");
+    }
+    assert_eq!(std::fs::read(&file).unwrap(), before);
+    assert_eq!(criterion.sums(0), sums);
+    // The epoch's end clears the statistics.
+    criterion.next_epoch().unwrap();
+    criterion.save(&file).unwrap();
+    criterion.load(&file).unwrap();
 }
 
 type Contents = Vec<(String, safetensors::Dtype, Vec<usize>, Vec<u8>)>;

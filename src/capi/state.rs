@@ -17,10 +17,11 @@ use crate::stream::CudaStream;
 ///
 /// `path` is a null-terminated string in the encoding of the operating system (UTF-8 on Windows); it
 /// is not used after the call returns. `stream` is the `cudaStream_t` to synchronise with; ignored
-/// on the CPU. Safe to call from any thread. On failure (`OLS_STATUS_IO`,
-/// `OLS_STATUS_OUT_OF_MEMORY`) an existing file is unchanged. Exceeding the file size limit
-/// (`RLIMIT_FSIZE`) is such a failure only if the program ignores `SIGXFSZ`; otherwise that signal
-/// terminates the program.
+/// on the CPU. Safe to call from any thread. On failure an existing file is unchanged:
+/// `OLS_STATUS_IO`; `OLS_STATUS_OUT_OF_MEMORY`; `OLS_STATUS_INVALID_STATE` if the file could not be
+/// loaded, for example because of negative sums after a batch was taken back that had not been
+/// added. Exceeding the file size limit (`RLIMIT_FSIZE`) is such a failure only if the program
+/// ignores `SIGXFSZ`; otherwise that signal terminates the program.
 ///
 /// # Safety
 /// `criterion` is NULL or a live criterion; `path` is NULL or a string.
@@ -64,7 +65,7 @@ pub unsafe extern "C" fn ols_load(criterion: *mut ols_criterion_t, path: *const 
 /// property of the caller. `stream` is the `cudaStream_t` to synchronise with; ignored on the CPU.
 /// Safe to call from any thread. On failure neither `*size` nor the buffer is written. If `capacity`
 /// is too small the status is `OLS_STATUS_INVALID_ARGUMENT`, and the message contains the required
-/// size.
+/// size. A state that `ols_save` refuses is refused here as well.
 ///
 /// # Safety
 /// `criterion` is NULL or a live criterion; `buffer` is NULL or points to `capacity`

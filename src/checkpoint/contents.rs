@@ -4,7 +4,7 @@ use safetensors::Dtype;
 use serde::{Deserialize, Serialize};
 
 use super::FORMAT;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, fail};
 use crate::options::{EmptyClass, Initial, Options};
 use crate::statistics::COUNTERS;
 
@@ -97,6 +97,14 @@ pub(super) fn metadata(options: &Options, epoch: i64) -> Metadata {
 
 pub(super) fn text(metadata: &Metadata) -> Result<String> {
     serde_json::to_string(metadata).map_err(|error| Error::new(ErrorKind::Io, format!("metadata: {error}")))
+}
+
+/// The rule for A, c and the counters.
+pub(super) fn check_not_negative(name: &str, values: impl Iterator<Item = i64>) -> Result<()> {
+    match values.enumerate().find(|(_, value)| *value < 0) {
+        Some((index, value)) => fail!(InvalidArgument, "element {index} of {name} is negative: {value}"),
+        None => Ok(()),
+    }
 }
 
 /// Eight hexadecimal digits.

@@ -7,7 +7,7 @@ use bytemuck::{NoUninit, Zeroable};
 use safetensors::{Dtype, SafeTensorError, SafeTensors};
 use serde::Deserialize;
 
-use super::contents::{Metadata, NO_CHECKSUM, Start, checksum, shapes};
+use super::contents::{Metadata, NO_CHECKSUM, Start, check_not_negative, checksum, shapes};
 use super::{FORMAT, METADATA_KEY};
 use crate::error::{Error, ErrorKind, Result, fail};
 use crate::options::{Initial, Options, validate_soft_labels};
@@ -115,13 +115,11 @@ impl Loaded<'_> {
     fn check_values(&self, classes: usize) -> Result<()> {
         let bytes = |name: &str| self.tensors.tensor(name).map(|view| view.data()).unwrap_or_default();
         let soft_labels = bytes("soft_labels").chunks_exact(4).map(|bytes| f64::from(bytemuck::pod_read_unaligned::<f32>(bytes)));
-        validate_soft_labels("soft_labels", classes, soft_labels)
-            .map_err(|error| Error::new(ErrorKind::InvalidFile, format!("corrupted file: {error}")))?;
+        let corrupted = |error: Error| Error::new(ErrorKind::InvalidFile, format!("corrupted file: {error}"));
+        validate_soft_labels("soft_labels", classes, soft_labels).map_err(corrupted)?;
         for name in ["sums", "counts", "counters"] {
-            let mut values = bytes(name).chunks_exact(8).map(bytemuck::pod_read_unaligned::<i64>).enumerate();
-            if let Some((index, value)) = values.find(|(_, value)| *value < 0) {
-                fail!(InvalidFile, "corrupted file: element {index} of {name} is negative: {value}");
-            }
+            let values = bytes(name).chunks_exact(8).map(bytemuck::pod_read_unaligned::<i64>);
+            check_not_negative(name, values).map_err(corrupted)?;
         }
         Ok(())
     }

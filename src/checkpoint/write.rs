@@ -10,9 +10,9 @@ use safetensors::tensor::TensorInfo;
 use safetensors::{Dtype, SafeTensorError, View};
 
 use super::METADATA_KEY;
-use super::contents::{checksum, metadata, shapes, text};
+use super::contents::{check_not_negative, checksum, metadata, shapes, text};
 use crate::error::{Error, ErrorKind, Result, fail};
-use crate::options::{Initial, Options};
+use crate::options::{Initial, Options, validate_soft_labels};
 use crate::state::{Matrix, State, try_vec};
 use crate::tensor::Element;
 
@@ -59,7 +59,24 @@ impl<'a> Tensor<'a> {
 /// What the file is made of: the tensors by name, and the metadata with its checksum.
 type Contents<'a> = (Vec<(&'static str, Tensor<'a>)>, HashMap<String, String>);
 
+/// Whether a file with this state could be loaded. A batch that was taken back without having been added, or what the caller has written into
+/// the statistics, may have made it one that cannot.
+fn check_values(options: &Options, state: &State) -> Result<()> {
+    fn values<T: Element + Zeroable>(matrix: &Matrix<T>) -> impl Iterator<Item = T> {
+        (0..matrix.rows()).flat_map(|row| matrix.row(row).iter().copied())
+    }
+    validate_soft_labels("soft_labels", options.classes, values(&state.soft_labels).map(f64::from))
+        .and_then(|()| check_not_negative("sums", values(&state.sums)))
+        .and_then(|()| check_not_negative("counts", values(&state.counts)))
+        .and_then(|()| check_not_negative("counters", values(&state.counters)))
+        .map_err(|error| {
+            let why = "was a batch taken back that had not been added, or with other logits?";
+            Error::new(ErrorKind::InvalidState, format!("the state cannot be saved, since it could not be loaded: {error}; {why}"))
+        })
+}
+
 fn describe<'a>(options: &'a Options, state: &'a State, epoch: i64) -> Result<Contents<'a>> {
+    check_values(options, state)?;
     let mut tensors = Vec::new();
     for (name, dtype, shape) in shapes(options) {
         let tensor = match name {

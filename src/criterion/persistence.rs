@@ -15,7 +15,8 @@ impl Criterion {
     /// stands for the old file or for the whole new one.
     ///
     /// # Errors
-    /// What the system says of the file; no memory for its bytes. The old file is as it was then.
+    /// What the system says of the file; no memory for its bytes; a state that could not be loaded, such as negative sums after a batch was taken back
+    /// that had not been added. The old file is as it was then.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         self.save_on(path, CudaStream::LEGACY)
     }
@@ -62,7 +63,7 @@ impl Criterion {
     /// The bytes that [`save`](Self::save) writes.
     ///
     /// # Errors
-    /// No memory for the bytes.
+    /// No memory for the bytes; a state that could not be loaded.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
         self.to_bytes_on(CudaStream::LEGACY)
     }
