@@ -39,6 +39,7 @@ fn dtype(dtype: DType) -> (u8, u8) {
         DType::I64 => (OLS_CODE_INT, 64),
         DType::I32 => (OLS_CODE_INT, 32),
         DType::U8 => (OLS_CODE_UINT, 8),
+        other => unreachable!("{other}"),
     }
 }
 
@@ -89,6 +90,7 @@ fn buffer(dtype: DType, bytes: &[u8]) -> Buffer {
         DType::I64 => Buffer::I64(bytemuck::pod_collect_to_vec(bytes)),
         DType::I32 => Buffer::I32(bytemuck::pod_collect_to_vec(bytes)),
         DType::U8 => Buffer::U8(bytes.to_vec()),
+        other => unreachable!("{other}"),
     }
 }
 
@@ -193,6 +195,7 @@ pub fn raw_options(options: &Options) -> ols_options_t {
             raw.initial_soft_labels = on_host(matrix.as_ptr().cast(), DType::F32, &shape);
             4
         }
+        other => unreachable!("{other:?}"),
     };
     raw.empty_class = match options.empty_class {
         EmptyClass::Keep => 0,
@@ -200,6 +203,7 @@ pub fn raw_options(options: &Options) -> ols_options_t {
         EmptyClass::Initial => 2,
         EmptyClass::OneHot => 3,
         EmptyClass::Zero => 4,
+        other => unreachable!("{other:?}"),
     };
     raw.reduction = match options.reduction {
         Reduction::None => 0,
