@@ -14,6 +14,7 @@ pub(crate) struct Avx512;
 impl Vectors for Avx512 {
     type F32 = F32x16;
     type F64 = F64x8;
+    const MANY_REGISTERS: bool = true;
 }
 
 /// Wraps intrinsics of AVX-512 (F, BW, DQ, VL), and of AVX2, FMA and F16C.

@@ -80,6 +80,8 @@ pub(crate) trait Vectors {
     type F32: Lanes<f32> + Halves;
     /// 8 lanes.
     type F64: Lanes<f64>;
+    /// Whether there are registers for the constants of exp and the accumulators of its sums at once: 32 of them.
+    const MANY_REGISTERS: bool;
 }
 
 /// The arithmetic of a row: f64 for logits in f64, otherwise f32.

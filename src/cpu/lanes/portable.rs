@@ -10,6 +10,7 @@ pub(crate) struct Portable;
 impl Vectors for Portable {
     type F32 = F32x16;
     type F64 = F64x8;
+    const MANY_REGISTERS: bool = false;
 }
 
 macro_rules! lanes {

@@ -29,21 +29,13 @@ impl<'a, L: Storage, V: Vectors, const GENERAL: bool> ExpSweep<'a, L, V, GENERAL
     /// Advances by the chain with this index.
     #[inline(always)]
     pub fn chain(&mut self, index: usize, prefetch: &Prefetch<L>) {
-        let (width, start) = (LanesOf::<L, V>::WIDTH, index * chain::<L, V>());
+        let start = index * chain::<L, V>();
         let z = &self.z[start..start + chain::<L, V>()];
         let exponentials = &mut self.exponentials[start..start + chain::<L, V>()];
         let soft = self.soft.range(start, chain::<L, V>());
-        let max = LanesOf::<L, V>::splat(self.max);
         let exp = self.constants.vectors::<LanesOf<L, V>>();
-        let mut at = 0;
-        while at < chain::<L, V>() {
-            exp_pair::<L, V>(&exp, max, &z[at..at + 2 * width], &mut exponentials[at..at + 2 * width]);
-            prefetch.issue(start + at, width);
-            prefetch.issue(start + at + width, width);
-            at += 2 * width;
-        }
         let mut chain_sums = ChainSums::<L::Real, LanesOf<L, V>>::new();
-        add_pairs::<L, V, GENERAL>(max, z, exponentials, &soft, &mut chain_sums);
+        whole_pairs::<L, V, GENERAL>(&exp, self.max, z, &soft, exponentials, &mut chain_sums, Some((prefetch, start)));
         self.totals.add(&chain_sums);
     }
 
@@ -99,60 +91,98 @@ pub(in super::super) fn short_chain<L: Storage, V: Vectors, const GENERAL: bool>
     exponentials: &mut [L::Real],
 ) -> ChainSums<L::Real, LanesOf<L, V>> {
     let (width, zero) = (LanesOf::<L, V>::WIDTH, LanesOf::<L, V>::splat(L::Real::default()));
-    let max = LanesOf::<L, V>::splat(max);
-    // Exponentials and sums in loops of their own: each then has its constants and accumulators in registers.
-    let z_pairs = z.chunks_exact(2 * width);
-    let (last, at) = (z_pairs.remainder(), z.len() - z_pairs.remainder().len());
-    for (z, exponentials) in z_pairs.zip(exponentials.chunks_exact_mut(2 * width)) {
-        exp_pair::<L, V>(exp, max, z, exponentials);
-    }
-    for (z, exponentials) in last.chunks(width).zip(exponentials[at..].chunks_exact_mut(width)) {
-        let x = load_padded::<L, V>(z).sub(max);
-        // Lanes past the row's end add 0.
-        let e = exp.nonpositive([if z.len() < width { x.keep(z.len(), zero) } else { x }])[0];
-        (if z.len() < width { e.keep(z.len(), zero) } else { e }).store(exponentials);
-    }
     let mut sums = ChainSums::<L::Real, LanesOf<L, V>>::new();
-    let mut at = add_pairs::<L, V, GENERAL>(max, z, exponentials, soft, &mut sums);
-    if at + width <= z.len() {
-        let e = LanesOf::<L, V>::load(&exponentials[at..at + width]);
-        sums.add(e, soft.lanes::<V, GENERAL>(at, width), L::load::<V>(&z[at..at + width]).sub(max));
+    whole_pairs::<L, V, GENERAL>(exp, max, z, soft, exponentials, &mut sums, None);
+    let max = LanesOf::<L, V>::splat(max);
+    let last = z.chunks_exact(2 * width).remainder();
+    let mut at = z.len() - last.len();
+    for (z, exponentials) in last.chunks(width).zip(exponentials[at..].chunks_exact_mut(width)) {
+        let (mut x, whole) = (load_padded::<L, V>(z).sub(max), z.len() == width);
+        // Lanes past the row's end add 0.
+        x = if whole { x } else { x.keep(z.len(), zero) };
+        let [e] = exp.nonpositive([x]);
+        let e = if whole { e } else { e.keep(z.len(), zero) };
+        e.store(exponentials);
+        sums.add(e, soft.lanes::<V, GENERAL>(at, z.len()), x);
         at += width;
-    }
-    if at < z.len() {
-        let x = L::load_part::<V>(&z[at..]).sub(max).keep(z.len() - at, zero);
-        sums.add(LanesOf::<L, V>::load(&exponentials[at..]), soft.lanes::<V, GENERAL>(at, z.len() - at), x);
     }
     sums
 }
 
-/// Adds the terms of all whole pairs of vectors, and gives the number of their classes.
+/// The exponentials of all whole pairs of vectors, and their terms to `sums`. `prefetch` is what to prefetch meanwhile, and the first class.
 #[inline(always)]
-fn add_pairs<L: Storage, V: Vectors, const GENERAL: bool>(
-    max: LanesOf<L, V>,
+fn whole_pairs<L: Storage, V: Vectors, const GENERAL: bool>(
+    exp: &Exp<LanesOf<L, V>>,
+    max: L::Real,
     z: &[L],
-    exponentials: &[L::Real],
     soft: &SoftLabel<'_, L::Real>,
+    exponentials: &mut [L::Real],
     sums: &mut ChainSums<L::Real, LanesOf<L, V>>,
-) -> usize {
-    let width = LanesOf::<L, V>::WIDTH;
-    let pairs = z.chunks_exact(2 * width).zip(exponentials.chunks_exact(2 * width)).zip(soft.first.chunks_exact(2 * width));
+    prefetch: Option<(&Prefetch<L>, usize)>,
+) {
+    let (width, max) = (LanesOf::<L, V>::WIDTH, LanesOf::<L, V>::splat(max));
+    let issue = |at: usize| {
+        if let Some((prefetch, start)) = prefetch {
+            prefetch.issue(start + at, width);
+            prefetch.issue(start + at + width, width);
+        }
+    };
     let mut at = 0;
-    for ((z, e), q) in pairs {
-        let x = [L::load::<V>(&z[..width]).sub(max), L::load::<V>(&z[width..]).sub(max)];
-        let e = [LanesOf::<L, V>::load(&e[..width]), LanesOf::<L, V>::load(&e[width..])];
-        let q = [soft.whole_lanes::<V, GENERAL>(&q[..width], at), soft.whole_lanes::<V, GENERAL>(&q[width..], at + width)];
-        sums.add_two(e, q, x);
+    if V::MANY_REGISTERS {
+        let pairs = z.chunks_exact(2 * width).zip(exponentials.chunks_exact_mut(2 * width)).zip(soft.first.chunks_exact(2 * width));
+        for ((z, exponentials), q) in pairs {
+            let x = below::<L, V>(z, max);
+            let e = exp_pair::<L, V>(exp, x, exponentials);
+            add_pair::<L, V, GENERAL>(e, x, q, soft, at, sums);
+            issue(at);
+            at += 2 * width;
+        }
+        return;
+    }
+    // Exponentials and sums in loops of their own: each then has its constants and accumulators in registers.
+    while at < z.len() / (2 * width) * (2 * width) {
+        exp_pair::<L, V>(exp, below::<L, V>(&z[at..at + 2 * width], max), &mut exponentials[at..at + 2 * width]);
+        issue(at);
         at += 2 * width;
     }
-    at
+    let pairs = z.chunks_exact(2 * width).zip(exponentials.chunks_exact(2 * width)).zip(soft.first.chunks_exact(2 * width));
+    at = 0;
+    for ((z, e), q) in pairs {
+        let x = below::<L, V>(z, max);
+        let e = [LanesOf::<L, V>::load(&e[..width]), LanesOf::<L, V>::load(&e[width..])];
+        add_pair::<L, V, GENERAL>(e, x, q, soft, at, sums);
+        at += 2 * width;
+    }
 }
 
-/// The exponentials of two vectors.
+/// `z - max` of two vectors.
 #[inline(always)]
-fn exp_pair<L: Storage, V: Vectors>(exp: &Exp<LanesOf<L, V>>, max: LanesOf<L, V>, z: &[L], exponentials: &mut [L::Real]) {
+fn below<L: Storage, V: Vectors>(z: &[L], max: LanesOf<L, V>) -> [LanesOf<L, V>; 2] {
     let width = LanesOf::<L, V>::WIDTH;
-    let e = exp.nonpositive([L::load::<V>(&z[..width]).sub(max), L::load::<V>(&z[width..]).sub(max)]);
-    e[0].store(&mut exponentials[..width]);
-    e[1].store(&mut exponentials[width..]);
+    [L::load::<V>(&z[..width]).sub(max), L::load::<V>(&z[width..]).sub(max)]
+}
+
+/// Stores the exponentials of two vectors, and gives them.
+#[inline(always)]
+fn exp_pair<L: Storage, V: Vectors>(exp: &Exp<LanesOf<L, V>>, x: [LanesOf<L, V>; 2], to: &mut [L::Real]) -> [LanesOf<L, V>; 2] {
+    let width = LanesOf::<L, V>::WIDTH;
+    let e = exp.nonpositive(x);
+    e[0].store(&mut to[..width]);
+    e[1].store(&mut to[width..]);
+    e
+}
+
+/// Adds the terms of two vectors from class `at` on: of their exponentials `e`, of the logits less the maximum `x`, and of the soft labels `q`.
+#[inline(always)]
+fn add_pair<L: Storage, V: Vectors, const GENERAL: bool>(
+    e: [LanesOf<L, V>; 2],
+    x: [LanesOf<L, V>; 2],
+    q: &[f32],
+    soft: &SoftLabel<'_, L::Real>,
+    at: usize,
+    sums: &mut ChainSums<L::Real, LanesOf<L, V>>,
+) {
+    let width = LanesOf::<L, V>::WIDTH;
+    let q = [soft.whole_lanes::<V, GENERAL>(&q[..width], at), soft.whole_lanes::<V, GENERAL>(&q[width..], at + width)];
+    sums.add_two(e, q, x);
 }

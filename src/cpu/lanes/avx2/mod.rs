@@ -13,6 +13,7 @@ pub(crate) struct Avx2;
 impl Vectors for Avx2 {
     type F32 = F32x16;
     type F64 = F64x8;
+    const MANY_REGISTERS: bool = false;
 }
 
 /// Wraps intrinsics of AVX2, FMA and F16C.
