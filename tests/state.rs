@@ -114,6 +114,34 @@ fn replaced(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
     bytes
 }
 
+/// A name may stand for anything, such as the weights of a large model: what no criterion can have saved is not read to its end.
+#[test]
+fn files_larger_than_any_saved_state_are_refused_by_their_beginning() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("large.safetensors");
+    let mut criterion = trained();
+    let before = memory(&criterion);
+    let mut message = |kind: ErrorKind, beginning: &[u8]| {
+        std::fs::write(&path, beginning).unwrap();
+        // A terabyte that takes no room.
+        std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(1 << 40).unwrap();
+        let error = criterion.load(&path).unwrap_err();
+        assert_eq!(error.kind(), kind, "{error}");
+        error.message().to_owned()
+    };
+    let saved = trained().to_bytes().unwrap();
+    let other = Criterion::new(&Options::new(CLASSES + 1)).unwrap().to_bytes().unwrap();
+    let expected = format!("the file has num_classes = {}, but the criterion has {CLASSES}", CLASSES + 1);
+    assert!(message(ErrorKind::InvalidArgument, &other).ends_with(&expected));
+    let newer = replaced(&saved, b"\\\"format\\\":1,", b"\\\"format\\\":2,");
+    assert!(message(ErrorKind::InvalidFile, &newer).contains("newer file: its format 2"));
+    assert!(message(ErrorKind::InvalidFile, &saved).contains("corrupted file: it has more than"));
+    assert!(message(ErrorKind::InvalidFile, b"").contains("foreign file: it has more than"));
+    #[cfg(target_os = "linux")]
+    assert!(criterion.load("/dev/zero").unwrap_err().message().starts_with("/dev/zero: foreign file"));
+    assert_eq!(memory(&criterion), before);
+}
+
 #[test]
 fn foreign_files_are_named() {
     let mut criterion = Criterion::new(&Options::new(CLASSES)).unwrap();

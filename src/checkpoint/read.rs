@@ -1,6 +1,8 @@
 //! Reading: what a file says is checked before anything is taken from it.
 
-use std::io;
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::Path;
 
 use bytemuck::{NoUninit, Zeroable};
@@ -14,12 +16,61 @@ use crate::options::{Initial, Options, validate_soft_labels};
 use crate::state::{Matrix, State, try_vec};
 use crate::tensor::Element;
 
-/// Reads a whole file.
-pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
-    std::fs::read(path).map_err(|error| {
+/// More bytes than the header of a file has.
+const HEADER_ROOM: u64 = 1 << 20;
+
+/// Reads a whole file, but no more than a criterion with so many classes can have saved: the name may stand for anything, and need not fit into
+/// memory.
+pub(crate) fn read(path: &Path, options: &Options) -> Result<Vec<u8>> {
+    let most = most_bytes(options);
+    let mut bytes = Vec::new();
+    let read = File::open(path).and_then(|file| {
+        bytes.try_reserve_exact(file.metadata()?.len().min(most + 1) as usize)?;
+        file.take(most + 1).read_to_end(&mut bytes)
+    });
+    if let Err(error) = read {
         let kind = if error.kind() == io::ErrorKind::OutOfMemory { ErrorKind::OutOfMemory } else { ErrorKind::Io };
-        Error::new(kind, format!("{}: cannot be read: {error}", path.display()))
-    })
+        return Err(Error::new(kind, format!("{}: cannot be read: {error}", path.display())));
+    }
+    if bytes.len() as u64 > most {
+        let error = too_large(&bytes, most, options);
+        return Err(Error::new(error.kind(), format!("{}: {error}", path.display())));
+    }
+    Ok(bytes)
+}
+
+/// No file of a criterion with so many classes is larger.
+fn most_bytes(options: &Options) -> u64 {
+    let all = Options { class_weights: Some(Vec::new()), initial: Initial::Matrix(Vec::new()), ..options.without_tensors() };
+    let sizes = shapes(&all)
+        .into_iter()
+        .map(|(_, dtype, shape)| shape.iter().fold((dtype.bitsize() / 8) as u64, |bytes, &length| bytes.saturating_mul(length as u64)));
+    // A byte more must still be a number, and a length of a vector.
+    sizes.fold(HEADER_ROOM, u64::saturating_add).min(isize::MAX as u64 - 1)
+}
+
+/// Says what a file is that has more than `most` bytes, from its beginning.
+fn too_large(bytes: &[u8], most: u64, options: &Options) -> Error {
+    #[derive(Deserialize)]
+    struct Header {
+        #[serde(rename = "__metadata__", default)]
+        metadata: HashMap<String, String>,
+    }
+    let length = bytes.first_chunk::<8>().map_or(0, |length| u64::from_le_bytes(*length));
+    let header = bytes.get(8..).and_then(|bytes| bytes.get(..usize::try_from(length).ok()?));
+    let text = header.and_then(|header| serde_json::from_slice::<Header>(header).ok()?.metadata.remove(METADATA_KEY));
+    let saved = text.map(|text| metadata(&text).and_then(|metadata| check_classes(&metadata, options)));
+    match saved {
+        None => Error::new(
+            ErrorKind::InvalidFile,
+            format!("foreign file: it has more than {most} bytes, and no metadata entry {METADATA_KEY:?}"),
+        ),
+        Some(Err(error)) => error,
+        Some(Ok(())) => {
+            let message = format!("corrupted file: it has more than {most} bytes, the most for num_classes = {}", options.classes);
+            Error::new(ErrorKind::InvalidFile, message)
+        }
+    }
 }
 
 /// A file that was checked.
@@ -37,20 +88,7 @@ pub(crate) fn parse<'a>(bytes: &'a [u8], options: &Options) -> Result<Loaded<'a>
     let Some(text) = header.metadata().as_ref().and_then(|metadata| metadata.get(METADATA_KEY)) else {
         fail!(InvalidFile, "foreign file: it is in the safetensors format, but has no metadata entry {METADATA_KEY:?}");
     };
-    #[derive(Deserialize)]
-    struct Version {
-        format: u32,
-        version: String,
-    }
-    let damaged = |error: &dyn std::fmt::Display| Error::new(ErrorKind::InvalidFile, format!("corrupted file: invalid metadata: {error}"));
-    let Version { format, version } = serde_json::from_str(text).map_err(|error| damaged(&error))?;
-    if format > FORMAT {
-        fail!(
-            InvalidFile,
-            "newer file: its format {format}, written by libols {version}, is newer than {FORMAT}, the latest that this library reads"
-        );
-    }
-    let metadata: Metadata = serde_json::from_str(text).map_err(|error| damaged(&error))?;
+    let metadata = metadata(text)?;
     let mut names: Vec<_> = tensors.iter().map(|(name, view)| (name.to_owned(), view.data())).collect();
     names.sort_unstable();
     let stated = format!("\"checksum\":\"{}\"", metadata.checksum);
@@ -59,9 +97,7 @@ pub(crate) fn parse<'a>(bytes: &'a [u8], options: &Options) -> Result<Loaded<'a>
     if found != metadata.checksum {
         fail!(InvalidFile, "corrupted file: the checksum is {found}, but the file states {}", metadata.checksum);
     }
-    if metadata.num_classes != options.classes {
-        fail!(InvalidArgument, "the file has num_classes = {}, but the criterion has {}", metadata.num_classes, options.classes);
-    }
+    check_classes(&metadata, options)?;
     let classes = options.classes;
     let loaded = Loaded { options: options.without_tensors(), epoch: metadata.epoch, tensors };
     for (name, dtype, shape) in shapes(&loaded.options) {
@@ -93,6 +129,35 @@ pub(crate) fn parse<'a>(bytes: &'a [u8], options: &Options) -> Result<Loaded<'a>
     }
     loaded.check_values(classes)?;
     Ok(Loaded { options, ..loaded })
+}
+
+/// What went wrong where a file says what no criterion can have saved.
+fn damaged(error: &dyn std::fmt::Display) -> Error {
+    Error::new(ErrorKind::InvalidFile, format!("corrupted file: invalid metadata: {error}"))
+}
+
+/// Reads the entry of the metadata that is this library's.
+fn metadata(text: &str) -> Result<Metadata> {
+    #[derive(Deserialize)]
+    struct Version {
+        format: u32,
+        version: String,
+    }
+    let Version { format, version } = serde_json::from_str(text).map_err(|error| damaged(&error))?;
+    if format > FORMAT {
+        fail!(
+            InvalidFile,
+            "newer file: its format {format}, written by libols {version}, is newer than {FORMAT}, the latest that this library reads"
+        );
+    }
+    serde_json::from_str(text).map_err(|error| damaged(&error))
+}
+
+fn check_classes(metadata: &Metadata, options: &Options) -> Result<()> {
+    if metadata.num_classes != options.classes {
+        fail!(InvalidArgument, "the file has num_classes = {}, but the criterion has {}", metadata.num_classes, options.classes);
+    }
+    Ok(())
 }
 
 impl Loaded<'_> {

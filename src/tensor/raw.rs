@@ -25,7 +25,7 @@ pub(crate) struct RawTensor {
 pub(crate) struct Bytes(Option<Range<usize>>);
 
 impl Bytes {
-    /// So many bytes from an address on.
+    /// `length` bytes from `start` on.
     pub fn at(start: *const u8, length: usize) -> Self {
         Self((start as usize).checked_add(length).map(|end| start as usize..end))
     }
