@@ -10,12 +10,15 @@ mod support;
 
 mod behaviour;
 mod capture;
+mod compiled;
 mod conformance;
 mod copies;
 mod device;
+mod errors;
 mod extremes;
 mod fixture;
 mod paths;
 mod properties;
 mod rust;
+mod sanitizers;
 mod standin;
