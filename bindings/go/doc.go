@@ -32,7 +32,8 @@
 // # Errors
 //
 // A failed call returns an [*Error] with the library's message, which names the argument, the rule and the value, and
-// with a [Status], for errors.Is. It has written no output and changed no state. Calls after Close return [ErrClosed].
+// with a [Status], for errors.Is. It has written no output and changed no state. A missing file is also fs.ErrNotExist.
+// Calls after Close return [ErrClosed].
 //
 // # Goroutines
 //

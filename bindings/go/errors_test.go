@@ -3,8 +3,11 @@ package ols_test
 import (
 	"errors"
 	"fmt"
+	"io/fs"
+	"path/filepath"
 	"slices"
 	"sync"
+	"syscall"
 	"testing"
 
 	"libols/ols"
@@ -57,6 +60,37 @@ func TestR07Kinds(t *testing.T) {
 	wrapped := fmt.Errorf("epoch 3: %w", err)
 	if !errors.Is(wrapped, ols.Status(77)) {
 		t.Error("the status of a wrapped error was not found")
+	}
+}
+
+// r7: the operating system's error is found as well, and only where the library reports one.
+func TestR07ErrorsOfFiles(t *testing.T) {
+	criterion, folder := newCriterion(t, ols.Options{Classes: 3}), t.TempDir()
+	for _, err := range []error{criterion.Load(filepath.Join(folder, "none")), criterion.Save(filepath.Join(folder, "none", "file"))} {
+		var number syscall.Errno
+		if !errors.Is(err, fs.ErrNotExist) || !errors.Is(err, ols.IO) || errors.Is(err, fs.ErrPermission) || !errors.As(err, &number) || number != syscall.ENOENT {
+			t.Errorf("%v does not match a missing file", err)
+		}
+	}
+	if err := criterion.Load(folder); !errors.Is(err, syscall.EISDIR) || errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("%v does not match a folder", err)
+	}
+	const denied = "ols_save: /root/s: Permission denied (os error 13)"
+	for _, it := range []struct {
+		status  ols.Status
+		message string
+		found   bool
+	}{
+		{ols.IO, denied, true},
+		{ols.IO, denied + ` at path "/root/.\n\"s"`, true}, // of a temporary file, when the folder cannot be written
+		{ols.IO, denied + ": it is there", false},
+		{ols.IO, "ols_save: /root/s: (os error 99999999999)", false},
+		{ols.InvalidFile, denied, false},
+	} {
+		err := error(&ols.Error{Status: it.status, Message: it.message})
+		if errors.Is(err, fs.ErrPermission) != it.found || !errors.Is(err, it.status) {
+			t.Errorf("%v: %q is recognised: %v", it.status, it.message, !it.found)
+		}
 	}
 }
 

@@ -2,6 +2,11 @@ package ols
 
 import (
 	"errors"
+	"regexp"
+	"runtime"
+	"strconv"
+	"sync"
+	"syscall"
 
 	"libols/ols/internal/capi"
 )
@@ -49,7 +54,7 @@ func (s Status) Error() string { return "libols: " + s.String() }
 
 // Error is the error of a failed call. A failed call has no effect: no output is written and no state is changed.
 type Error struct {
-	// Status is the kind of the error; errors.Is finds it as well.
+	// Status is the kind of the error; errors.Is finds it as well, and fs.ErrNotExist and the like for IO.
 	Status Status
 	// Message names the argument, the rule and the value:
 	// "ols_forward: target[17] = 1003 is outside [0, 1000) and is not ignore_index (-100)".
@@ -59,8 +64,24 @@ type Error struct {
 // Error returns the message.
 func (e *Error) Error() string { return e.Message }
 
-// Unwrap returns the status, for errors.Is and errors.As.
-func (e *Error) Unwrap() error { return e.Status }
+// Unwrap returns the status and, for [IO], the operating system's error if the message ends with its number, for
+// errors.Is and errors.As: errors.Is(err, fs.ErrNotExist) tells that the file, or the folder to write it to, is missing.
+func (e *Error) Unwrap() []error {
+	// Windows numbers its errors differently.
+	if e.Status == IO && runtime.GOOS != "windows" {
+		if found := osError().FindStringSubmatch(e.Message); found != nil {
+			if number, err := strconv.ParseInt(found[1], 10, 32); err == nil {
+				return []error{e.Status, syscall.Errno(number)}
+			}
+		}
+	}
+	return []error{e.Status}
+}
+
+// How the library ends what it passes on from the operating system; a temporary file's path may follow.
+var osError = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`(?s)\(os error (\d+)\)(?: at path ".*")?\z`)
+})
 
 // ErrClosed is returned by every call on a criterion that was closed, or was not created by New.
 var ErrClosed = errors.New("ols: the criterion is closed, or was not created by New")
