@@ -47,6 +47,7 @@ rejects an option, and an `ArgumentError` for an unknown name. `copy`, `deepcopy
 criterion with the same state.
 """
 mutable struct OnlineLabelSmoothingLoss{reduction}
+    # NULL before the library has created the criterion, and after it has been destroyed.
     handle::Ptr{Cvoid}
     # 1 while the criterion is open, plus 1 for each call in progress. Whoever decrements it to 0 destroys the
     # criterion: therefore it can be closed during a call in another thread, and the finalizer needs no lock.
@@ -61,11 +62,15 @@ mutable struct OnlineLabelSmoothingLoss{reduction}
     loading::ReentrantLock
 
     function OnlineLabelSmoothingLoss(options::ols_options_t, state::NamedTuple, target_offset::Integer)
-        handle = Ref{Ptr{Cvoid}}(C_NULL)
         reduction = symbol_of(REDUCTIONS, options.reduction)
-        check(ccall(FUNCTIONS[].ols_create, Int32, (Ref{ols_options_t}, Ref{Ptr{Cvoid}}), options, handle))
-        criterion = new{reduction}(handle[], Threads.Atomic{Int}(1), Threads.Atomic{Bool}(true), options.num_classes, target_offset, state, ReentrantLock())
-        return finalizer(close, criterion)
+        criterion = new{reduction}(C_NULL, Threads.Atomic{Int}(1), Threads.Atomic{Bool}(true), options.num_classes, target_offset, state, ReentrantLock())
+        finalizer(close, criterion)
+        # The library writes the handle where the finalizer finds it, so that Ctrl-C loses no handle at any moment.
+        GC.@preserve criterion begin
+            place = Ptr{Ptr{Cvoid}}(pointer_from_objref(criterion) + fieldoffset(typeof(criterion), 1))
+            check(ccall(FUNCTIONS[].ols_create, Int32, (Ref{ols_options_t}, Ptr{Ptr{Cvoid}}), options, place))
+        end
+        return criterion
     end
 end
 

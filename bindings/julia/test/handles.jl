@@ -30,6 +30,45 @@
     @test !isopen(failed[])
 end
 
+# A library in which Ctrl-C arrives as soon as a criterion exists, and which counts those that are destroyed.
+O.ensure_library()
+const REAL_FUNCTIONS, DESTROYED = O.FUNCTIONS[], Threads.Atomic{Int}(0)
+function create_and_interrupt(options::Ptr{Cvoid}, out::Ptr{Ptr{Cvoid}})::Int32
+    code = ccall(REAL_FUNCTIONS.ols_create, Int32, (Ptr{Cvoid}, Ptr{Ptr{Cvoid}}), options, out)
+    code == O.OLS_STATUS_OK && throw(InterruptException())
+    return code
+end
+function count_destroyed(handle::Ptr{Cvoid})::Cvoid
+    handle == C_NULL || Threads.atomic_add!(DESTROYED, 1)
+    ccall(REAL_FUNCTIONS.ols_destroy, Cvoid, (Ptr{Cvoid},), handle)
+end
+
+@testset "r10 an interrupted construction loses no handle" begin
+    changed = Dict(
+        :ols_create => @cfunction(create_and_interrupt, Int32, (Ptr{Cvoid}, Ptr{Ptr{Cvoid}})),
+        :ols_destroy => @cfunction(count_destroyed, Cvoid, (Ptr{Cvoid},)),
+    )
+    # What was forgotten before is not counted.
+    GC.gc()
+    GC.gc()
+    O.FUNCTIONS[] = O.Functions((get(changed, name, getfield(REAL_FUNCTIONS, name)) for name in O.FUNCTION_NAMES)...)
+    try
+        for _ in 1:20
+            @test error_of(() -> OnlineLabelSmoothingLoss(3)) isa InterruptException
+            # Nothing was created, and the finalizer destroys nothing.
+            @test error_of(() -> OnlineLabelSmoothingLoss(1)) isa OLSError
+        end
+        GC.gc()
+        GC.gc()
+        # The stack may still refer to the last one.
+        @test DESTROYED[] in 19:20
+    finally
+        O.FUNCTIONS[] = REAL_FUNCTIONS
+    end
+    GC.gc()
+    @test OnlineLabelSmoothingLoss(isopen, 3)
+end
+
 @testset "r11 double close, use after close" begin
     loss = OnlineLabelSmoothingLoss(3)
     ŷ, y = rand(Float32, 3, 2), [1, 2]
