@@ -11,6 +11,17 @@ macro garbage_safe(body)
     end
 end
 
+# Evaluates `body`, which enters and leaves a criterion, and delivers Ctrl-C only after it: otherwise `@garbage_safe`
+# would, and the criterion would be in use for ever. An exception ends this as well. (`disable_sigint` with its closure
+# would allocate.)
+macro uninterrupted(body)
+    quote
+        ccall(:jl_sigatomic_begin, Cvoid, ())
+        $(esc(body))
+        ccall(:jl_sigatomic_end, Cvoid, ())
+    end
+end
+
 const TensorPointer = Ptr{ols_tensor_t}
 @inline pointer_to(tensor::Base.RefValue{ols_tensor_t}, given) = given === nothing ? TensorPointer(C_NULL) : Base.unsafe_convert(TensorPointer, tensor)
 
@@ -35,11 +46,13 @@ end
             batch_pointer = Base.unsafe_convert(Ptr{ols_batch_t}, given)
             value_pointer, grad_pointer = pointer_to(value_tensor, value), pointer_to(grad_tensor, grad)
             forward = FUNCTIONS[].ols_forward
-            handle = enter(criterion)
-            status = @garbage_safe ccall(
-                forward, Int32, (Ptr{Cvoid}, Ptr{ols_batch_t}, TensorPointer, TensorPointer), handle, batch_pointer, value_pointer, grad_pointer
-            )
-            finish(criterion, status)
+            @uninterrupted begin
+                handle = enter(criterion)
+                status = @garbage_safe ccall(
+                    forward, Int32, (Ptr{Cvoid}, Ptr{ols_batch_t}, TensorPointer, TensorPointer), handle, batch_pointer, value_pointer, grad_pointer
+                )
+                finish(criterion, status)
+            end
         end
     end
     return place === nothing ? nothing : place[]
@@ -53,11 +66,13 @@ end
             batch_pointer = Base.unsafe_convert(Ptr{ols_batch_t}, given)
             grad_pointer = Base.unsafe_convert(TensorPointer, grad_tensor)
             backward = FUNCTIONS[].ols_backward
-            handle = enter(criterion)
-            status = @garbage_safe ccall(
-                backward, Int32, (Ptr{Cvoid}, Ptr{ols_batch_t}, TensorPointer, TensorPointer), handle, batch_pointer, TensorPointer(C_NULL), grad_pointer
-            )
-            finish(criterion, status)
+            @uninterrupted begin
+                handle = enter(criterion)
+                status = @garbage_safe ccall(
+                    backward, Int32, (Ptr{Cvoid}, Ptr{ols_batch_t}, TensorPointer, TensorPointer), handle, batch_pointer, TensorPointer(C_NULL), grad_pointer
+                )
+                finish(criterion, status)
+            end
         end
     end
     return nothing

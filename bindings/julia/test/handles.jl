@@ -69,6 +69,31 @@ end
     @test OnlineLabelSmoothingLoss(isopen, 3)
 end
 
+# Signals reach Julia's first thread at its next safepoint, and the end of a pass is one.
+Sys.isunix() && @testset "r10 Ctrl-C during a pass leaves no call in progress" begin
+    found = julia("""
+        using OnlineLabelSmoothing
+        ccall(:jl_exit_on_sigint, Cvoid, (Cint,), 0)
+        loss = OnlineLabelSmoothingLoss(1000; n_threads = 1)
+        ŷ, y = zeros(Float32, 1000, 20000), ones(Int, 20000)
+        grad = similar(ŷ)
+        backward!() = OnlineLabelSmoothing.backward!(grad, loss, ŷ, y)
+        forward!() = loss_and_gradient!(grad, loss, ŷ, y)
+        forward!(), backward!()
+        function outcome(call)
+            try; call(); catch exception; return typeof(exception); end
+        end
+        print(outcome(() -> loss(ŷ, zero(y))), " ") # a failed call defers signals no longer than any other
+        for pass in (forward!, forward!, backward!)
+            print(outcome(() -> (ccall(:kill, Cint, (Cint, Cint), getpid(), 2); pass(); sleep(10))), " ")
+            sleep(1) # more signals within a second would be forced upon the library
+        end
+        close(loss)
+        print(loss.handle == C_NULL)
+    """)
+    @test found.succeeded && found.output == "OLSError " * "InterruptException "^3 * "true"
+end
+
 @testset "r11 double close, use after close" begin
     loss = OnlineLabelSmoothingLoss(3)
     ŷ, y = rand(Float32, 3, 2), [1, 2]
