@@ -1,6 +1,7 @@
 package ols_test
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"reflect"
@@ -134,6 +135,34 @@ func TestR22Defaults(t *testing.T) {
 		if !reflect.DeepEqual(is, was) {
 			t.Errorf("preset %v: %v is not %v", preset, is, was)
 		}
+	}
+}
+
+// r22: the defaults that the comments of Options state are the library's.
+func TestR22DefaultsInComments(t *testing.T) {
+	source, err := os.ReadFile("options.go")
+	must(t, err)
+	options, err := newCriterion(t, ols.Options{Classes: 3}).Options()
+	must(t, err)
+	var fields []string
+	for _, found := range regexp.MustCompile(`(?m)((?:^\t// .*\n)+)\t(\w+) `).FindAllStringSubmatch(string(source), -1) {
+		text := strings.Join(strings.Fields(strings.ReplaceAll(found[1], "\t//", "")), " ")
+		stated := regexp.MustCompile(`The default is (\S+?)[.:,]?(?: |$)`).FindStringSubmatch(text)
+		if stated == nil {
+			continue
+		}
+		value := reflect.Indirect(reflect.ValueOf(options).FieldByName(found[2]))
+		want := fmt.Sprint(value)
+		if value.Kind() == reflect.Int32 { // an enum: the name of its constant
+			want = value.Type().Name() + strings.ReplaceAll(want, "_", "")
+		}
+		if !strings.EqualFold(stated[1], want) && !strings.EqualFold("Mode"+stated[1], want) {
+			t.Errorf("the comment of %s states %s, but the default is %s", found[2], stated[1], want)
+		}
+		fields = append(fields, found[2])
+	}
+	if len(fields) != 11 {
+		t.Errorf("defaults are stated only for %v", fields)
 	}
 }
 

@@ -16,37 +16,39 @@ type Options struct {
 	// Preset changes the defaults of the fields that are zero.
 	Preset Preset
 	// Alpha is the weight of the hard label, in [0, 1]: 1 gives cross entropy, 0 gives label smoothing in the first
-	// epoch.
+	// epoch. The default is 0.5.
 	Alpha *float64
-	// Initial selects the initial soft labels. If it is zero and InitialSoftLabels is given, it is InitialMatrix.
+	// Initial selects the initial soft labels. The default is InitialSmoothing, or InitialMatrix if InitialSoftLabels is
+	// given.
 	Initial Initial
-	// Smoothing is the smoothing of InitialSmoothing, in [0, 1].
+	// Smoothing is the smoothing of InitialSmoothing, in [0, 1]. The default is 0.1.
 	Smoothing *float64
 	// InitialSoftLabels is a float32 or float64 matrix of shape (K, K), one row per class, finite and >= 0. It is
 	// copied, and allowed only with InitialMatrix.
 	InitialSoftLabels Tensor
-	// EmptyClass is the policy for classes that were not measured in an epoch.
+	// EmptyClass is the policy for classes that were not measured in an epoch. The default is EmptyClassKeep.
 	EmptyClass EmptyClass
-	// MinCount is the number of samples per epoch from which on a class counts as measured, at least 1.
+	// MinCount is the number of samples per epoch from which on a class counts as measured, at least 1. The default
+	// is 1.
 	MinCount *int
-	// Momentum is the fraction of the old soft label that is kept in the new one, in [0, 1).
+	// Momentum is the fraction of the old soft label that is kept in the new one, in [0, 1). The default is 0.
 	Momentum *float64
 	// FreezeAbove is a threshold, greater than 0: a class whose largest soft label is at least this value keeps its row
-	// from then on; with +Inf this never happens. Note that a smoothing of 0.1 puts 0.9 on the diagonal, so that 0.88
-	// would freeze every class from the start.
+	// from then on. The default is +Inf, with which this never happens. Note that a smoothing of 0.1 puts 0.9 on the
+	// diagonal, so that 0.88 would freeze every class from the start.
 	FreezeAbove *float64
-	// ClassWeights are w: float32 or float64 of shape (K), finite and >= 0. They are copied.
+	// ClassWeights are w: float32 or float64 of shape (K), finite and >= 0. They are copied. Without them all are 1.
 	ClassWeights Tensor
-	// IgnoreIndex is the target whose samples are ignored.
+	// IgnoreIndex is the target whose samples are ignored. The default is -100.
 	IgnoreIndex *int
-	// Reduction is the reduction of the loss.
+	// Reduction is the reduction of the loss. The default is ReductionMean.
 	Reduction Reduction
-	// Mode is the initial mode.
+	// Mode is the initial mode. The default is Train.
 	Mode Mode
 	// Device is the device of the criterion, on which all tensors of its calls must be.
 	Device Device
-	// Threads is the maximum number of threads that a call uses; 0 means as many as the process may run on. Results do
-	// not depend on it.
+	// Threads is the maximum number of threads that a call uses. The default is 0: as many as the process may run on.
+	// Results do not depend on it.
 	Threads *int
 
 	// SoftLabels (K, K) float32, Sums (K, K) int64, Counts (K) int64 and Counters (NumCounters) int64 may be given as
