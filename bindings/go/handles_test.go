@@ -3,10 +3,12 @@ package ols_test
 import (
 	"bytes"
 	"encoding/gob"
+	"encoding/json"
 	"errors"
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -149,6 +151,11 @@ func TestR12Copies(t *testing.T) {
 	var unmade ols.Criterion
 	if err := gob.NewDecoder(bytes.NewReader(stream.Bytes())).Decode(&unmade); !errors.Is(err, ols.ErrClosed) {
 		t.Errorf("decoding into a criterion that was not created by New: %v", err)
+	}
+
+	checkpoint := struct{ Criterion *ols.Criterion }{criterion}
+	if text, err := json.Marshal(checkpoint); err == nil || !strings.Contains(err.Error(), "write the bytes of MarshalBinary") {
+		t.Errorf("a criterion as JSON: %s, %v", text, err)
 	}
 
 	same := *criterion

@@ -1,6 +1,7 @@
 package ols
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"unsafe"
@@ -62,8 +63,9 @@ type Statistics struct {
 	Counters []int64
 }
 
-// WithStatistics calls f with the statistics in place, to read or modify them, for example to sum them over workers
-// before NextEpoch. No other call on the criterion runs meanwhile, so f itself must not make one, and f must not keep
+// WithStatistics calls f with the statistics in place, to read or modify them. With several workers, each of which has
+// its own criterion, sum Sums, Counts and Counters over all of them before NextEpoch, and write the sums to every
+// criterion; all then get the soft labels of a single worker that has seen every sample, bit for bit. No other call on the criterion runs meanwhile, so f itself must not make one, and f must not keep
 // what it was given. The error is that of f, or ErrClosed.
 //
 // WithStatistics works for host memory only; on a device it returns [InvalidDevice]. To access the state on a device,
@@ -179,6 +181,11 @@ func (c *Criterion) MarshalBinary() ([]byte, error) {
 		return nil, err
 	}
 	return buffer[:size], nil
+}
+
+// MarshalJSON always fails: encoding/json would otherwise write {}, and the state would be lost without a word.
+func (c *Criterion) MarshalJSON() ([]byte, error) {
+	return nil, errors.New("ols: a criterion has no JSON form; write the bytes of MarshalBinary instead")
 }
 
 // UnmarshalBinary restores the criterion from the bytes that MarshalBinary returned or Save wrote; otherwise it is like
