@@ -54,4 +54,11 @@ end
         field in (:num_classes, :flags, :device_type) || @test occursin("`$field`", text)
     end
     @test occursin("adopt_state", text) && occursin("`device`", text)
+    # The defaults in brackets are the library's.
+    usual = OnlineLabelSmoothingLoss(O.options, 3)
+    stated = collect(eachmatch(r"`(\w+)` \[`?([^\]`]+?)(?:`|:\s[^\]]*)?\]", text))
+    @test length(stated) == 14
+    for m in stated
+        @test (m[1], usual[Symbol(m[1])]) == (m[1], Core.eval(Main, Meta.parse(m[2])))
+    end
 end
