@@ -37,6 +37,16 @@ void shapes() {
     THROWS(OLS_STATUS_INVALID_SHAPE, "targets.shape = [2, 3, 2]|[2, 2, 3]", module(image, targets_for(0).view({2, 3, 2})));
     THROWS(OLS_STATUS_INVALID_SHAPE, "targets", module(logits_for(0), targets_for(0).view({3, 4})));
     THROWS(OLS_STATUS_INVALID_SHAPE, "logits", module(at::tensor(1.0f), targets_for(0)));
+    // Dimensions are merged only with those of logits that have as many.
+    const Tensor flat = logits_for(0, {2, K, 6});
+    THROWS(OLS_STATUS_INVALID_SHAPE, "targets.shape = [2, 2, 3]|[2, 6]", module(flat, targets));
+    THROWS(OLS_STATUS_INVALID_SHAPE, "targets.shape = [2, 6, 1]|[2, 6]", module(flat, targets.view({2, 6, 1})));
+    THROWS(OLS_STATUS_INVALID_SHAPE, "targets.shape = [1, 1, 1]|[]", module(logits_for(0)[0], targets_for(0)[0].view({1, 1, 1})));
+    THROWS(OLS_STATUS_INVALID_SHAPE, "sample_weights.shape = [2, 2, 3]|[2, 6]",
+           module(flat, targets.view({2, 6}), CallOptions().sample_weights(at::ones({2, 2, 3}))));
+    // One lam for all samples may have a dimension.
+    const auto one_lam = [&](const Tensor &lam) { return module(image, targets, CallOptions().mix(targets, lam).update(ols::update::no_update)); };
+    EXPECT(at::equal(one_lam(at::tensor(0.25f)), one_lam(at::tensor({0.25f}))));
     // A single sample, and an empty batch.
     OnlineLabelSmoothing each(OnlineLabelSmoothingOptions(K).reduction(torch::kNone));
     const Tensor one = each(logits_for(0)[0], targets_for(0)[0]), all = each(logits_for(0), targets_for(0));

@@ -310,13 +310,13 @@ private:
             if (tensor.requires_grad() && at::GradMode::is_enabled()) {
                 refuse(OLS_STATUS_INVALID_ARGUMENT, std::string(name) + " requires a gradient, but none is computed for it; pass a detached tensor");
             }
-            if (one_for_all && tensor.dim() == 0) return tensor;
+            if (one_for_all && (tensor.dim() == 0 || (tensor.dim() == 1 && tensor.numel() == 1))) return tensor;
             const at::Tensor whole = is_unbatched && tensor.dim() == 0 ? tensor.unsqueeze(0) : tensor;
             // More dimensions than the library supports are merged into one, so (2, 3) and (3, 2) would be
-            // indistinguishable.
-            if (logits.dim() > 3) {
+            // indistinguishable from each other, and from (6).
+            if (logits.dim() > 3 || whole.dim() > 2) {
                 std::vector<std::int64_t> shape = logits.sizes().vec();
-                shape.erase(shape.begin() + 1);
+                shape.erase(shape.begin() + (is_unbatched ? 0 : 1));
                 if (whole.sizes() != at::IntArrayRef(shape)) {
                     std::ostringstream text;
                     text << name << ".shape = " << whole.sizes() << " differs from " << at::IntArrayRef(shape) << ", the shape of the logits without K";
