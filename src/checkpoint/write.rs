@@ -65,14 +65,14 @@ fn check_values(options: &Options, state: &State) -> Result<()> {
     fn values<T: Element + Zeroable>(matrix: &Matrix<T>) -> impl Iterator<Item = T> {
         (0..matrix.rows()).flat_map(|row| matrix.row(row).iter().copied())
     }
-    validate_soft_labels("soft_labels", options.classes, values(&state.soft_labels).map(f64::from))
-        .and_then(|()| check_not_negative("sums", values(&state.sums)))
+    let refused = |error: Error, why: &str| {
+        Error::new(ErrorKind::InvalidState, format!("the state cannot be saved, since it could not be loaded: {error}{why}"))
+    };
+    validate_soft_labels("soft_labels", options.classes, values(&state.soft_labels).map(f64::from)).map_err(|error| refused(error, ""))?;
+    check_not_negative("sums", values(&state.sums))
         .and_then(|()| check_not_negative("counts", values(&state.counts)))
         .and_then(|()| check_not_negative("counters", values(&state.counters)))
-        .map_err(|error| {
-            let why = "was a batch taken back that had not been added, or with other logits?";
-            Error::new(ErrorKind::InvalidState, format!("the state cannot be saved, since it could not be loaded: {error}; {why}"))
-        })
+        .map_err(|error| refused(error, "; was a batch taken back that had not been added, or with other logits?"))
 }
 
 fn describe<'a>(options: &'a Options, state: &'a State, epoch: i64) -> Result<Contents<'a>> {
