@@ -127,15 +127,25 @@ _OF_FILES = ("ols_save", "ols_load")
 # Its logits are probabilities.
 _OF_PROBABILITIES = "ols_accumulate"
 _WORD = re.compile(r"\w+")
+# How they describe a dtype that the library has no name for, and DLPack's kinds of dtypes.
+_CODE = re.compile(r"\.dtype_code = (\d+) with dtype_bits = (\d+)")
+_KINDS = {0: "int", 1: "uint", 2: "float", 4: "bfloat", 5: "complex"}
 
 
 def in_python(message: str, renamed: Mapping[str, str] = ARGUMENTS) -> str:
-    """A message of the library, with the names that the arguments have in Python."""
+    """A message of the library, with the names that arguments and dtypes have in Python."""
     if message.startswith(_OF_FILES):
         return message
     if message.startswith(_OF_PROBABILITIES):
         renamed = {**renamed, "logits": "probabilities"}
+    message = _CODE.sub(lambda found: _named_dtype(int(found[1]), int(found[2])) or found[0], message)
     return _WORD.sub(lambda found: renamed.get(found[0], found[0]), message)
+
+
+def _named_dtype(code: int, bits: int) -> str | None:
+    """Only for the kinds whose names NumPy and PyTorch share."""
+    name = "bool" if (code, bits) == (6, 8) else f"{_KINDS[code]}{bits}" if code in _KINDS else None
+    return name and f".dtype = {name}"
 
 
 def error_of(status: int, name: str, message: str, renamed: Mapping[str, str] = ARGUMENTS) -> Error:

@@ -173,6 +173,9 @@ def test_what_pytorch_does_not_export_is_refused_by_name():
     for wrong in (torch.from_numpy(logits).requires_grad_(), torch.from_numpy(logits).to_sparse(), negated):
         with pytest.raises(BufferError, match=r"logits.*(tensor\.detach|strided|logits\.resolve_neg)"):
             criterion(wrong, target)
+    for dtype in (torch.complex64, torch.complex128):
+        with pytest.raises(TypeError, match=f"logits.dtype = {str(dtype)[6:]} is not one of f32"):
+            criterion(torch.zeros(32, 5, dtype=dtype), target)
     assert criterion.counts.sum() == 0
     assert criterion(negated.resolve_neg(), target)[0] == criterion(-logits, target)[0]
 

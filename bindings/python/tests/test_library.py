@@ -87,6 +87,11 @@ def test_messages_name_the_arguments_as_python_does_but_files_as_they_are():
     expected = "ols_forward: target2.shape = (3) differs from the target', sample_weight, n_classes, weight, init"
     assert str(_errors.error_of(1, "NAME", text)) == expected
     assert str(_errors.error_of(1, "NAME", "ols_accumulate: logits.shape differs")) == "ols_accumulate: probabilities.shape differs"
+    for code, bits, name in ((5, 64, "complex64"), (5, 128, "complex128"), (0, 16, "int16"), (1, 64, "uint64"), (6, 8, "bool")):
+        text = f"ols_forward: targets.dtype_code = {code} with dtype_bits = {bits} is not one of f32"
+        assert str(_errors.error_of(1, "NAME", text)) == f"ols_forward: target.dtype = {name} is not one of f32"
+    text = "ols_forward: logits.dtype_code = 10 with dtype_bits = 8 is not one of f32"  # one of many formats with 8 bits
+    assert str(_errors.error_of(1, "NAME", text)) == text
     for text in ("ols_load: /tmp/targets/class_weights: it has no num_classes", "ols_save: targets", "ols_forward: running_targets_out_of_range"):
         assert str(_errors.error_of(1, "NAME", text)) == text
 
@@ -188,6 +193,24 @@ def test_r10_a_failed_creation_has_nothing_to_destroy(destroyed):
         ols.Criterion(1)
     gc.collect()
     assert destroyed == []
+
+
+def test_r10_criteria_that_are_left_when_the_interpreter_exits_are_destroyed_silently():
+    code = """
+import builtins, ols, sys
+for place in (builtins, sys, ols._library, sys.modules["__main__"]):
+    place.left = ols.Criterion(3)
+    place.left.itself = place.left
+    place.report = ols.Criterion(3).next_epoch()
+for classes, alpha in ((1, 0.5), (3, 2)):
+    try:
+        ols.Criterion(classes, alpha=alpha)
+    except ValueError as error:
+        builtins.failed = error
+sys.modules["left"] = ols.Criterion(3)
+"""
+    done = python(code)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_r11_double_close_is_harmless_and_use_after_close_says_so():
