@@ -15,7 +15,7 @@ from ._arrays import MAY_BE_NUMBERS, Exported, Layout, look, numpy_dtype, on_hos
 from ._core import Core
 from ._errors import ARGUMENTS
 from ._library import check, lib
-from ._memory import CopyWarning, NotCollapsibleError, demand_labels
+from ._memory import CopyWarning, NotCollapsibleError, demand_labels, demand_shape
 from ._plan import EXTRAS, Plan, Plans
 from ._settings import int64, number, stream_number
 
@@ -162,6 +162,8 @@ def _new_plan(
     """NotCollapsibleError if an input must be copied."""
     logits, targets = view("logits", z, 2), view("target", y, 1)
     demand_labels("target", targets, _shown_dtype(target, y), shape_of(y), shape_of(z))
+    each_sample = (*shape_of(z)[:1], *shape_of(z)[2:])
+    demand_shape("target", shape_of(y), each_sample, 1)
     extras: list[tuple[int, _abi.Tensor, c_double | None]] = []
     for place, ((_, name), layout) in enumerate(zip(EXTRAS, given or ())):
         if layout is None:
@@ -176,6 +178,7 @@ def _new_plan(
         tensor = view(name, layout, 1)
         if name == "target2":
             demand_labels(name, tensor, _shown_dtype(target2, layout), shape_of(layout), shape_of(z))
+        demand_shape(name, shape_of(layout), each_sample, 1)
         extras.append((place, tensor, None))
     scalar = None
     if like_loss is None:
@@ -188,6 +191,8 @@ def _new_plan(
         gradient = _abi.Tensor() if like_gradient is None else view("out", like_gradient, 2)
     except NotCollapsibleError as error:
         raise ValueError(f"out: {error}") from error
+    if like_gradient is not None:
+        demand_shape("out", shape_of(like_gradient), shape_of(z), 2)
     plan = ArrayPlan(logits, targets, extras, loss, gradient)
     plan.scalar = scalar
     return plan

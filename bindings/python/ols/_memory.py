@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -96,3 +97,13 @@ def demand_labels(name: str, view: _abi.Tensor, dtype: object, shape: Sequence[i
         raise InvalidDtypeError(f"{name} has dtype {dtype}, but int64, int32 or uint8 is needed" + (f"; {_MIXTURE}" if like_logits else ""))
     if like_logits:
         raise InvalidShapeError(f"{name} has the logits' shape, {tuple(shape)}, but {(*shape[:1], *shape[2:])} is needed; {_MIXTURE}")
+
+
+def demand_shape(name: str, shape: Sequence[int], needed: Sequence[int], keep: int) -> None:
+    """InvalidShapeError for shapes that only look the same to the library, because the dimensions after the first `keep` are merged, such as an image on
+    its side."""
+    shape, needed = tuple(shape), tuple(needed)
+    if shape == needed or min(len(shape), len(needed)) <= keep or shape[:keep] != needed[:keep]:
+        return
+    if math.prod(shape[keep:]) == math.prod(needed[keep:]):
+        raise InvalidShapeError(f"{name} has shape {shape}, but {needed} is needed")

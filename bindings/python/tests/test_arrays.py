@@ -147,6 +147,8 @@ def test_r20_in_place_and_given_memory():
         criterion(kept, target, out=[])
     with pytest.raises(TypeError, match="out.dtype = f64, but f32 is required"):
         criterion(kept, target, out=np.empty((32, 5)))
+    with pytest.raises(ValueError, match=r"out has shape \(2, 5, 4, 3\), but \(2, 5, 3, 4\) is needed"):
+        criterion(np.zeros((2, 5, 3, 4)), np.zeros((2, 3, 4), np.int64), out=np.empty((2, 5, 4, 3)))
     with pytest.raises(ValueError, match="out overlaps logits"):
         criterion(kept[:16], target[:16], out=kept[8:24])
     assert criterion.counts.sum() == 0

@@ -277,6 +277,8 @@ def test_errors_under_compile_are_the_librarys():
     before = criterion.sums.clone()
     with pytest.raises(IndexError, match=r"target\[0\] = 9 is outside \[0, 4\)"):
         compiled(logits, target.clone().fill_(9))
+    with pytest.raises(ValueError, match=r"target has shape \(2, 4, 3\), but \(2, 3, 4\) is needed"):
+        compiled(torch.randn(2, 4, 3, 4), torch.zeros(2, 4, 3, dtype=torch.int64))
     assert torch.equal(criterion.sums, before)
 
 

@@ -1,5 +1,6 @@
 """Layouts of tensors: all are read in place, copies cause a warning, and the gradient replaces the logits on request (rules R16, R20)."""
 
+import re
 import warnings
 
 import pytest
@@ -62,6 +63,30 @@ def test_r16_what_no_three_strides_walk_is_copied_and_said():
         with pytest.warns(ols.CopyWarning) as said:
             call(given, target)
         assert {one.filename for one in said} == {__file__}  # the warning names the caller's line
+
+
+SHAPES = [((2, 5, 3, 4), (2, 4, 3)), ((2, 5, 3, 4), (2, 12)), ((2, 5, 12), (2, 3, 4)), ((2, 5, 3, 4), (2, 1, 3, 4)), ((2, 5, 0, 4), (2, 4, 0))]
+
+
+@pytest.mark.parametrize(("logits", "target"), SHAPES)
+def test_images_on_their_side_are_not_taken_for_merged_dimensions(logits, target):
+    needed = (logits[0], *logits[2:])
+    message = re.escape(f"has shape {target}, but {needed} is needed") + "$"
+    z, y, wrong = torch.randn(logits), torch.zeros(needed, dtype=torch.int64), torch.zeros(target, dtype=torch.int64)
+    criterion, numbers = OnlineLabelSmoothing(0.5, 5), ols.Criterion(5)
+    for given in (
+        {"target": wrong},
+        {"target": y, "sample_weight": wrong.double()},
+        {"target": y, "target2": wrong, "lam": 0.5},
+        {"target": y, "target2": y, "lam": wrong.double()},
+    ):
+        for use in (criterion, criterion.loss_and_grad, criterion.take_back):
+            with pytest.raises(ValueError, match=message):
+                use(z, **given)
+        with pytest.raises(ValueError, match=message):
+            numbers(z, **given)
+    assert not criterion.counters.any() and not criterion.counts.any()
+    assert numbers.running()["samples_accumulated"] == 0
 
 
 def test_r20_in_place_takes_no_memory_and_is_asked_for():

@@ -14,7 +14,7 @@ import torch
 from .. import _abi, _threads
 from .._core import Core
 from .._library import check, lib
-from .._memory import CopyWarning, Layout, NotCollapsibleError, collapsed, demand_labels, set_layout
+from .._memory import CopyWarning, Layout, NotCollapsibleError, collapsed, demand_labels, demand_shape, set_layout
 from .._plan import EXTRAS, Plan, Plans
 from ._layout import describe
 
@@ -34,12 +34,15 @@ class TensorPlan(Plan):
     def __init__(self, logits: torch.Tensor, target: torch.Tensor, extras: Extras, each: bool) -> None:
         z, y = describe(logits, "logits", 2), describe(target, "target", 1)
         demand_labels("target", y, target.dtype, target.shape, logits.shape)
+        each_sample = (*logits.shape[:1], *logits.shape[2:])
+        demand_shape("target", target.shape, each_sample, 1)
         views = []
         for number, ((_, name), tensor) in enumerate(zip(EXTRAS, extras)):
             if tensor is not None:
                 view = describe(tensor, name, 1)
                 if name == "target2":
                     demand_labels(name, view, tensor.dtype, tensor.shape, logits.shape)
+                demand_shape(name, tensor.shape, each_sample, 1)
                 views.append((number, view, None))
         self.loss_shape = target.shape if each else torch.Size(())
         self.loss_dtype = torch.float64 if logits.dtype is torch.float64 else torch.float32
