@@ -155,6 +155,9 @@ def test_transforms_of_torch_func_are_refused():
         lambda: torch.func.grad(lambda z: criterion(z, target))(logits), lambda: torch.func.jacrev(lambda z: criterion(z, target))(logits),
         lambda: torch.vmap(lambda z: criterion(z, target))(torch.stack([logits, logits])),
         lambda: torch.vmap(lambda y: criterion(logits, y))(torch.stack([target, target])),
+        lambda: torch.vmap(lambda z: criterion.loss_and_grad(z, target)[0])(torch.stack([logits, logits])),
+        lambda: torch.vmap(lambda z: criterion.take_back(z, target))(torch.stack([logits, logits])),
+        lambda: torch.vmap(lambda z: criterion.step(z.softmax(1), target))(torch.stack([logits, logits])),
     ]  # fmt: skip
     for use in uses:
         with pytest.raises(RuntimeError, match="torch.func transforms are not supported: use autograd"):

@@ -85,7 +85,8 @@ def test_images_on_their_side_are_not_taken_for_merged_dimensions(logits, target
                 use(z, **given)
         with pytest.raises(ValueError, match=message):
             numbers(z, **given)
-    assert not criterion.counters.any() and not criterion.counts.any()
+    assert not criterion.counters.any()
+    assert not criterion.counts.any()
     assert numbers.running()["samples_accumulated"] == 0
 
 

@@ -184,7 +184,7 @@ class OnlineLabelSmoothing(Stateful):
                 back through operations that saved them, and the batch cannot be taken back.
         """
         engine = self._current_engine()
-        _demand_tensors(logits=logits, target=target)
+        _demand_plain(logits=logits, target=target)
         extras = self._extras(logits, sample_weight, target2, lam, grad_loss)
         flags = 0 if self.training else _abi.BATCH_NO_UPDATE
         if not inplace:
@@ -210,7 +210,7 @@ class OnlineLabelSmoothing(Stateful):
     ) -> None:
         """Adds probabilities in [0, 1], shaped like logits, to the statistics, in training mode only, as `forward` does by itself; or takes them back, in
         either mode."""
-        _demand_tensors(probabilities=probabilities, target=target)
+        _demand_plain(probabilities=probabilities, target=target)
         flags = _abi.BATCH_TAKE_BACK if take_back else 0 if self.training else _abi.BATCH_NO_UPDATE
         self._current_engine().accumulate(
             probabilities, target, self._extras(probabilities, sample_weight, target2, lam, differentiable=False), flags
@@ -221,7 +221,7 @@ class OnlineLabelSmoothing(Stateful):
     ) -> None:
         """Undoes exactly what a forward added for this batch, after a step that a GradScaler skipped or a second pass over a batch. Pass the same arguments.
         RuntimeError, with nothing changed, if more would be taken back than was added. Works in either mode."""
-        _demand_tensors(logits=logits, target=target)
+        _demand_plain(logits=logits, target=target)
         self._current_engine().take_back(logits, target, self._extras(logits, sample_weight, target2, lam, differentiable=False))
 
     retract = take_back
@@ -382,3 +382,10 @@ def _demand_tensors(**tensors: Any) -> None:
     for name, tensor in tensors.items():
         if not isinstance(tensor, Tensor):
             raise TypeError(f"{name} must be a tensor, not {type(tensor).__name__}")
+
+
+def _demand_plain(**tensors: Any) -> None:
+    _demand_tensors(**tensors)
+    # Within one, a tensor may have no memory to read.
+    if transforms_active():
+        raise RuntimeError(_NO_TRANSFORMS)
