@@ -69,7 +69,7 @@ SHAPES = [((2, 5, 3, 4), (2, 4, 3)), ((2, 5, 3, 4), (2, 12)), ((2, 5, 12), (2, 3
 
 
 @pytest.mark.parametrize(("logits", "target"), SHAPES)
-def test_images_on_their_side_are_not_taken_for_merged_dimensions(logits, target):
+def test_r16_images_on_their_side_are_not_taken_for_merged_dimensions(logits, target):
     needed = (logits[0], *logits[2:])
     message = re.escape(f"has shape {target}, but {needed} is needed") + "$"
     z, y, wrong = torch.randn(logits), torch.zeros(needed, dtype=torch.int64), torch.zeros(target, dtype=torch.int64)
