@@ -100,10 +100,13 @@ def demand_labels(name: str, view: _abi.Tensor, dtype: object, shape: Sequence[i
 
 
 def demand_shape(name: str, shape: Sequence[int], needed: Sequence[int], keep: int) -> None:
-    """InvalidShapeError for shapes that only look the same to the library, because the dimensions after the first `keep` are merged, such as an image on
-    its side."""
+    """InvalidShapeError if a shape is wrong and dimensions after the first `keep` are merged: the library would see an image on its side as the right one,
+    and name sizes that the caller has not passed. It checks all others."""
     shape, needed = tuple(shape), tuple(needed)
-    if shape == needed or min(len(shape), len(needed)) <= keep or shape[:keep] != needed[:keep]:
+    if shape == needed or max(len(shape), len(needed)) <= keep + 1:
         return
-    if math.prod(shape[keep:]) == math.prod(needed[keep:]):
-        raise InvalidShapeError(f"{name} has shape {shape}, but {needed} is needed")
+    size = math.prod(shape)
+    # One number may do for `lam`, and what `grad_loss` needs depends on the reduction.
+    if (len(shape) <= 1 and size == 1) or (name == "grad_loss" and size != math.prod(needed)):
+        return
+    raise InvalidShapeError(f"{name} has shape {shape}, but {needed} is needed")

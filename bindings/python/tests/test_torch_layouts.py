@@ -65,7 +65,10 @@ def test_r16_what_no_three_strides_walk_is_copied_and_said():
         assert {one.filename for one in said} == {__file__}  # the warning names the caller's line
 
 
-SHAPES = [((2, 5, 3, 4), (2, 4, 3)), ((2, 5, 3, 4), (2, 12)), ((2, 5, 12), (2, 3, 4)), ((2, 5, 3, 4), (2, 1, 3, 4)), ((2, 5, 0, 4), (2, 4, 0))]
+SHAPES = [
+    ((2, 5, 3, 4), (2, 4, 3)), ((2, 5, 3, 4), (2, 12)), ((2, 5, 12), (2, 3, 4)), ((2, 5, 3, 4), (2, 1, 3, 4)), ((2, 5, 0, 4), (2, 4, 0)),
+    ((2, 5, 3, 4), (2,)), ((2, 5, 3, 4), (2, 3, 5)),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("logits", "target"), SHAPES)
@@ -85,6 +88,11 @@ def test_r16_images_on_their_side_are_not_taken_for_merged_dimensions(logits, ta
                 use(z, **given)
         with pytest.raises(ValueError, match=message):
             numbers(z, **given)
+    for one in ((), (1,)):
+        for use in (criterion.eval(), numbers.eval()):
+            use(z, y, target2=y, lam=torch.ones(one))
+    with pytest.raises(ValueError, match="grad_loss"):
+        criterion.loss_and_grad(z, y, grad_loss=torch.ones(logits[:2]))
     assert not criterion.counters.any()
     assert not criterion.counts.any()
     assert numbers.running()["samples_accumulated"] == 0
