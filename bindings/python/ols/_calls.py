@@ -15,7 +15,7 @@ from ._arrays import MAY_BE_NUMBERS, Exported, Layout, look, numpy_dtype, on_hos
 from ._core import Core
 from ._errors import ARGUMENTS
 from ._library import check, lib
-from ._memory import CopyWarning, NotCollapsibleError, demand_labels, demand_shape
+from ._memory import CopyWarning, NotCollapsibleError, demand_labels, demand_shape, shape_of_target
 from ._plan import EXTRAS, Plan, Plans
 from ._settings import int64, number, stream_number
 
@@ -79,7 +79,7 @@ class Calls:
             plan = plans.last if key == plans.key else plans.find(key)
             if plan is None:
                 with contextlib.suppress(NotCollapsibleError):
-                    plan = plans.add(key, _new_plan(target, target2, *key))
+                    plan = plans.add(key, _new_plan(core.settings.num_classes, target, target2, *key))
             if plan is not None:
                 plan.logits_data.value, plan.targets_data.value, plan.stream.value = logits_at, target_at, stream
                 plan.target_offset.value, plan.flags.value = target_offset, flags
@@ -157,12 +157,13 @@ def _gradient(logits: Any, z: Layout, out: Any) -> Any:
 
 
 def _new_plan(
-    target: Any, target2: Any, z: Layout, y: Layout, given: tuple[_Given, ...] | None, like_loss: Layout | None, like_gradient: Layout | None
+    classes: int, target: Any, target2: Any, z: Layout, y: Layout, given: tuple[_Given, ...] | None, like_loss: Layout | None,
+    like_gradient: Layout | None,
 ) -> ArrayPlan:  # fmt: skip
     """NotCollapsibleError if an input must be copied."""
     logits, targets = view("logits", z, 2), view("target", y, 1)
     demand_labels("target", targets, _shown_dtype(target, y), shape_of(y), shape_of(z))
-    each_sample = (*shape_of(z)[:1], *shape_of(z)[2:])
+    each_sample = shape_of_target(shape_of(z), classes)
     demand_shape("target", shape_of(y), each_sample, 1)
     extras: list[tuple[int, _abi.Tensor, c_double | None]] = []
     for place, ((_, name), layout) in enumerate(zip(EXTRAS, given or ())):

@@ -99,9 +99,16 @@ def demand_labels(name: str, view: _abi.Tensor, dtype: object, shape: Sequence[i
         raise InvalidShapeError(f"{name} has the logits' shape, {tuple(shape)}, but {(*shape[:1], *shape[2:])} is needed; {_MIXTURE}")
 
 
-def demand_shape(name: str, shape: Sequence[int], needed: Sequence[int], keep: int) -> None:
+def shape_of_target(logits: Sequence[int], classes: int) -> tuple[int, ...] | None:
+    """The shape that belongs to logits of this shape, or None if they are wrong themselves, which the library says better."""
+    return (logits[0], *logits[2:]) if len(logits) >= 2 and logits[1] == classes else None
+
+
+def demand_shape(name: str, shape: Sequence[int], needed: Sequence[int] | None, keep: int) -> None:
     """InvalidShapeError if a shape is wrong and dimensions after the first `keep` are merged: the library would see an image on its side as the right one,
     and name sizes that the caller has not passed. It checks all others."""
+    if needed is None:
+        return
     shape, needed = tuple(shape), tuple(needed)
     if shape == needed or max(len(shape), len(needed)) <= keep + 1:
         return

@@ -88,6 +88,8 @@ def test_r16_images_on_their_side_are_not_taken_for_merged_dimensions(logits, ta
                 use(z, **given)
         with pytest.raises(ValueError, match=message):
             numbers(z, **given)
+    with pytest.raises(ValueError, match=r"logits.shape\[1\] = 6 differs from n_classes = 5"):
+        criterion(torch.zeros(2, 6, *logits[2:]), wrong)
     for one in ((), (1,)):
         for use in (criterion.eval(), numbers.eval()):
             use(z, y, target2=y, lam=torch.ones(one))

@@ -14,7 +14,7 @@ import torch
 from .. import _abi, _threads
 from .._core import Core
 from .._library import check, lib
-from .._memory import CopyWarning, Layout, NotCollapsibleError, collapsed, demand_labels, demand_shape, set_layout
+from .._memory import CopyWarning, Layout, NotCollapsibleError, collapsed, demand_labels, demand_shape, set_layout, shape_of_target
 from .._plan import EXTRAS, Plan, Plans
 from ._layout import describe
 
@@ -31,10 +31,10 @@ class TensorPlan(Plan):
 
     __slots__ = ("loss_dtype", "loss_like", "loss_shape")
 
-    def __init__(self, logits: torch.Tensor, target: torch.Tensor, extras: Extras, each: bool) -> None:
+    def __init__(self, logits: torch.Tensor, target: torch.Tensor, extras: Extras, classes: int, each: bool) -> None:
         z, y = describe(logits, "logits", 2), describe(target, "target", 1)
         demand_labels("target", y, target.dtype, target.shape, logits.shape)
-        each_sample = (*logits.shape[:1], *logits.shape[2:])
+        each_sample = shape_of_target(logits.shape, classes)
         demand_shape("target", target.shape, each_sample, 1)
         views = []
         for number, ((_, name), tensor) in enumerate(zip(EXTRAS, extras)):
@@ -139,7 +139,7 @@ class Engine:
         plan = plans.last if key == plans.key else plans.find(key)
         if plan is None:
             try:
-                plan = plans.add(key, TensorPlan(logits, target, extras, self.each))
+                plan = plans.add(key, TensorPlan(logits, target, extras, self.core.settings.num_classes, self.each))
             except NotCollapsibleError:
                 return None
         plan.logits_data.value = logits.data_ptr()
