@@ -123,7 +123,7 @@
  *                    portable is accepted on processors other than x86-64)
  *     OLS_CUDA_PATH  plain or hopper: the kernels that are used on a CUDA device
  * Results are bitwise identical in each case. An empty value counts as unset; any other value makes
- * ols_create fail, that of OLS_CUDA_PATH for a CUDA criterion. There are no others.
+ * ols_create fail (of OLS_CUDA_PATH, for CUDA criteria only). There are no others.
  *
  * CUDA
  * A criterion whose device_type is OLS_DEVICE_CUDA works on tensors of that device. It requires

@@ -351,8 +351,27 @@ fn a_file_with_values_that_no_criterion_has_is_refused() {
         let error = criterion.load_bytes(&written(&contents, &text)).unwrap_err();
         assert!(error.kind() == ErrorKind::InvalidFile && error.message().contains(name), "{error}");
     }
+    let mut contents = good;
+    contents.push(("weight".into(), safetensors::Dtype::U8, vec![1], vec![7]));
+    let error = criterion.load_bytes(&written(&contents, &text)).unwrap_err();
+    assert_eq!(error.message(), "corrupted file: tensor \"weight\" does not belong to a saved state");
     assert_eq!(criterion.soft_label(0), before);
     assert!(criterion.set_epoch(i64::MAX).is_err());
+}
+
+/// With all tensors that there can be, each of more bytes than are allowed for the header.
+#[test]
+fn the_largest_files_are_loaded() {
+    const CLASSES: usize = 600;
+    let initial: Vec<f32> = (0..CLASSES * CLASSES).map(|entry| (entry % 7) as f32 / 4096.0).collect();
+    let options = Options::new(CLASSES).class_weights(vec![2.0; CLASSES]).initial(Initial::Matrix(initial));
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("large.safetensors");
+    let saved = Criterion::new(&options).unwrap();
+    saved.save(&path).unwrap();
+    let mut loaded = Criterion::new(&Options::new(CLASSES)).unwrap();
+    loaded.load(&path).unwrap();
+    assert_eq!(loaded.to_bytes().unwrap(), saved.to_bytes().unwrap());
 }
 
 /// Each entry of the metadata, left out or with each value: refused as a whole, or taken and saved again.

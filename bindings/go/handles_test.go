@@ -153,9 +153,14 @@ func TestR12Copies(t *testing.T) {
 		t.Errorf("decoding into a criterion that was not created by New: %v", err)
 	}
 
-	checkpoint := struct{ Criterion *ols.Criterion }{criterion}
-	if text, err := json.Marshal(checkpoint); err == nil || !strings.Contains(err.Error(), "write the bytes of MarshalBinary") {
-		t.Errorf("a criterion as JSON: %s, %v", text, err)
+	const advice = "write the bytes of MarshalBinary"
+	for _, checkpoint := range []any{struct{ Criterion *ols.Criterion }{criterion}, struct{ Criterion ols.Criterion }{*criterion}} {
+		if text, err := json.Marshal(checkpoint); err == nil || !strings.Contains(err.Error(), advice) {
+			t.Errorf("a criterion as JSON: %s, %v", text, err)
+		}
+	}
+	if err := json.Unmarshal([]byte("{}"), criterion); err == nil || !strings.Contains(err.Error(), advice) {
+		t.Errorf("a criterion from JSON: %v", err)
 	}
 
 	same := *criterion

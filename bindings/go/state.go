@@ -65,8 +65,9 @@ type Statistics struct {
 
 // WithStatistics calls f with the statistics in place, to read or modify them. With several workers, each of which has
 // its own criterion, sum Sums, Counts and Counters over all of them before NextEpoch, and write the sums to every
-// criterion; all then get the soft labels of a single worker that has seen every sample, bit for bit. No other call on the criterion runs meanwhile, so f itself must not make one, and f must not keep
-// what it was given. The error is that of f, or ErrClosed.
+// criterion; all then get the soft labels of a single worker that has seen every sample, bit for bit. No other call on
+// the criterion runs meanwhile, so f itself must not make one, and f must not keep what it was given. The error is that
+// of f, or ErrClosed.
 //
 // WithStatistics works for host memory only; on a device it returns [InvalidDevice]. To access the state on a device,
 // give memory for it in Options.
@@ -184,9 +185,12 @@ func (c *Criterion) MarshalBinary() ([]byte, error) {
 }
 
 // MarshalJSON always fails: encoding/json would otherwise write {}, and the state would be lost without a word.
-func (c *Criterion) MarshalJSON() ([]byte, error) {
-	return nil, errors.New("ols: a criterion has no JSON form; write the bytes of MarshalBinary instead")
-}
+func (c Criterion) MarshalJSON() ([]byte, error) { return nil, errJSON }
+
+// UnmarshalJSON always fails: encoding/json would otherwise ignore what it reads.
+func (c *Criterion) UnmarshalJSON([]byte) error { return errJSON }
+
+var errJSON = errors.New("ols: a criterion has no JSON form; write the bytes of MarshalBinary instead")
 
 // UnmarshalBinary restores the criterion from the bytes that MarshalBinary returned or Save wrote; otherwise it is like
 // Load. The criterion must have been created by New, with the same number of classes.

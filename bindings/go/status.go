@@ -3,7 +3,6 @@ package ols
 import (
 	"errors"
 	"regexp"
-	"runtime"
 	"strconv"
 	"sync"
 	"syscall"
@@ -66,9 +65,9 @@ func (e *Error) Error() string { return e.Message }
 
 // Unwrap returns the status and, for [IO], the operating system's error if the message ends with its number, for
 // errors.Is and errors.As: errors.Is(err, fs.ErrNotExist) tells that the file, or the folder to write it to, is missing.
+// errors.Unwrap, which knows single errors only, gives nil.
 func (e *Error) Unwrap() []error {
-	// Windows numbers its errors differently.
-	if e.Status == IO && runtime.GOOS != "windows" {
+	if e.Status == IO {
 		if found := osError().FindStringSubmatch(e.Message); found != nil {
 			if number, err := strconv.ParseInt(found[1], 10, 32); err == nil {
 				return []error{e.Status, syscall.Errno(number)}

@@ -124,6 +124,10 @@ pub(crate) fn parse<'a>(bytes: &'a [u8], options: &Options) -> Result<Loaded<'a>
         ..loaded.options
     };
     options.validate().map_err(|error| damaged(&error))?;
+    let expected = shapes(&options);
+    if let Some((name, _)) = names.iter().find(|(name, _)| !expected.iter().any(|(expected, ..)| expected == name)) {
+        fail!(InvalidFile, "corrupted file: tensor {name:?} does not belong to a saved state");
+    }
     if !(0..i64::MAX).contains(&loaded.epoch) {
         return Err(damaged(&format_args!("epoch = {} is outside [0, {})", loaded.epoch, i64::MAX)));
     }

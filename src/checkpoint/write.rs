@@ -69,9 +69,9 @@ fn check_values(options: &Options, state: &State) -> Result<()> {
         Error::new(ErrorKind::InvalidState, format!("the state cannot be saved, since it could not be loaded: {error}{why}"))
     };
     validate_soft_labels("soft_labels", options.classes, values(&state.soft_labels).map(f64::from)).map_err(|error| refused(error, ""))?;
+    check_not_negative("counters", values(&state.counters)).map_err(|error| refused(error, ""))?;
     check_not_negative("sums", values(&state.sums))
         .and_then(|()| check_not_negative("counts", values(&state.counts)))
-        .and_then(|()| check_not_negative("counters", values(&state.counters)))
         .map_err(|error| refused(error, "; was a batch taken back that had not been added, or with other logits?"))
 }
 

@@ -179,6 +179,10 @@ static void saved_states_lie_apart(void) {
     CHECK(memcmp(&block.owned, &before.owned, sizeof block.owned) == 0);
     FAILS(OLS_STATUS_INVALID_ARGUMENT, "buffer|state", ols_load_memory(criterion, inside, size, NULL));
     /* What the caller has written into the state may make it one that could not be loaded. */
+    block.owned.counters[0] = -1;
+    FAILS(OLS_STATUS_INVALID_STATE, "could not be loaded|counters", ols_save_memory(criterion, behind, sizeof block.room, NULL, &size));
+    CHECK(strstr(ols_last_error(), "taken back") == NULL);
+    block.owned.counters[0] = 0;
     block.owned.soft_labels[0] = NAN;
     FAILS(OLS_STATUS_INVALID_STATE, "could not be loaded|soft_labels", ols_save_memory(criterion, behind, sizeof block.room, NULL, &size));
     CHECK(strstr(ols_last_error(), "taken back") == NULL);

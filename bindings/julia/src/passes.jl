@@ -12,8 +12,8 @@ macro garbage_safe(body)
 end
 
 # Evaluates `body`, which enters and leaves a criterion, and delivers Ctrl-C only after it: otherwise `@garbage_safe`
-# would, and the criterion would be in use for ever. An exception ends this as well. (`disable_sigint` with its closure
-# would allocate.)
+# would, and the criterion would be in use for ever. An exception ends this as well; so does Ctrl-C several times within
+# a second, by which Julia lets nothing be deferred. (`disable_sigint` with its closure would allocate.)
 macro uninterrupted(body)
     quote
         ccall(:jl_sigatomic_begin, Cvoid, ())

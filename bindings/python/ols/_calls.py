@@ -79,7 +79,7 @@ class Calls:
             plan = plans.last if key == plans.key else plans.find(key)
             if plan is None:
                 with contextlib.suppress(NotCollapsibleError):
-                    plan = plans.add(key, _new_plan(core.settings.num_classes, target, target2, *key))
+                    plan = plans.add(key, _new_plan(core.settings.num_classes, self._each, target, target2, *key))
             if plan is not None:
                 plan.logits_data.value, plan.targets_data.value, plan.stream.value = logits_at, target_at, stream
                 plan.target_offset.value, plan.flags.value = target_offset, flags
@@ -157,7 +157,7 @@ def _gradient(logits: Any, z: Layout, out: Any) -> Any:
 
 
 def _new_plan(
-    classes: int, target: Any, target2: Any, z: Layout, y: Layout, given: tuple[_Given, ...] | None, like_loss: Layout | None,
+    classes: int, each: bool, target: Any, target2: Any, z: Layout, y: Layout, given: tuple[_Given, ...] | None, like_loss: Layout | None,
     like_gradient: Layout | None,
 ) -> ArrayPlan:  # fmt: skip
     """NotCollapsibleError if an input must be copied."""
@@ -179,7 +179,8 @@ def _new_plan(
         tensor = view(name, layout, 1)
         if name == "target2":
             demand_labels(name, tensor, _shown_dtype(target2, layout), shape_of(layout), shape_of(z))
-        demand_shape(name, shape_of(layout), each_sample, 1)
+        if each or name != "grad_loss":
+            demand_shape(name, shape_of(layout), each_sample, 1)
         extras.append((place, tensor, None))
     scalar = None
     if like_loss is None:

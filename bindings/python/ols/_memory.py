@@ -99,6 +99,10 @@ def demand_labels(name: str, view: _abi.Tensor, dtype: object, shape: Sequence[i
         raise InvalidShapeError(f"{name} has the logits' shape, {tuple(shape)}, but {(*shape[:1], *shape[2:])} is needed; {_MIXTURE}")
 
 
+# A tensor of one number does for all samples.
+_MAY_BE_ONE = ("lam", "grad_loss")
+
+
 def shape_of_target(logits: Sequence[int], classes: int) -> tuple[int, ...] | None:
     """The shape that belongs to logits of this shape, or None if they are wrong themselves, which the library says better."""
     return (logits[0], *logits[2:]) if len(logits) >= 2 and logits[1] == classes else None
@@ -112,8 +116,6 @@ def demand_shape(name: str, shape: Sequence[int], needed: Sequence[int] | None, 
     shape, needed = tuple(shape), tuple(needed)
     if shape == needed or max(len(shape), len(needed)) <= keep + 1:
         return
-    size = math.prod(shape)
-    # One number may do for `lam`, and what `grad_loss` needs depends on the reduction.
-    if (len(shape) <= 1 and size == 1) or (name == "grad_loss" and size != math.prod(needed)):
+    if name in _MAY_BE_ONE and len(shape) <= 1 and math.prod(shape) == 1:
         return
     raise InvalidShapeError(f"{name} has shape {shape}, but {needed} is needed")

@@ -162,6 +162,8 @@ def test_transforms_of_torch_func_are_refused():
     for use in uses:
         with pytest.raises(RuntimeError, match="torch.func transforms are not supported: use autograd"):
             use()
+    # Tensors that are not the transform's have memory.
+    torch.vmap(lambda x: x + criterion.eval().loss_and_grad(logits, target)[0])(torch.zeros(2))
     assert criterion.counts.sum() == 0
 
 

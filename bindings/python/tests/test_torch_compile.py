@@ -269,6 +269,21 @@ def test_alpha_may_be_set_in_a_compiled_function():
         assert criterion.alpha == alpha
 
 
+@pytest.mark.parametrize("method", ["loss_and_grad", "step", "take_back", "next_epoch"])
+def test_what_must_stay_outside_of_a_compiled_function_interrupts_the_graph(method):
+    criterion, other = OnlineLabelSmoothing(0.5, 4), OnlineLabelSmoothing(0.5, 4)
+    given = () if method == "next_epoch" else batch(8, 4)
+    if method == "step":
+        given = (given[0].softmax(1), given[1])
+    if method == "take_back":
+        criterion(*given), other(*given)
+    with pytest.raises(torch._dynamo.exc.Unsupported):
+        torch.compile(lambda: getattr(criterion, method)(*given), fullgraph=True, backend="eager")()
+    torch.compile(lambda: getattr(criterion, method)(*given), backend="eager")()
+    getattr(other, method)(*given)
+    assert torch.equal(criterion.sums, other.sums)
+
+
 def test_errors_under_compile_are_the_librarys():
     criterion = OnlineLabelSmoothing(0.5, 4)
     compiled = torch.compile(criterion, fullgraph=True, backend="aot_eager")

@@ -93,8 +93,13 @@ def test_r16_images_on_their_side_are_not_taken_for_merged_dimensions(logits, ta
     for one in ((), (1,)):
         for use in (criterion.eval(), numbers.eval()):
             use(z, y, target2=y, lam=torch.ones(one))
-    with pytest.raises(ValueError, match="grad_loss"):
+    with pytest.raises(ValueError, match=r"target(.shape = \(1\) differs| has shape \(1,\))"):
+        criterion(z, torch.zeros(1, dtype=torch.int64))
+    # One value, unless there is a loss for each sample.
+    with pytest.raises(ValueError, match=r"grad_loss.shape = .* is not a single value"):
         criterion.loss_and_grad(z, y, grad_loss=torch.ones(logits[:2]))
+    with pytest.raises(ValueError, match="grad_loss(.shape =| has shape)"):
+        OnlineLabelSmoothing(0.5, 5, reduction="none").loss_and_grad(z, y, grad_loss=torch.ones(logits[:2]))
     assert not criterion.counters.any()
     assert not criterion.counts.any()
     assert numbers.running()["samples_accumulated"] == 0

@@ -47,6 +47,8 @@ void shapes() {
     // One lam for all samples may have a dimension.
     const auto one_lam = [&](const Tensor &lam) { return module(image, targets, CallOptions().mix(targets, lam).update(ols::update::no_update)); };
     EXPECT(at::equal(one_lam(at::tensor(0.25f)), one_lam(at::tensor({0.25f}))));
+    for (const Tensor &negated : {at::tensor(-0.25f), at::tensor({-0.25f})}) EXPECT(at::equal(one_lam(at::_neg_view(negated)), one_lam(at::tensor(0.25f))));
+    THROWS(OLS_STATUS_INVALID_ARGUMENT, "lam has layout Sparse", one_lam(at::tensor({0.25f}).to_sparse()));
     // A single sample, and an empty batch.
     OnlineLabelSmoothing each(OnlineLabelSmoothingOptions(K).reduction(torch::kNone));
     const Tensor one = each(logits_for(0)[0], targets_for(0)[0]), all = each(logits_for(0), targets_for(0));

@@ -42,7 +42,8 @@ class TensorPlan(Plan):
                 view = describe(tensor, name, 1)
                 if name == "target2":
                     demand_labels(name, view, tensor.dtype, tensor.shape, logits.shape)
-                demand_shape(name, tensor.shape, each_sample, 1)
+                if each or name != "grad_loss":
+                    demand_shape(name, tensor.shape, each_sample, 1)
                 views.append((number, view, None))
         self.loss_shape = target.shape if each else torch.Size(())
         self.loss_dtype = torch.float64 if logits.dtype is torch.float64 else torch.float32

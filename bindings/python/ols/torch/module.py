@@ -146,9 +146,7 @@ class OnlineLabelSmoothing(Stateful):
         try:
             return engine.forward(logits, target, extras, flags, False)[0]
         except RuntimeError as error:
-            # Checked afterwards: tensors that a transform has batched have no memory to read, so they raise.
-            if transforms_active():
-                raise RuntimeError(_NO_TRANSFORMS) from error
+            _demand_no_transform(error)
             raise
 
     def _traced(self, logits: Tensor, target: Tensor, sample_weight: Tensor | None, target2: Tensor | None, lam: Lam | None) -> Tensor:
@@ -184,17 +182,25 @@ class OnlineLabelSmoothing(Stateful):
                 back through operations that saved them, and the batch cannot be taken back.
         """
         engine = self._current_engine()
-        _demand_plain(logits=logits, target=target)
+        _demand_tensors(logits=logits, target=target)
         extras = self._extras(logits, sample_weight, target2, lam, grad_loss)
         flags = 0 if self.training else _abi.BATCH_NO_UPDATE
         if not inplace:
-            loss, gradient = engine.forward(logits, target, extras, flags, True)
+            try:
+                loss, gradient = engine.forward(logits, target, extras, flags, True)
+            except RuntimeError as error:
+                _demand_no_transform(error)
+                raise
             assert gradient is not None
             return loss, gradient
         dtype = torch.float64 if logits.dtype is torch.float64 else torch.float32
         loss = torch.empty(target.shape if engine.each else (), dtype=dtype, device=logits.device)
         gradient = logits.detach()
-        engine.run_inplace(gradient, target, extras, flags, loss)
+        try:
+            engine.run_inplace(gradient, target, extras, flags, loss)
+        except RuntimeError as error:
+            _demand_no_transform(error)
+            raise
         torch.autograd.graph.increment_version(gradient)
         return loss, gradient
 
@@ -210,19 +216,27 @@ class OnlineLabelSmoothing(Stateful):
     ) -> None:
         """Adds probabilities in [0, 1], shaped like logits, to the statistics, in training mode only, as `forward` does by itself; or takes them back, in
         either mode."""
-        _demand_plain(probabilities=probabilities, target=target)
+        _demand_tensors(probabilities=probabilities, target=target)
         flags = _abi.BATCH_TAKE_BACK if take_back else 0 if self.training else _abi.BATCH_NO_UPDATE
-        self._current_engine().accumulate(
-            probabilities, target, self._extras(probabilities, sample_weight, target2, lam, differentiable=False), flags
-        )
+        extras = self._extras(probabilities, sample_weight, target2, lam, differentiable=False)
+        try:
+            self._current_engine().accumulate(probabilities, target, extras, flags)
+        except RuntimeError as error:
+            _demand_no_transform(error)
+            raise
 
     def take_back(
         self, logits: Tensor, target: Tensor, sample_weight: Tensor | None = None, target2: Tensor | None = None, lam: Lam | None = None
     ) -> None:
         """Undoes exactly what a forward added for this batch, after a step that a GradScaler skipped or a second pass over a batch. Pass the same arguments.
         RuntimeError, with nothing changed, if more would be taken back than was added. Works in either mode."""
-        _demand_plain(logits=logits, target=target)
-        self._current_engine().take_back(logits, target, self._extras(logits, sample_weight, target2, lam, differentiable=False))
+        _demand_tensors(logits=logits, target=target)
+        extras = self._extras(logits, sample_weight, target2, lam, differentiable=False)
+        try:
+            self._current_engine().take_back(logits, target, extras)
+        except RuntimeError as error:
+            _demand_no_transform(error)
+            raise
 
     retract = take_back
 
@@ -384,8 +398,7 @@ def _demand_tensors(**tensors: Any) -> None:
             raise TypeError(f"{name} must be a tensor, not {type(tensor).__name__}")
 
 
-def _demand_plain(**tensors: Any) -> None:
-    _demand_tensors(**tensors)
-    # Within one, a tensor may have no memory to read.
+def _demand_no_transform(error: RuntimeError) -> None:
+    """Explains a call that has failed: tensors that a transform has batched have no memory to read. Those that it has not are none of its business."""
     if transforms_active():
-        raise RuntimeError(_NO_TRANSFORMS)
+        raise RuntimeError(_NO_TRANSFORMS) from error
