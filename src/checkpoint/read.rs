@@ -30,11 +30,10 @@ pub(crate) fn read(path: &Path, options: &Options) -> Result<Vec<u8>> {
     });
     if let Err(error) = read {
         let kind = if error.kind() == io::ErrorKind::OutOfMemory { ErrorKind::OutOfMemory } else { ErrorKind::Io };
-        return Err(Error::new(kind, format!("{}: cannot be read: {error}", path.display())));
+        return Err(Error::new(kind, format!("cannot be read: {error}")));
     }
     if bytes.len() as u64 > most {
-        let error = too_large(&bytes, most, options);
-        return Err(Error::new(error.kind(), format!("{}: {error}", path.display())));
+        return Err(too_large(&bytes, most, options));
     }
     Ok(bytes)
 }

@@ -51,8 +51,9 @@ impl Criterion {
     /// As [`load`](Self::load); what CUDA reports.
     pub fn load_on(&mut self, path: impl AsRef<Path>, stream: CudaStream) -> Result<()> {
         let path = path.as_ref();
-        let bytes = checkpoint::read(path, &self.options)?;
-        self.load_bytes_on(&bytes, stream).map_err(|error| Error::new(error.kind(), format!("{}: {error}", path.display())))
+        checkpoint::read(path, &self.options)
+            .and_then(|bytes| self.load_bytes_on(&bytes, stream))
+            .map_err(|error| Error::new(error.kind(), format!("{}: {error}", path.display())))
     }
 
     /// How many bytes [`save`](Self::save) writes. Reads no state, and waits for nothing.

@@ -97,9 +97,9 @@ pub(in super::super) fn short_chain<L: Storage, V: Vectors, const GENERAL: bool>
     let last = z.chunks_exact(2 * width).remainder();
     let mut at = z.len() - last.len();
     for (z, exponentials) in last.chunks(width).zip(exponentials[at..].chunks_exact_mut(width)) {
-        let (mut x, whole) = (load_padded::<L, V>(z).sub(max), z.len() == width);
+        let (x, whole) = (load_padded::<L, V>(z).sub(max), z.len() == width);
         // Lanes past the row's end add 0.
-        x = if whole { x } else { x.keep(z.len(), zero) };
+        let x = if whole { x } else { x.keep(z.len(), zero) };
         let [e] = exp.nonpositive([x]);
         let e = if whole { e } else { e.keep(z.len(), zero) };
         e.store(exponentials);
@@ -139,7 +139,8 @@ fn whole_pairs<L: Storage, V: Vectors, const GENERAL: bool>(
         }
         return;
     }
-    // Exponentials and sums in loops of their own: each then has its constants and accumulators in registers.
+    // Exponentials and sums in loops of their own: each then has its constants and accumulators in registers. An index is 4 % faster than an
+    // iterator here (AVX2, 1000 classes).
     while at < z.len() / (2 * width) * (2 * width) {
         exp_pair::<L, V>(exp, below::<L, V>(&z[at..at + 2 * width], max), &mut exponentials[at..at + 2 * width]);
         issue(at);

@@ -185,18 +185,14 @@ class OnlineLabelSmoothing(Stateful):
         _demand_tensors(logits=logits, target=target)
         extras = self._extras(logits, sample_weight, target2, lam, grad_loss)
         flags = 0 if self.training else _abi.BATCH_NO_UPDATE
-        if not inplace:
-            try:
-                loss, gradient = engine.forward(logits, target, extras, flags, True)
-            except RuntimeError as error:
-                _demand_no_transform(error)
-                raise
-            assert gradient is not None
-            return loss, gradient
-        dtype = torch.float64 if logits.dtype is torch.float64 else torch.float32
-        loss = torch.empty(target.shape if engine.each else (), dtype=dtype, device=logits.device)
-        gradient = logits.detach()
         try:
+            if not inplace:
+                loss, gradient = engine.forward(logits, target, extras, flags, True)
+                assert gradient is not None
+                return loss, gradient
+            dtype = torch.float64 if logits.dtype is torch.float64 else torch.float32
+            loss = torch.empty(target.shape if engine.each else (), dtype=dtype, device=logits.device)
+            gradient = logits.detach()
             engine.run_inplace(gradient, target, extras, flags, loss)
         except RuntimeError as error:
             _demand_no_transform(error)

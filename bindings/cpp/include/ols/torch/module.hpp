@@ -310,7 +310,7 @@ private:
             if (tensor.requires_grad() && at::GradMode::is_enabled()) {
                 refuse(OLS_STATUS_INVALID_ARGUMENT, std::string(name) + " requires a gradient, but none is computed for it; pass a detached tensor");
             }
-            if (one_for_all && (tensor.dim() == 0 || (tensor.dim() == 1 && tensor.numel() == 1))) return detail::readable(name, tensor, OLS_DLPACK_SAMPLES);
+            if (one_for_all && tensor.dim() <= 1 && tensor.numel() == 1) return detail::readable(name, tensor, OLS_DLPACK_SAMPLES);
             const at::Tensor whole = is_unbatched && tensor.dim() == 0 ? tensor.unsqueeze(0) : tensor;
             // More dimensions than the library supports are merged into one, so (2, 3) and (3, 2) would be
             // indistinguishable from each other, and from (6).
